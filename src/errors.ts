@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The one error base and its subclasses, one for each port. Gets a code, a sentence, numbers; gives an Error whose chain prints.
+ *
+ * Callers switch on `code`, never on text. A message says what was tried, on what, with which number, and what to do;
+ * it does not repeat its cause.
+ */
+
+/** Facts beside a message, printed as key=value. */
+export type ErrorContext = Readonly<Record<string, string | number | bigint | boolean | null>>;
+
+export abstract class HoldfastError<Code extends string = string> extends Error {
+  constructor(
+    readonly code: Code,
+    message: string,
+    readonly context: ErrorContext = {},
+    cause?: unknown,
+  ) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = new.target.name;
+  }
+}
+
+export class GdbError extends HoldfastError<
+  | "gdb.timeout"
+  | "gdb.closed"
+  | "gdb.frame"
+  | "gdb.message"
+  | "gdb.refused"
+  | "gdb.violation"
+  | "gdb.stale"
+  | "gdb.start"
+  | "gdb.version"
+  | "gdb.attach"
+  | "gdb.busy"
+  | "gdb.gone"
+  | "gdb.permission"
+> {}
+
+export class BinaryError extends HoldfastError<
+  "binary.elf" | "binary.ehFrame" | "binary.expression" | "binary.architecture" | "binary.limit"
+> {}
+
+export class NativeError extends HoldfastError<"native.call" | "native.open" | "native.layout" | "native.unsupported"> {
+  /** errno of the failed call, 0 where the call was never made. */
+  get errno(): number {
+    const errno = this.context["errno"];
+    return typeof errno === "number" ? errno : 0;
+  }
+}
+
+export class StorageError extends HoldfastError<
+  | "storage.locked"
+  | "storage.ring"
+  | "storage.corrupt"
+  | "storage.newer"
+  | "storage.pragma"
+  | "storage.full"
+  | "storage.io"
+  | "storage.owner"
+  | "storage.notFound"
+  | "storage.version"
+> {}
+
+export class ConfigError extends HoldfastError<
+  "config.syntax" | "config.unknownKey" | "config.value" | "config.argument"
+> {}
+
+/** The program to be guarded cannot be: not there, not executable, of a kind we do not guard. */
+export class ProgramError extends HoldfastError<
+  | "program.notFound"
+  | "program.notExecutable"
+  | "program.unsupported"
+  | "program.gone"
+  | "program.permission"
+  | "program.busy"
+> {}
+
+/** A broken promise of our own code: a bug, never news. */
+export class AssertionError extends HoldfastError<"bug"> {}
+
+/** Throws where `condition` is false: a bug of ours, not of a peer. */
+export function assert(condition: unknown, message: string, context: ErrorContext = {}): asserts condition {
+  if (!condition) throw new AssertionError("bug", message, context);
+}
+
+/** The end of an exhaustive switch. */
+export function unreachable(value: never): never {
+  throw new AssertionError("bug", `unreachable value ${String(value)}`);
+}
+
+/** One line an error of the chain: message, then its context. */
+export function explain(error: unknown): string {
+  const lines: string[] = [];
+  for (let current = error, depth = 0; current !== undefined && depth < 8; depth += 1) {
+    lines.push(describe(current));
+    current = current instanceof Error ? current.cause : undefined;
+  }
+  return lines.join("\n  because ");
+}
+
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (!(error instanceof HoldfastError)) return error.message;
+  const facts = Object.entries(error.context).map(([key, value]) => `${key}=${String(value)}`);
+  return facts.length === 0 ? error.message : `${error.message} (${facts.join(" ")})`;
+}

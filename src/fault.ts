@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The nouns of the fault path: what is seen (FaultReport), proposed (Plan), decided (Decision), done and judged (Outcome).
+ *
+ * All but ThreadControl and ProgramView is plain data: it can be written down and read back, and a decision made from it
+ * a second time is the same decision. The two interfaces are power over one program; they are never stored.
+ * Vocabulary after VMSRS (Journal of Software 26(8), 2015) and "rescue points" (ASSURE, ASPLOS 2009).
+ */
+
+/** A virtual address in the address space of the guarded program. */
+export type VirtualAddress = bigint & { readonly __brand: "VirtualAddress" };
+/** Names one fault in one state directory; sorts by time. */
+export type FaultId = string & { readonly __brand: "FaultId" };
+/** Names one trial of one rung for one fault: `FAULT.N`, N counted from 1. */
+export type TrialId = string & { readonly __brand: "TrialId" };
+
+/** Reads a bigint as an address of the program. Free: the brand exists for the type checker only. */
+export const address = (value: bigint): VirtualAddress => value as VirtualAddress;
+
+export type Architecture = "x86_64" | "aarch64";
+
+/** Linux names of the signals that end a program and that are faults of the program itself. */
+export const fatalSignals = ["SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"] as const;
+export type FatalSignal = (typeof fatalSignals)[number];
+/** A fatal signal, or SIGSTOP where the supervisor itself stopped a thread that hangs. */
+export type FaultSignal = FatalSignal | "SIGSTOP";
+
+/**
+ * The registers that a call-frame unwinder and a decoder need, by DWARF register number.
+ * x86-64: 0..15 = rax rdx rcx rbx rsi rdi rbp rsp r8..r15, 16 = rip. AArch64: 0..30 = x0..x30, 31 = sp, 32 = pc.
+ * null: not known in this frame (a caller-saved register of an outer frame).
+ */
+export type Registers = readonly (bigint | null)[];
+
+/** siginfo_t, the part that says who sent a signal and why. */
+export type SignalCause = {
+  /** Linux signal number. */
+  readonly number: number;
+  /** si_code: > 0 from the kernel, <= 0 from a process (SI_USER 0, SI_TKILL -6). */
+  readonly code: number;
+  /** si_addr for SEGV, BUS, ILL, FPE, TRAP; else null. */
+  readonly faultAddress: VirtualAddress | null;
+  /** si_pid where a process sent it; else null. */
+  readonly senderPid: number | null;
+};
+
+/** One file mapped as code, as far as a report needs it. */
+export type ModuleReference = {
+  readonly path: string;
+  /** GNU build-id in hex, or "" where the file has none. */
+  readonly buildId: string;
+  /** Load bias: address in memory minus address in the file. */
+  readonly bias: VirtualAddress;
+  /** True for code of a runtime that lives by fatal signals (a `.gopclntab` section is present). */
+  readonly ownsSignals: boolean;
+};
+
+/**
+ * How a frame was entered, read from the instruction before its return address.
+ * `pointer`: by a call through a pointer, the program's own failure boundary. `library`: through a slot that is
+ * read-only after relocation (PLT, GOT). `signal`: the kernel entered it to deliver a signal. `none`: no call is there.
+ */
+export type CallKind = "direct" | "pointer" | "library" | "signal" | "none";
+
+/**
+ * What the code at a return address does with the returned value.
+ * `tested`: compares it before any other use. `used`: uses it untested. `ignored`: overwrites it or never reads it.
+ * `never`: no code can follow there (end of function, padding, or the callee never returns). `unknown`: not decided.
+ */
+export type AfterCall = "tested" | "used" | "ignored" | "never" | "unknown";
+
+/** One frame of the stopped thread. Frame 0 is where the thread stopped; frame n+1 called frame n. */
+export type Frame = {
+  /** Frame 0: the faulting instruction; else the return address inside this frame. */
+  readonly pc: VirtualAddress;
+  /** Canonical frame address: the stack pointer that the caller has once this frame has returned; null if not known. */
+  readonly cfa: VirtualAddress | null;
+  /** All registers as they are while this frame is the innermost one. */
+  readonly registers: Registers;
+  /** Index into FaultReport.modules, or null for code outside every file. */
+  readonly module: number | null;
+  /** pc minus the module's bias: the address in the file; 0 where module is null. */
+  readonly offset: bigint;
+  /** First byte of the function around pc in the file (from its FDE), or null. */
+  readonly functionStart: bigint | null;
+  readonly symbol: string | null;
+  /** How this frame was entered from the next outer one, and what that one does with the value. Outermost: "none". */
+  readonly enteredBy: CallKind;
+  readonly afterCall: AfterCall;
+  /** How this frame was found. `signal`: restored from a signal frame. */
+  readonly foundBy: "stop" | "cfi" | "framePointer" | "returnAddress" | "signal";
+};
+
+/** The faulting instruction as far as it can be completed by hand (rung 4). */
+export type FaultingInstruction = {
+  readonly bytes: string;
+  readonly lengthBytes: number;
+  /** What leaving it out means; null where it cannot be left out (a call, a jump, an unknown instruction). */
+  readonly skip: InstructionSkip | null;
+};
+/** `zero`: these registers (DWARF numbers) become 0. `drop`: a store is dropped, nothing else changes. */
+export type InstructionSkip =
+  | { readonly kind: "zero"; readonly registers: readonly number[] }
+  | { readonly kind: "drop" };
+
+/** Where a fault happened, stable across address randomisation, restarts and boxes that run the same build. */
+export type Site = {
+  /** `buildId+offset` of the fault (of the caller of the chain that never returns, for an abort). */
+  readonly fault: string;
+  /** The same for the nearest interface frame, "" where there is none. */
+  readonly boundary: string;
+};
+
+/** The client connection a fault was for. */
+export type Session = {
+  readonly fd: number;
+  /** Peer address as `ip:port`, `[ip]:port` or `unix:path`. */
+  readonly peer: string;
+  /** 0..1. */
+  readonly confidence: number;
+};
+
+/** Everything a decision may look at, and all that `replay` needs. */
+export type FaultReport = {
+  readonly id: FaultId;
+  readonly workload: string;
+  readonly pid: number;
+  readonly tid: number;
+  readonly threadName: string;
+  readonly architecture: Architecture;
+  readonly signal: FaultSignal;
+  readonly cause: SignalCause | null;
+  /** Wall clock, ms since 1970. */
+  readonly atMs: number;
+  readonly registers: Registers;
+  readonly modules: readonly ModuleReference[];
+  readonly frames: readonly Frame[];
+  /** Index of the innermost spine frame in `frames`; null where the spine of this thread is not known. */
+  readonly spine: number | null;
+  /** True where unwinding ended at the outermost frame, false where it lost its way or met the limit. */
+  readonly complete: boolean;
+  readonly instruction: FaultingInstruction | null;
+  readonly site: Site;
+  /** True where the faulting frames are inside a memory allocator. */
+  readonly inAllocator: boolean;
+  /** True where the stack pointer is outside, or within one page of the end of, the thread's stack. */
+  readonly stackExhausted: boolean;
+  /** Raw stack from the stack pointer upwards, hex. */
+  readonly stack: { readonly from: VirtualAddress; readonly bytes: string };
+  /** Times the thread blocked by itself since it was last resumed from a fault; null where not known. */
+  readonly blockedSince: number | null;
+};
+
+/** The rungs of the ladder, mildest first. The wire names of the `--json` contract. */
+export const rungs = [
+  "abandon",
+  "quarantine",
+  "inward",
+  "neutralise",
+  "park",
+  "restart",
+  "restore",
+  "coldboot",
+] as const;
+export type Rung = (typeof rungs)[number];
+
+/** A frame to abandon and the value its caller gets: by it a fault becomes an ordinary error. */
+export type RescuePoint = {
+  /** Index into FaultReport.frames of the frame that is abandoned. */
+  readonly frame: number;
+  readonly returnValue: bigint;
+};
+
+/** What to do with the stopped thread. */
+export type Edit =
+  | { readonly kind: "abandon"; readonly rung: "abandon" | "inward"; readonly point: RescuePoint }
+  | { readonly kind: "neutralise"; readonly skip: InstructionSkip; readonly lengthBytes: number }
+  /** Let the signal be delivered, as if nobody watched. */
+  | { readonly kind: "deliver"; readonly reason: DeliverReason };
+export type DeliverReason = "sentByProcess" | "runtimeOwnsSignal" | "exhausted" | "disabled" | "passedOn";
+
+/** All that could be done for a report, best first. Pure function of report, history and policy. */
+export type Plan =
+  | { readonly kind: "edits"; readonly edits: readonly Edit[]; readonly notes: readonly string[] }
+  | { readonly kind: "deliver"; readonly reason: DeliverReason; readonly notes: readonly string[] };
+
+/** The one thing that is done now, and why. */
+export type Decision = {
+  readonly trial: TrialId;
+  readonly edit: Edit;
+  /** Index of `edit` in the plan; -1 for deliver. */
+  readonly candidate: number;
+  readonly reason: string;
+};
+
+export type Verdict = "clean" | "degraded" | "failed";
+
+/** The judgement of one trial, after probation. */
+export type Outcome = {
+  readonly fault: FaultId;
+  readonly trial: TrialId;
+  readonly rung: Rung;
+  readonly verdict: Verdict;
+  /** Why this verdict, in words. */
+  readonly evidence: readonly string[];
+  /** Stop of the thread until its resume, µs, by our clock. */
+  readonly stopUs: number;
+  /** Resume until the verdict, ms. */
+  readonly probationMs: number;
+  readonly session: Session | null;
+};
+
+/** One past trial as `plan` and `decide` see it: kept in memory, fed by the journal. */
+export type PastTrial = {
+  readonly site: Site;
+  readonly tid: number;
+  readonly edit: Edit;
+  /** Frame of the rescue point as `buildId+offset` of its return address; null for other edits. */
+  readonly boundary: string | null;
+  readonly atMs: number;
+  /** null while on probation. */
+  readonly verdict: Verdict | null;
+  readonly session: Session | null;
+};
+
+/** The right to read, change and resume one stopped thread. Every call but resume throws `GdbError` once it is resumed. */
+export interface ThreadControl {
+  readonly pid: number;
+  readonly tid: number;
+  /** Sets registers by DWARF number and leaves all others, vector state included, as they are. */
+  writeRegisters(changes: ReadonlyMap<number, bigint>): Promise<void>;
+  /** Resumes the thread without a signal. */
+  resume(): Promise<void>;
+  /** Resumes the thread and delivers the signal it stopped for. */
+  deliver(): Promise<void>;
+}
+
+/** Read access to a guarded program that needs no stop. */
+export interface ProgramView {
+  readonly pid: number;
+  readonly architecture: Architecture;
+  /** Reads up to `lengthBytes` from `from`; shorter where the mapping ends, empty where nothing is mapped. */
+  readMemory(from: VirtualAddress, lengthBytes: number): Uint8Array;
+}
