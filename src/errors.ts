@@ -44,7 +44,7 @@ export class BinaryError extends HoldfastError<
 export class NativeError extends HoldfastError<"native.call" | "native.open" | "native.layout" | "native.unsupported"> {
   /** errno of the failed call, 0 where the call was never made. */
   get errno(): number {
-    const errno = this.context["errno"];
+    const errno = this.context.errno;
     return typeof errno === "number" ? errno : 0;
   }
 }
