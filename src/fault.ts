@@ -141,6 +141,12 @@ export type FaultReport = {
   readonly complete: boolean;
   readonly instruction: FaultingInstruction | null;
   readonly site: Site;
+  /** What the program counter of the stop points to. `anonymous`: executable memory of no file (made at run time). */
+  readonly codeAt: "file" | "anonymous" | "data" | "unmapped";
+  /** True where the program has a handler of its own for this signal. */
+  readonly caught: boolean;
+  /** True once any thread of the program was seen waiting for work: before that nobody is served. */
+  readonly serving: boolean;
   /** True where the faulting frames are inside a memory allocator. */
   readonly inAllocator: boolean;
   /** True where the stack pointer is outside, or within one page of the end of, the thread's stack. */
@@ -177,7 +183,7 @@ export type Edit =
   | { readonly kind: "neutralise"; readonly skip: InstructionSkip; readonly lengthBytes: number }
   /** Let the signal be delivered, as if nobody watched. */
   | { readonly kind: "deliver"; readonly reason: DeliverReason };
-export type DeliverReason = "sentByProcess" | "runtimeOwnsSignal" | "exhausted" | "disabled" | "passedOn";
+export type DeliverReason = "sentByProcess" | "runtimeOwnsSignal" | "notServing" | "exhausted" | "disabled";
 
 /** All that could be done for a report, best first. Pure function of report, history and policy. */
 export type Plan =
@@ -188,8 +194,11 @@ export type Plan =
 export type Decision = {
   readonly trial: TrialId;
   readonly edit: Edit;
-  /** Index of `edit` in the plan; -1 for deliver. */
-  readonly candidate: number;
+  /**
+   * The edit in a form that outlives the process: `abandon BUILDID+OFFSET=VALUE` (the return address of the abandoned
+   * frame), `inward …` likewise, `neutralise BUILDID+OFFSET`, `deliver REASON`.
+   */
+  readonly key: string;
   readonly reason: string;
 };
 
@@ -212,11 +221,12 @@ export type Outcome = {
 
 /** One past trial as `plan` and `decide` see it: kept in memory, fed by the journal. */
 export type PastTrial = {
+  readonly trial: TrialId;
   readonly site: Site;
   readonly tid: number;
-  readonly edit: Edit;
-  /** Frame of the rescue point as `buildId+offset` of its return address; null for other edits. */
-  readonly boundary: string | null;
+  /** Decision.key: what was done, comparable across faults, restarts and boxes. */
+  readonly key: string;
+  readonly rung: Rung;
   readonly atMs: number;
   /** null while on probation. */
   readonly verdict: Verdict | null;
