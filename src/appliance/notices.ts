@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What a guard tells whoever watches its output, as it happens: one JSON object a line (`--json`), or one sentence.
+ *
+ * The JSON form is a contract: fields and events may be added, never changed. Addresses and offsets are `0x…` strings.
+ * Lines are written after the thread runs again; a slow reader holds nobody.
+ */
+import { hex } from "#bytes.ts";
+import type { Decision, FaultReport, Frame, ModuleReference, Outcome } from "#fault.ts";
+
+export type FrameNotice = { pc: string; module: string; offset: string; symbol?: string };
+
+export type Notice =
+  | { event: "guarding"; workload: string; pid: number; threads: number; attached: boolean; serving: boolean }
+  | {
+      event: "fault";
+      id: string;
+      workload: string;
+      signal: string;
+      thread: number;
+      site: string;
+      frames: FrameNotice[];
+      action: string;
+      stopUs: number;
+    }
+  | {
+      event: "outcome";
+      id: string;
+      workload: string;
+      rung: Outcome["rung"];
+      verdict: Outcome["verdict"];
+      stopUs: number;
+      session: Outcome["session"];
+      evidence: readonly string[];
+    }
+  | { event: "delivered"; id: string; workload: string; signal: string; thread: number; site: string; reason: string }
+  | { event: "unguarded"; workload: string; pid: number; reason: string }
+  | { event: "warning"; workload: string; text: string }
+  | { event: "exit"; workload: string; code: number | null; signal: string | null };
+
+export class Notices {
+  constructor(
+    private readonly workload: string,
+    private readonly form: "json" | "text",
+    private readonly write: (line: string) => void,
+  ) {}
+
+  fault(report: FaultReport, decision: Decision, stopUs: number): void {
+    const common = {
+      id: report.id as string,
+      workload: this.workload,
+      signal: report.signal,
+      thread: report.tid,
+      site: report.site.fault,
+    };
+    if (decision.edit.kind === "deliver" && decision.edit.reason !== "exhausted") {
+      return this.tell({ event: "delivered", ...common, reason: decision.edit.reason });
+    }
+    const frames = report.frames.map((frame) => frameNotice(frame, report.modules));
+    this.tell({ event: "fault", ...common, frames, action: decision.key, stopUs });
+    if (decision.edit.kind === "deliver") this.tell({ event: "delivered", ...common, reason: decision.edit.reason });
+  }
+
+  outcome(outcome: Outcome): void {
+    const { fault, rung, verdict, stopUs, session, evidence } = outcome;
+    this.tell({ event: "outcome", id: fault, workload: this.workload, rung, verdict, stopUs, session, evidence });
+  }
+
+  tell(notice: Notice): void {
+    this.write(this.form === "json" ? JSON.stringify(notice) : `holdfast: ${sentence(notice)}`);
+  }
+}
+
+export function frameNotice(frame: Frame, modules: readonly ModuleReference[]): FrameNotice {
+  const module = frame.module === null ? undefined : modules[frame.module];
+  const notice: FrameNotice = { pc: hex(frame.pc), module: module?.path ?? "?", offset: hex(frame.offset) };
+  if (frame.symbol !== null) notice.symbol = frame.symbol;
+  return notice;
+}
+
+/** One notice for people. */
+export function sentence(notice: Notice): string {
+  switch (notice.event) {
+    case "guarding":
+      return `guarding ${notice.workload}: process ${notice.pid}, ${count(notice.threads, "thread")}${notice.serving ? "" : "; not seen waiting for work yet"}`;
+    case "fault":
+      return `${notice.signal} in ${notice.workload}, thread ${notice.thread}, at ${placeName(notice)}; ${notice.action.split(" ")[0]} after ${notice.stopUs} µs (fault ${notice.id})`;
+    case "outcome":
+      return `${notice.verdict === "failed" ? "not survived" : `survived, ${notice.verdict}`}: ${notice.rung} (fault ${notice.id}): ${notice.evidence.join("; ")}`;
+    case "delivered":
+      return `${notice.signal} passed on to ${notice.workload}, thread ${notice.thread}: ${deliverReasons[notice.reason] ?? notice.reason}`;
+    case "unguarded":
+      return `${notice.workload} (process ${notice.pid}) is not guarded now: ${notice.reason}`;
+    case "warning":
+      return notice.text;
+    case "exit":
+      return `${notice.workload} ended ${notice.signal === null ? `with exit code ${notice.code}` : `by ${notice.signal}`}`;
+  }
+}
+
+const deliverReasons: Readonly<Record<string, string>> = {
+  sentByProcess: "another process sent it",
+  runtimeOwnsSignal: "its runtime handles this signal itself",
+  notServing: "it was not serving anybody yet",
+  exhausted: "nothing is left that could save it",
+  disabled: "switched off for this workload",
+};
+
+function placeName(notice: Extract<Notice, { event: "fault" }>): string {
+  const frame = notice.frames[0];
+  return frame === undefined ? notice.site : (frame.symbol ?? `${frame.module}+${frame.offset}`);
+}
+
+const count = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? "" : "s"}`;

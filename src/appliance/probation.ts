@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * An act is a trial until proven. Gets a resumed thread; gives an Outcome, after evidence or at the end of probation.
+ *
+ *     begin ─▶ waiting ──thread idle again, quiet for quietMs, probes pass──▶ clean | degraded
+ *                 ├──its thread faults again before going idle, or the program is gone──▶ failed
+ *                 └──probationMs over──▶ by the signs of life of the thread
+ *
+ * Nothing here stops a thread: idleness is read from /proc. A trial has one outcome, whatever arrives first.
+ */
+import type { Clock } from "#clock.ts";
+import type { Decision, FaultReport, Outcome, PastTrial, Verdict } from "#fault.ts";
+import type { TaskGroup } from "#tasks.ts";
+import type { Trials } from "./trials.ts";
+import { type Evidence, judge } from "./verdict.ts";
+
+export type ProbationLimits = {
+  /** Longest wait for evidence, ms. */
+  readonly probationMs: number;
+  /** After the thread was seen idle, this long without a new fault of its own, ms. */
+  readonly quietMs: number;
+};
+
+export const defaultProbation: ProbationLimits = { probationMs: 2000, quietMs: 100 };
+
+const firstLookMs = 1;
+const lookMsMax = 50;
+
+/** What probation may ask of the program; implemented by the watch. */
+export interface SignsOfLife {
+  isAlive(): boolean;
+  /** `idle`: waits for work; `busy`: somewhere else; `gone`: the thread has ended. */
+  threadState(tid: number): "idle" | "busy" | "gone";
+  /** Times the thread waited for anything, by its own count; null where it is gone. */
+  timesBlocked(tid: number): number | null;
+}
+
+/** Asks the program from outside, as a user would; gives what went wrong, or null. */
+export type Probe = (signal: AbortSignal) => Promise<string | null>;
+
+type OpenTrial = {
+  readonly report: FaultReport;
+  readonly decision: Decision;
+  readonly stopUs: number;
+  readonly beganNs: number;
+  readonly ended: AbortController;
+};
+
+export class Probation {
+  readonly #open = new Map<string, OpenTrial>();
+
+  constructor(
+    private readonly life: SignsOfLife,
+    private readonly probes: readonly Probe[],
+    private readonly limits: ProbationLimits,
+    private readonly trials: Trials,
+    private readonly tasks: TaskGroup,
+    private readonly clock: Clock,
+    private readonly record: (outcome: Outcome, report: FaultReport) => void,
+  ) {}
+
+  begin(report: FaultReport, decision: Decision, stopUs: number): void {
+    this.trials.open(report, decision);
+    const trial = { report, decision, stopUs, beganNs: this.clock.monotonicNs(), ended: new AbortController() };
+    this.#open.set(decision.trial, trial);
+    this.tasks.start((signal) => this.#watch(trial, AbortSignal.any([signal, trial.ended.signal])));
+  }
+
+  /** A new fault proves an open trial wrong. */
+  refute(past: PastTrial, by: FaultReport): void {
+    const trial = this.#open.get(past.trial);
+    if (trial === undefined) return;
+    const again = by.site.fault === past.site.fault ? "the same site" : `a consequence at ${by.site.fault}`;
+    this.#close(trial, "failed", [`the thread faulted again (${again}) before it went idle`]);
+  }
+
+  /** The program has ended: every open trial has failed. */
+  programEnded(how: string): void {
+    for (const trial of [...this.#open.values()]) this.#close(trial, "failed", [`the program ended: ${how}`]);
+  }
+
+  get openTrials(): number {
+    return this.#open.size;
+  }
+
+  async #watch(trial: OpenTrial, signal: AbortSignal): Promise<void> {
+    try {
+      const evidence = await this.#gather(trial, signal);
+      const { verdict, because } = judge(trial.report, trial.decision, evidence);
+      this.#close(trial, verdict, because);
+    } catch (error) {
+      // Closed by refute or programEnded while it waited; any other end is the owner's own.
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  async #gather(trial: OpenTrial, signal: AbortSignal): Promise<Evidence> {
+    const { tid } = trial.report;
+    const blockedAtStart = this.life.timesBlocked(tid);
+    const endNs = trial.beganNs + this.limits.probationMs * 1e6;
+    let idleAtNs: number | null = null;
+    for (let lookMs = firstLookMs; ; lookMs = Math.min(lookMs * 2, lookMsMax)) {
+      await this.clock.sleep(lookMs, signal);
+      const nowNs = this.clock.monotonicNs();
+      const thread = this.life.threadState(tid);
+      if (thread === "idle") idleAtNs ??= nowNs;
+      const quiet = idleAtNs !== null && nowNs - idleAtNs >= this.limits.quietMs * 1e6;
+      if (!quiet && thread !== "gone" && nowNs < endNs && this.life.isAlive()) continue;
+      const blockedNow = this.life.timesBlocked(tid);
+      return {
+        alive: this.life.isAlive(),
+        thread: idleAtNs !== null ? "idle" : thread,
+        timesBlocked: blockedAtStart === null || blockedNow === null ? null : blockedNow - blockedAtStart,
+        probeFailures: await this.#probe(signal),
+      };
+    }
+  }
+
+  async #probe(signal: AbortSignal): Promise<string[]> {
+    const answers = await Promise.all(this.probes.map((probe) => probe(signal)));
+    return answers.filter((answer) => answer !== null);
+  }
+
+  #close(trial: OpenTrial, verdict: Verdict, evidence: readonly string[]): void {
+    const { decision, report } = trial;
+    if (!this.#open.delete(decision.trial)) return;
+    trial.ended.abort();
+    const edit = decision.edit;
+    const outcome: Outcome = {
+      fault: report.id,
+      trial: decision.trial,
+      rung: edit.kind === "abandon" ? edit.rung : "neutralise",
+      verdict,
+      evidence,
+      stopUs: trial.stopUs,
+      probationMs: Math.round((this.clock.monotonicNs() - trial.beganNs) / 1e6),
+      session: null,
+    };
+    this.trials.close(decision.trial, verdict, null);
+    this.record(outcome, report);
+  }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The trials remembered in memory, so that no decision waits for a disk. Fed by the journal at start and by probation.
+ *
+ * Limits: 64 trials a site, 4,096 in all; open ones are never dropped. Times are wall-clock ms.
+ */
+import type { Decision, FaultReport, PastTrial, Session, TrialId, Verdict } from "#fault.ts";
+
+const trialsPerSiteMax = 64;
+const trialsMax = 4096;
+/** A neutralised instruction counts against the budget for this long. */
+const neutraliseWindowMs = 3_600_000;
+
+export class Trials {
+  #trials: PastTrial[];
+
+  constructor(history: readonly PastTrial[]) {
+    this.#trials = [...history].sort((a, b) => a.atMs - b.atMs).slice(-trialsMax);
+  }
+
+  /** Trials that a decision on `report` may look at: its site, its thread's open ones, and what the budget counts. */
+  relevantTo(report: FaultReport): PastTrial[] {
+    return this.#trials.filter(
+      (past) =>
+        past.site.fault === report.site.fault ||
+        (past.verdict === null && past.tid === report.tid) ||
+        (past.rung === "neutralise" && past.atMs > report.atMs - neutraliseWindowMs),
+    );
+  }
+
+  open(report: FaultReport, decision: Decision): PastTrial {
+    const edit = decision.edit;
+    const trial: PastTrial = {
+      trial: decision.trial,
+      site: report.site,
+      tid: report.tid,
+      key: decision.key,
+      rung: edit.kind === "abandon" ? edit.rung : "neutralise",
+      atMs: report.atMs,
+      verdict: null,
+      session: null,
+    };
+    this.#trials.push(trial);
+    this.#trim(report.site.fault);
+    return trial;
+  }
+
+  close(id: TrialId, verdict: Verdict, session: Session | null): void {
+    this.#trials = this.#trials.map((past) => (past.trial === id ? { ...past, verdict, session } : past));
+  }
+
+  #trim(site: string): void {
+    const here = this.#trials.filter((past) => past.site.fault === site && past.verdict !== null);
+    const excess = new Set(here.slice(0, Math.max(0, here.length - trialsPerSiteMax)));
+    if (this.#trials.length > trialsMax) {
+      const oldest = this.#trials.find((past) => past.verdict !== null);
+      if (oldest !== undefined) excess.add(oldest);
+    }
+    if (excess.size > 0) this.#trials = this.#trials.filter((past) => !excess.has(past));
+  }
+}

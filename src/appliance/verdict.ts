@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The verdict on one trial. Gets the report, the decision and what was seen during probation; gives clean, degraded or
+ * failed with the reasons in words. Pure.
+ *
+ * A zombie (alive, not serving) is a failure. Survival is never assumed: without a sign of life there is none.
+ */
+import type { Decision, FaultReport, Verdict } from "#fault.ts";
+
+export type Evidence = {
+  readonly alive: boolean;
+  readonly thread: "idle" | "busy" | "gone";
+  /** Times the thread waited for anything during probation; null where not known. */
+  readonly timesBlocked: number | null;
+  readonly probeFailures: readonly string[];
+};
+
+export function judge(
+  report: FaultReport,
+  decision: Decision,
+  evidence: Evidence,
+): { readonly verdict: Verdict; readonly because: readonly string[] } {
+  const failure = failureOf(evidence);
+  if (failure !== null) return { verdict: "failed", because: [failure] };
+  const losses = lossesOf(report, decision, evidence);
+  const proof =
+    evidence.thread === "idle" ? "the thread waits for work again" : `the thread waited ${evidence.timesBlocked} times`;
+  return losses.length === 0
+    ? { verdict: "clean", because: [proof] }
+    : { verdict: "degraded", because: [proof, ...losses] };
+}
+
+function failureOf(evidence: Evidence): string | null {
+  if (!evidence.alive) return "the program is gone";
+  if (evidence.probeFailures.length > 0) return `probe failed: ${evidence.probeFailures.join("; ")}`;
+  if (evidence.thread === "busy" && !(evidence.timesBlocked !== null && evidence.timesBlocked > 0)) {
+    return "the thread never waited for anything again: it hangs";
+  }
+  return null;
+}
+
+function lossesOf(report: FaultReport, decision: Decision, evidence: Evidence): string[] {
+  const losses: string[] = [];
+  if (evidence.thread === "gone") losses.push("the thread ended");
+  if (decision.edit.kind === "neutralise") losses.push("one instruction was completed by hand: a value may be wrong");
+  if (report.inAllocator) losses.push("the fault was inside the memory allocator");
+  if (report.spine === null) losses.push("the spine of the thread was not known");
+  return losses;
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What /proc says of a process and its threads. Gets ids; gives plain values, or null where the process is gone.
+ *
+ * Every read is one short synchronous call on procfs; nothing here stops or changes a process. Source: proc(5).
+ */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { address, type VirtualAddress } from "#fault.ts";
+
+/** `/proc/PID/status`, the lines we use. */
+export type ProcessStatus = {
+  readonly name: string;
+  readonly state: string;
+  readonly uid: number;
+  readonly tracerPid: number;
+  readonly threads: number;
+  /** Process id in the innermost pid namespace: what the program itself calls its pid. */
+  readonly innermostPid: number;
+  /** Bit n-1 is set where signal n has a handler. */
+  readonly caughtSignals: bigint;
+};
+
+/** Where a thread is blocked in the kernel. */
+export type BlockedThread = {
+  /** Number of the system call, -1 for other waits (a page fault). */
+  readonly syscall: number;
+  readonly arguments: readonly bigint[];
+  readonly sp: VirtualAddress;
+  readonly pc: VirtualAddress;
+};
+
+/** Signs of life of one thread; counts since its start. */
+export type ThreadActivity = {
+  /** Times it gave up the processor by itself: it waited for something. */
+  readonly voluntarySwitches: number;
+  readonly involuntarySwitches: number;
+};
+
+export function readStatus(pid: number, tid = pid): ProcessStatus | null {
+  const text = readText(`/proc/${pid}/task/${tid}/status`);
+  if (text === null) return null;
+  const field = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(text)?.[1] ?? "";
+  return {
+    name: field("Name"),
+    state: field("State").slice(0, 1),
+    uid: Number(field("Uid").split("\t")[0]),
+    tracerPid: Number(field("TracerPid")),
+    threads: Number(field("Threads")),
+    innermostPid: Number(field("NSpid").split("\t").at(-1)) || pid,
+    caughtSignals: BigInt(`0x${field("SigCgt") || "0"}`),
+  };
+}
+
+/** Clock ticks from boot to the start of the process: with the pid it names one process for ever. */
+export function readStartTicks(pid: number): number | null {
+  const text = readText(`/proc/${pid}/stat`);
+  if (text === null) return null;
+  // The name may hold spaces and brackets, so fields are counted from the last bracket (start time is field 22).
+  return Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[19]);
+}
+
+/** True while the process exists and is no zombie. */
+export function isAlive(pid: number): boolean {
+  const state = readStatus(pid)?.state;
+  return state !== undefined && state !== "Z" && state !== "X";
+}
+
+/** Ids of all threads; empty where the process is gone. */
+export function readThreads(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).map(Number);
+  } catch {
+    return [];
+  }
+}
+
+export function readThreadName(pid: number, tid: number): string {
+  return readText(`/proc/${pid}/task/${tid}/comm`)?.trimEnd() ?? "";
+}
+
+/** Where the thread is blocked; null while it runs, or where it is gone. Needs the right to trace it. */
+export function readBlocked(pid: number, tid: number): BlockedThread | null {
+  return parseBlocked(readText(`/proc/${pid}/task/${tid}/syscall`) ?? "running");
+}
+
+export function readActivity(pid: number, tid: number): ThreadActivity | null {
+  const text = readText(`/proc/${pid}/task/${tid}/status`);
+  if (text === null) return null;
+  const count = (name: string): number => Number(new RegExp(`^${name}:\\s*(\\d+)$`, "m").exec(text)?.[1] ?? 0);
+  return {
+    voluntarySwitches: count("voluntary_ctxt_switches"),
+    involuntarySwitches: count("nonvoluntary_ctxt_switches"),
+  };
+}
+
+/** The whole of `/proc/PID/maps`; null where the process is gone or may not be read. */
+export function readMaps(pid: number): string | null {
+  return readText(`/proc/${pid}/maps`);
+}
+
+export function readCommandLine(pid: number): string[] {
+  return readText(`/proc/${pid}/cmdline`)?.split("\0").slice(0, -1) ?? [];
+}
+
+/** The file that the process runs; null where that may not be read. */
+export function readExecutable(pid: number): string | null {
+  try {
+    return readlinkSync(`/proc/${pid}/exe`);
+  } catch {
+    return null;
+  }
+}
+
+/** One line of `/proc/PID/task/TID/syscall`: `running`, or `NR ARG×6 SP PC`, or `-1 SP PC`. */
+export function parseBlocked(line: string): BlockedThread | null {
+  const words = line.trim().split(" ");
+  if (words.length < 3) return null;
+  const values = words.slice(1).map((word) => (/^0x[0-9a-f]{1,16}$/.test(word) ? BigInt(word) : null));
+  if (values.includes(null) || !/^-?\d+$/.test(words[0]!)) return null;
+  const numbers = values as bigint[];
+  return {
+    syscall: Number(words[0]),
+    arguments: numbers.slice(0, -2),
+    sp: address(numbers.at(-2)!),
+    pc: address(numbers.at(-1)!),
+  };
+}
+
+function readText(path: string): string | null {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    // Gone between two looks, or not ours to read: both mean that there is nothing to say about it.
+    return null;
+  }
+}

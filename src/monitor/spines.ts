@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Learns the spine of each thread: the frames that are on its stack while it waits for work. Gets looks at blocked
+ * threads; says of the frames of a stopped thread where its spine begins, and of a blocked thread whether it is idle.
+ *
+ * A spine frame is never abandoned: returning from it ends the thread's reason to live. Nothing here stops a thread.
+ * Limits: 16 idle points a thread, 4,096 threads; the rarest point goes first, the oldest thread goes first.
+ */
+import type { Architecture, Frame, VirtualAddress } from "#fault.ts";
+import type { BlockedThread } from "./processes.ts";
+import { type WaitKind, waitKind } from "./waits.ts";
+
+const idlePointsMax = 16;
+const threadsMax = 4096;
+
+/** What of a frame tells it from others: activation (cfa), function, and place of its return address. */
+export type SpineFrame = Pick<Frame, "cfa" | "module" | "offset" | "functionStart">;
+
+type IdlePoint = {
+  readonly sp: VirtualAddress;
+  readonly pc: VirtualAddress;
+  readonly kind: WaitKind;
+  readonly frames: readonly SpineFrame[];
+  seen: number;
+};
+
+export class Spines {
+  readonly #threads = new Map<number, IdlePoint[]>();
+
+  /** `unwind` gives the frames of a thread that is blocked, innermost first; it may give fewer than there are. */
+  constructor(
+    private readonly architecture: Architecture,
+    private readonly unwind: (blocked: BlockedThread) => readonly SpineFrame[],
+  ) {}
+
+  /** Takes one look at a blocked thread into account. */
+  observe(tid: number, blocked: BlockedThread): void {
+    const kind = waitKind(blocked.syscall, this.architecture);
+    if (kind === 0) return;
+    const points = this.#pointsOf(tid);
+    const known = points.find((point) => point.sp === blocked.sp && point.pc === blocked.pc);
+    if (known !== undefined) {
+      known.seen += 1;
+      return;
+    }
+    const frames = this.unwind(blocked);
+    if (frames.length === 0) return;
+    if (points.length >= idlePointsMax) points.splice(indexOfRarest(points), 1);
+    points.push({ sp: blocked.sp, pc: blocked.pc, kind, frames, seen: 1 });
+  }
+
+  forget(tid: number): void {
+    this.#threads.delete(tid);
+  }
+
+  get threads(): number {
+    return this.#threads.size;
+  }
+
+  /** True once the thread's way of waiting is known. */
+  knows(tid: number): boolean {
+    return (this.#threads.get(tid)?.length ?? 0) > 0;
+  }
+
+  /** Whether a blocked thread is back at the point where it waits for work. */
+  isIdle(tid: number, blocked: BlockedThread): boolean {
+    const idle = chooseIdlePoint(this.#threads.get(tid) ?? []);
+    return idle !== null && idle.pc === blocked.pc && idle.sp === blocked.sp;
+  }
+
+  /**
+   * Index of the innermost spine frame among `frames`; null where nothing is known. A thread that was never seen
+   * blocked is compared with the others by code alone.
+   */
+  spineIn(tid: number, frames: readonly Frame[]): number | null {
+    const own = chooseIdlePoint(this.#threads.get(tid) ?? []);
+    if (own !== null) return innermostShared(own.frames, frames, sameActivation);
+    let best: number | null = null;
+    for (const points of this.#threads.values()) {
+      const idle = chooseIdlePoint(points);
+      const index = idle === null ? null : sharedByCode(idle.frames, frames);
+      if (index !== null && (best === null || index < best)) best = index;
+    }
+    return best;
+  }
+
+  #pointsOf(tid: number): IdlePoint[] {
+    const known = this.#threads.get(tid);
+    if (known !== undefined) return known;
+    if (this.#threads.size >= threadsMax) this.#threads.delete(this.#threads.keys().next().value!);
+    const points: IdlePoint[] = [];
+    this.#threads.set(tid, points);
+    return points;
+  }
+}
+
+/** The point where a thread waits for work: the surest kind of wait, then the most often seen. Pure. */
+export function chooseIdlePoint<Point extends { kind: WaitKind; seen: number }>(
+  points: readonly Point[],
+): Point | null {
+  return points.reduce<Point | null>(
+    (best, point) =>
+      best === null || point.kind > best.kind || (point.kind === best.kind && point.seen > best.seen) ? point : best,
+    null,
+  );
+}
+
+function innermostShared(
+  spine: readonly SpineFrame[],
+  frames: readonly Frame[],
+  same: (a: SpineFrame, b: SpineFrame) => boolean,
+): number | null {
+  const index = frames.findIndex((frame) => spine.some((known) => same(known, frame)));
+  return index < 0 ? null : index;
+}
+
+const sameFunction = (a: SpineFrame, b: SpineFrame): boolean =>
+  a.module === b.module && a.functionStart !== null && a.functionStart === b.functionStart;
+
+const sameActivation = (a: SpineFrame, b: SpineFrame): boolean =>
+  a.cfa !== null && a.cfa === b.cfa && sameFunction(a, b);
+
+/** From the outermost frame inwards, equal return addresses; the first that differs still belongs if its function is equal. */
+function sharedByCode(spine: readonly SpineFrame[], frames: readonly Frame[]): number | null {
+  let shared = 0;
+  while (shared < spine.length && shared < frames.length) {
+    const known = spine[spine.length - 1 - shared]!;
+    const frame = frames[frames.length - 1 - shared]!;
+    if (!sameFunction(known, frame)) break;
+    shared += 1;
+    if (known.offset !== frame.offset) break;
+  }
+  return shared === 0 ? null : frames.length - shared;
+}
+
+const indexOfRarest = (points: readonly IdlePoint[]): number =>
+  points.reduce((rarest, point, index) => (point.seen < points[rarest]!.seen ? index : rarest), 0);

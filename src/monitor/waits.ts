@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Which system calls a thread makes to wait for work. Gets a number and an architecture; gives how surely it is a wait
+ * for work: 2 a multiplexer, 1 one thing at a time, 0 something else.
+ *
+ * Source: `arch/x86/entry/syscalls/syscall_64.tbl` and `include/uapi/asm-generic/unistd.h`, Linux 6.1.
+ */
+import type { Architecture } from "#fault.ts";
+
+export type WaitKind = 0 | 1 | 2;
+
+const multiplexers: Readonly<Record<Architecture, ReadonlySet<number>>> = {
+  // poll, select, epoll_wait, pselect6, ppoll, epoll_pwait, io_getevents, io_uring_enter, epoll_pwait2
+  x86_64: new Set([7, 23, 232, 270, 271, 281, 208, 426, 441]),
+  // pselect6, ppoll, epoll_pwait, io_getevents, io_uring_enter, epoll_pwait2
+  aarch64: new Set([72, 73, 22, 4, 426, 441]),
+};
+
+const singleWaits: Readonly<Record<Architecture, ReadonlySet<number>>> = {
+  // read, readv, recvfrom, recvmsg, accept, accept4, pause, nanosleep, clock_nanosleep, wait4, waitid, rt_sigsuspend,
+  // rt_sigtimedwait, futex, msgrcv, semop, mq_timedreceive
+  x86_64: new Set([0, 19, 45, 47, 43, 288, 34, 35, 230, 61, 247, 130, 128, 202, 70, 65, 243]),
+  aarch64: new Set([63, 65, 207, 212, 202, 242, 101, 115, 260, 95, 133, 137, 98, 188, 193, 183]),
+};
+
+export function waitKind(syscall: number, architecture: Architecture): WaitKind {
+  if (multiplexers[architecture].has(syscall)) return 2;
+  return singleWaits[architecture].has(syscall) ? 1 : 0;
+}

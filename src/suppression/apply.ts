@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Does one decided edit to the one stopped thread. Gets the report, the decision and the right to the thread; the thread
+ * runs on when this returns. One register write and one resume, nothing is read.
+ *
+ * An abandoned frame is left as an ordinary return would leave it: callee-saved registers, stack pointer and program
+ * counter of its caller, and the chosen value in the return register.
+ */
+import { callingConvention } from "#binary/callingConvention.ts";
+import { assert, unreachable } from "#errors.ts";
+import type { Decision, Edit, FaultReport, ThreadControl } from "#fault.ts";
+
+/** @throws GdbError where the stub refuses or is gone. */
+export async function apply(report: FaultReport, decision: Decision, control: ThreadControl): Promise<void> {
+  if (decision.edit.kind === "deliver") return await control.deliver();
+  await control.writeRegisters(registerChanges(report, decision.edit));
+  await control.resume();
+}
+
+/** The registers that make `edit` true, by DWARF number. Pure. */
+export function registerChanges(report: FaultReport, edit: Exclude<Edit, { kind: "deliver" }>): Map<number, bigint> {
+  switch (edit.kind) {
+    case "abandon":
+      return abandonFrame(report, edit.point.frame, edit.point.returnValue);
+    case "neutralise":
+      return completeInstruction(report, edit);
+    default:
+      return unreachable(edit);
+  }
+}
+
+function abandonFrame(report: FaultReport, frame: number, returnValue: bigint): Map<number, bigint> {
+  const { pc, sp, returnValue: valueRegister, calleeSaved } = callingConvention[report.architecture];
+  const caller = report.frames[frame + 1];
+  const cfa = report.frames[frame]?.cfa;
+  assert(caller !== undefined && cfa != null, "the plan abandons a frame without a known caller", { frame });
+  const changes = new Map<number, bigint>();
+  for (const register of calleeSaved) {
+    const value = caller.registers[register];
+    if (value != null) changes.set(register, value);
+  }
+  changes.set(valueRegister, BigInt.asUintN(64, returnValue));
+  changes.set(sp, cfa);
+  changes.set(pc, caller.pc);
+  return changes;
+}
+
+function completeInstruction(report: FaultReport, edit: Extract<Edit, { kind: "neutralise" }>): Map<number, bigint> {
+  const { pc } = callingConvention[report.architecture];
+  const at = report.registers[pc];
+  assert(at != null, "a report without a program counter");
+  const changes = new Map<number, bigint>([[pc, at + BigInt(edit.lengthBytes)]]);
+  if (edit.skip.kind === "zero") for (const register of edit.skip.registers) changes.set(register, 0n);
+  return changes;
+}

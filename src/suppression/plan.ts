@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What could be done for a stopped thread, best first. Gets a report, the trials at its site and a policy; gives a Plan.
+ *
+ * Pure: the same report, history and policy give the same plan, here and in a replay. The order is that of the ladder:
+ * a learned edit, interface frames from the innermost outwards, the outermost frame above the spine, inward frames,
+ * and last the completion of the one instruction. Figures behind the order: ARCHITECTURE.md, decision 4.
+ */
+import type { Edit, FaultReport, PastTrial, Plan, RescuePoint } from "#fault.ts";
+import { whyDeliver } from "./signalRules.ts";
+import { canAbandon, faultingFrame, interfaceFrame, placeOf, workFrames } from "./site.ts";
+
+/** Rungs that may be used for this workload; configuration. */
+export type Policy = {
+  readonly rungs: ReadonlySet<"abandon" | "inward" | "neutralise">;
+  /** Edits proposed for one fault at most. */
+  readonly editsMax: number;
+  /** Neutralised instructions within one budget window at most. */
+  readonly neutralisedMax: number;
+  /** Different sites on one thread, each within probation of the one before, until we stop trying. */
+  readonly consequencesMax: number;
+};
+
+export const defaultPolicy: Policy = {
+  rungs: new Set(["abandon", "inward", "neutralise"]),
+  editsMax: 24,
+  neutralisedMax: 8,
+  consequencesMax: 3,
+};
+
+/** Values returned from an abandoned frame, in this order: the usual error of C, then "nothing" (suppression.md, Words). */
+const returnValues: readonly bigint[] = [-1n, 0n];
+
+export function plan(report: FaultReport, trials: readonly PastTrial[], policy: Policy): Plan {
+  const reason = whyDeliver(report);
+  if (reason !== null) return { kind: "deliver", reason, notes: [] };
+  const ladder = distinct(report, [
+    ...interfaceEdits(report, policy),
+    ...outermostEdits(report, policy),
+    ...inwardEdits(report, policy),
+    ...neutraliseEdits(report, policy),
+  ]);
+  const edits = learnedFirst(report, ladder, trials).slice(0, policy.editsMax);
+  if (edits.length === 0) return { kind: "deliver", reason: "exhausted", notes: ["no frame can be abandoned"] };
+  return { kind: "edits", edits, notes: notesOn(report) };
+}
+
+/** The edit in a form that outlives this process: see Decision.key. */
+export function keyOf(report: FaultReport, edit: Edit): string {
+  switch (edit.kind) {
+    case "abandon":
+      return `${edit.rung} ${placeOf(report.frames[edit.point.frame + 1]!, report.modules)}=${edit.point.returnValue}`;
+    case "neutralise":
+      return `neutralise ${placeOf(report.frames[0]!, report.modules)}`;
+    case "deliver":
+      return `deliver ${edit.reason}`;
+  }
+}
+
+function interfaceEdits(report: FaultReport, policy: Policy): Edit[] {
+  if (!policy.rungs.has("abandon")) return [];
+  const { frames, signal } = report;
+  const boundary = abandonLimit(report);
+  const edits: Edit[] = [];
+  let from = faultingFrame(frames, report.spine, signal);
+  for (;;) {
+    const index = interfaceFrame(frames, boundary, from);
+    if (index < 0) return edits;
+    edits.push(...returning("abandon", index));
+    from = index + 1;
+  }
+}
+
+/** The outermost frame above the spine, where the spine is known: the whole of the request, whatever its shape. */
+function outermostEdits(report: FaultReport, policy: Policy): Edit[] {
+  if (!policy.rungs.has("abandon") || report.spine === null) return [];
+  const innermost = faultingFrame(report.frames, report.spine, report.signal);
+  for (let index = report.spine - 1; index >= innermost; index -= 1) {
+    if (canAbandon(report.frames, index)) return returning("abandon", index);
+  }
+  return [];
+}
+
+/** Only the function that failed, then its caller, and so on outwards: for state that makes every request fail. */
+function inwardEdits(report: FaultReport, policy: Policy): Edit[] {
+  if (!policy.rungs.has("inward") || report.inAllocator) return [];
+  const edits: Edit[] = [];
+  const limit = abandonLimit(report);
+  for (let index = faultingFrame(report.frames, report.spine, report.signal); index < limit; index += 1) {
+    if (!canAbandon(report.frames, index) || report.frames[index]!.afterCall === "used") continue;
+    edits.push(...returning("inward", index).reverse());
+  }
+  return edits;
+}
+
+function neutraliseEdits(report: FaultReport, policy: Policy): Edit[] {
+  const instruction = report.instruction;
+  if (!policy.rungs.has("neutralise") || instruction?.skip == null || report.signal === "SIGABRT") return [];
+  return [{ kind: "neutralise", skip: instruction.skip, lengthBytes: instruction.lengthBytes }];
+}
+
+/**
+ * First frame index that may not be abandoned. Without a known spine that is the outermost frame entered through a
+ * pointer: the thread's own start routine.
+ */
+function abandonLimit(report: FaultReport): number {
+  if (report.spine !== null) return workFrames(report.frames, report.spine);
+  return Math.max(
+    0,
+    report.frames.findLastIndex((frame) => frame.enteredBy === "pointer"),
+  );
+}
+
+const returning = (rung: "abandon" | "inward", frame: number): Edit[] =>
+  returnValues.map((returnValue) => ({ kind: "abandon", rung, point: { frame, returnValue } satisfies RescuePoint }));
+
+/** Drops later edits that do the same as an earlier one under another rung's name. */
+function distinct(report: FaultReport, edits: readonly Edit[]): Edit[] {
+  const seen = new Set<string>();
+  return edits.filter((edit) => {
+    const key = keyOf(report, edit).replace(/^\w+ /, edit.kind);
+    if (seen.has(key)) return false;
+    seen.add(key);
+    return true;
+  });
+}
+
+/** What was proven at this site goes first, the newest proof before older ones. */
+function learnedFirst(report: FaultReport, edits: readonly Edit[], trials: readonly PastTrial[]): Edit[] {
+  const proven = trials
+    .filter(
+      (trial) => trial.site.fault === report.site.fault && (trial.verdict === "clean" || trial.verdict === "degraded"),
+    )
+    .sort((a, b) => b.atMs - a.atMs)
+    .map((trial) => trial.key);
+  const rank = (edit: Edit): number => {
+    const index = proven.indexOf(keyOf(report, edit));
+    return index < 0 ? proven.length : index;
+  };
+  return edits
+    .map((edit, order) => ({ edit, order, rank: rank(edit) }))
+    .sort((a, b) => a.rank - b.rank || a.order - b.order)
+    .map(({ edit }) => edit);
+}
+
+function notesOn(report: FaultReport): string[] {
+  const notes: string[] = [];
+  if (report.spine === null) notes.push("the spine of this thread is not known");
+  if (!report.complete) notes.push("the stack could not be unwound to its end");
+  if (report.inAllocator) notes.push("inside the memory allocator: degraded at best");
+  if (report.stackExhausted) notes.push("the stack is exhausted");
+  return notes;
+}
