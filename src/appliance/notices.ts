@@ -54,7 +54,8 @@ export class Notices {
       site: report.site.fault,
     };
     if (decision.edit.kind === "deliver" && decision.edit.reason !== "exhausted") {
-      return this.tell({ event: "delivered", ...common, reason: decision.edit.reason });
+      this.tell({ event: "delivered", ...common, reason: decision.edit.reason });
+      return;
     }
     const frames = report.frames.map((frame) => frameNotice(frame, report.modules));
     this.tell({ event: "fault", ...common, frames, action: decision.key, stopUs });
