@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * `./scripts/test [FORM]` once everything is installed: the check, then the tests of the form, then what was skipped and
+ * why, and last the one line `N passed, N failed, N skipped`. Exit code 1 where anything failed or nothing was tested.
+ */
+import { forms } from "./suite/forms.ts";
+import { runTests } from "./suite/run.ts";
+import { skipLines, summaryLine } from "./suite/tally.ts";
+
+const top = `${import.meta.dir}/..`;
+
+function usage(): string {
+  const lines = Object.entries(forms).map(([name, form]) => `  ${name.padEnd(8)} ${form.about}`);
+  return ["usage: ./scripts/test [FORM]", ...lines].join("\n");
+}
+
+/** Format, types and tidy, as one test of the run. */
+async function checkCode(): Promise<boolean> {
+  const child = Bun.spawn([process.execPath, "scripts/check.ts", "--code"], {
+    cwd: top,
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  return (await child.exited) === 0;
+}
+
+const name = process.argv[2] ?? "default";
+const form = forms[name];
+if (form === undefined || process.argv.length > 3) {
+  console.error(usage());
+  process.exit(name === "--help" || name === "-h" ? 0 : 2);
+}
+
+const codeOk = await checkCode();
+const { folders, fileTimeoutMs } = form;
+const tests = await runTests({ top, folders, form: name, fileTimeoutMs, quiet: false });
+const total = codeOk
+  ? { ...tests, passed: tests.passed + 1 }
+  : { ...tests, failed: tests.failed + 1, problems: ["failed: format, types or tidy (see above)", ...tests.problems] };
+for (const line of total.problems) console.log(line);
+if (total.skips.length > 0) console.log(["skipped:", ...skipLines(total.skips)].join("\n"));
+console.log(summaryLine(total));
+process.exit(total.failed === 0 && tests.passed > 0 ? 0 : 1);

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Runs test files with Bun's runner and tallies them. Unit and fuzz tests share one process; every other file has its
+ * own, so that one which crashes, hangs or leaves something behind takes no other with it.
+ */
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { deadline } from "#clock.ts";
+import { AssertionError } from "#errors.ts";
+import { formVariable } from "./forms.ts";
+import { addTallies, emptyTally, readReport, type Tally } from "./tally.ts";
+
+export type RunOptions = {
+  /** Top of the checkout. */
+  readonly top: string;
+  readonly folders: readonly string[];
+  /** Name of the form, as the tests see it. */
+  readonly form: string;
+  readonly fileTimeoutMs: number;
+  /** Print only what failed. */
+  readonly quiet: boolean;
+};
+
+/** A single test may take this long where it does not say otherwise; unit tests take a fraction of it. */
+const testTimeoutMs = 60_000;
+const sharedFolders = ["tests/unit", "tests/fuzz"];
+
+export async function runTests(options: RunOptions): Promise<Tally> {
+  const scratch = await mkdtemp(`${tmpdir()}/holdfast-test-`);
+  try {
+    let tally = emptyTally;
+    for (const files of await batches(options)) {
+      tally = addTallies(tally, await runFiles(files, options, `${scratch}/report.xml`));
+    }
+    return tally;
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+async function batches({ top, folders }: RunOptions): Promise<string[][]> {
+  const shared: string[] = [];
+  const apart: string[][] = [];
+  for (const folder of folders) {
+    const files = (await readdir(`${top}/${folder}`, { recursive: true }).catch(absent))
+      .filter((name) => /\.test\.tsx?$/.test(name))
+      .map((name) => `${folder}/${name}`)
+      .sort();
+    if (sharedFolders.includes(folder)) shared.push(...files);
+    else apart.push(...files.map((file) => [file]));
+  }
+  return shared.length === 0 ? apart : [shared, ...apart];
+}
+
+/** A tree of tests that nobody has written yet is an empty one. */
+function absent(error: NodeJS.ErrnoException): string[] {
+  if (error.code === "ENOENT") return [];
+  throw error;
+}
+
+async function runFiles(files: readonly string[], options: RunOptions, report: string): Promise<Tally> {
+  await rm(report, { force: true });
+  using limit = deadline(options.fileTimeoutMs, () => new AssertionError("bug", "test file out of time"));
+  const words = ["--reporter=junit", `--reporter-outfile=${report}`, `--timeout=${testTimeoutMs}`];
+  if (options.quiet || files.length > 1) words.push("--only-failures");
+  const child = Bun.spawn([process.execPath, "test", ...words, ...files.map((file) => `./${file}`)], {
+    cwd: options.top,
+    env: { ...process.env, [formVariable]: options.form },
+    stdin: "ignore",
+    stdout: options.quiet ? "pipe" : "inherit",
+    stderr: options.quiet ? "pipe" : "inherit",
+    signal: limit.signal,
+    killSignal: "SIGKILL",
+  });
+  const output = options.quiet ? await Promise.all([child.stdout!.text(), child.stderr!.text()]) : [];
+  await child.exited;
+  const xml = await Bun.file(report)
+    .text()
+    .catch(() => "");
+  const ending = limit.signal.aborted
+    ? ` within ${options.fileTimeoutMs / 1000} s`
+    : child.signalCode
+      ? ` (${child.signalCode})`
+      : "";
+  const tally = settle(readReport(xml, files, ending), child.exitCode, files);
+  if (options.quiet && tally.failed > 0) console.log(output.join("").trim());
+  return tally;
+}
+
+/** The runner also fails for errors outside any test; its report does not name those. */
+function settle(tally: Tally, exitCode: number | null, files: readonly string[]): Tally {
+  if (exitCode === 0 || tally.failed > 0) return tally;
+  const where = files.length === 1 ? files[0] : `one of ${files.length} files`;
+  return { ...tally, failed: 1, problems: [`failed: ${where}: an error outside its tests`] };
+}
