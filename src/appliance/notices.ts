@@ -46,7 +46,7 @@ export class Notices {
   ) {}
 
   fault(report: FaultReport, decision: Decision, stopUs: number): void {
-    const common = {
+    const shared = {
       id: report.id as string,
       workload: this.workload,
       signal: report.signal,
@@ -54,12 +54,12 @@ export class Notices {
       site: report.site.fault,
     };
     if (decision.edit.kind === "deliver" && decision.edit.reason !== "exhausted") {
-      this.tell({ event: "delivered", ...common, reason: decision.edit.reason });
+      this.tell({ event: "delivered", ...shared, reason: decision.edit.reason });
       return;
     }
     const frames = report.frames.map((frame) => frameNotice(frame, report.modules));
-    this.tell({ event: "fault", ...common, frames, action: decision.key, stopUs });
-    if (decision.edit.kind === "deliver") this.tell({ event: "delivered", ...common, reason: decision.edit.reason });
+    this.tell({ event: "fault", ...shared, frames, action: decision.key, stopUs });
+    if (decision.edit.kind === "deliver") this.tell({ event: "delivered", ...shared, reason: decision.edit.reason });
   }
 
   outcome(outcome: Outcome): void {

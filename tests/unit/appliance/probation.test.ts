@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Probation under a clock that is moved by hand. Gets a program that is whatever the test says; gives the outcomes.
+ */
+import { expect, test } from "bun:test";
+import { Probation, type Probe } from "#appliance/probation.ts";
+import { Trials } from "#appliance/trials.ts";
+import { ManualClock } from "#clock.ts";
+import type { Decision, Outcome, TrialId } from "#fault.ts";
+import { TaskGroup } from "#tasks.ts";
+import { report } from "../reports.ts";
+
+const limits = { probationMs: 2000, quietMs: 100 };
+const fault = report([{ name: "deref" }, { name: "command", by: "pointer" }, { name: "loop" }, { name: "main" }], {
+  spine: 2,
+});
+const decision: Decision = {
+  trial: "fault-1.1" as TrialId,
+  edit: { kind: "abandon", rung: "abandon", point: { frame: 1, returnValue: -1n } },
+  key: "abandon somewhere=-1",
+  reason: "test",
+};
+
+function stage(probes: readonly Probe[] = []) {
+  const clock = new ManualClock();
+  const program = { alive: true, thread: "busy" as "idle" | "busy" | "gone", blocked: 5 };
+  const outcomes: Outcome[] = [];
+  const trials = new Trials([]);
+  const tasks = new TaskGroup();
+  const life = { isAlive: () => program.alive, threadState: () => program.thread, timesBlocked: () => program.blocked };
+  const probation = new Probation(life, probes, limits, trials, tasks, clock, (outcome) => outcomes.push(outcome));
+  probation.begin(fault, decision, 900);
+  return { clock, program, outcomes, trials, probation };
+}
+
+test("idle again and quiet since: clean, long before the end of probation", async () => {
+  const { clock, program, outcomes, trials } = stage();
+  program.thread = "idle";
+  await clock.advance(300);
+  expect(outcomes.map((outcome) => [outcome.verdict, outcome.rung, outcome.stopUs])).toEqual([
+    ["clean", "abandon", 900],
+  ]);
+  expect(outcomes[0]!.probationMs).toBeLessThan(300);
+  expect(trials.relevantTo(fault)[0]!.verdict).toBe("clean");
+});
+
+test("nothing is said before the evidence is there", async () => {
+  const { clock, outcomes, probation } = stage();
+  await clock.advance(1900);
+  expect(outcomes).toEqual([]);
+  expect(probation.openTrials).toBe(1);
+});
+
+test("a thread that never waits again hangs: failed", async () => {
+  const { clock, outcomes } = stage();
+  await clock.advance(2100);
+  expect(outcomes.map((outcome) => outcome.verdict)).toEqual(["failed"]);
+});
+
+test("a busy thread that waited for something now and then lives: clean at the end of probation", async () => {
+  const { clock, program, outcomes } = stage();
+  await clock.advance(1000);
+  program.blocked += 40;
+  await clock.advance(1100);
+  expect(outcomes.map((outcome) => outcome.verdict)).toEqual(["clean"]);
+});
+
+test("a new fault refutes the trial at once, and it has no second outcome", async () => {
+  const { clock, program, outcomes, trials, probation } = stage();
+  await clock.advance(5);
+  probation.refute(trials.relevantTo(fault)[0]!, fault);
+  program.thread = "idle";
+  await clock.advance(3000);
+  expect(outcomes.map((outcome) => outcome.verdict)).toEqual(["failed"]);
+});
+
+test("the end of the program fails every open trial", async () => {
+  const { outcomes, probation } = stage();
+  probation.programEnded("SIGSEGV");
+  expect(outcomes.map((outcome) => [outcome.verdict, ...outcome.evidence])).toEqual([
+    ["failed", "the program ended: SIGSEGV"],
+  ]);
+});
+
+test("a zombie is no survivor: an idle thread with a failing probe", async () => {
+  const { clock, program, outcomes } = stage([async () => "connect to port 1: refused"]);
+  program.thread = "idle";
+  await clock.advance(300);
+  expect(outcomes.map((outcome) => outcome.verdict)).toEqual(["failed"]);
+  expect(outcomes[0]!.evidence[0]).toContain("refused");
+});
+
+test("a thread that ended is a loss", async () => {
+  const { clock, program, outcomes } = stage();
+  program.thread = "gone";
+  await clock.advance(100);
+  expect(outcomes.map((outcome) => outcome.verdict)).toEqual(["degraded"]);
+});

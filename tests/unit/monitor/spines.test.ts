@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Where a spine begins. Gets looks at blocked threads and stacks of stopped ones; gives the index of the first spine frame.
+ */
+import { describe, expect, test } from "bun:test";
+import { address, type Frame } from "#fault.ts";
+import { type BlockedThread, parseBlocked } from "#monitor/processes.ts";
+import { type SpineFrame, Spines } from "#monitor/spines.ts";
+
+const frame = (name: number, cfa: number, offset = name * 0x100 + 4): Frame => ({
+  pc: address(BigInt(offset)),
+  cfa: address(BigInt(cfa)),
+  registers: [],
+  module: 0,
+  offset: BigInt(offset),
+  functionStart: BigInt(name * 0x100),
+  symbol: null,
+  enteredBy: "direct",
+  afterCall: "tested",
+  foundBy: "cfi",
+});
+
+const epoll: BlockedThread = { syscall: 232, arguments: [], sp: address(0x1000n), pc: address(0x10n) };
+const futex: BlockedThread = { syscall: 202, arguments: [], sp: address(0x0f00n), pc: address(0x20n) };
+const write: BlockedThread = { syscall: 1, arguments: [], sp: address(0x0e00n), pc: address(0x30n) };
+
+const [wait, loop, main, lock, work, command] = [1, 2, 3, 4, 5, 6] as const;
+const waiting: SpineFrame[] = [frame(wait, 0x1010), frame(loop, 0x1100), frame(main, 0x1200)];
+const locking: SpineFrame[] = [frame(lock, 0x0f10), frame(work, 0x1010), frame(loop, 0x1100), frame(main, 0x1200)];
+
+const spinesOf = (stacks: Map<BlockedThread, SpineFrame[]>): Spines =>
+  new Spines("x86_64", (blocked) => stacks.get(blocked) ?? []);
+
+describe("Spines", () => {
+  test("the innermost shared activation begins the spine", () => {
+    const spines = spinesOf(new Map([[epoll, waiting]]));
+    spines.observe(7, epoll);
+    const fault = [frame(command, 0x1000), frame(work, 0x1010), frame(loop, 0x1100, 0x2f0), frame(main, 0x1200)];
+    expect(spines.spineIn(7, fault)).toBe(2);
+    expect(spines.isIdle(7, epoll)).toBe(true);
+  });
+
+  test("the same function in another activation is not the spine", () => {
+    const spines = spinesOf(new Map([[epoll, waiting]]));
+    spines.observe(7, epoll);
+    const nested = [frame(loop, 0x0f00), frame(work, 0x1010), frame(loop, 0x1100), frame(main, 0x1200)];
+    expect(spines.spineIn(7, nested)).toBe(2);
+  });
+
+  test("waiting for many things outweighs waiting for one, however often that is seen", () => {
+    const spines = spinesOf(
+      new Map([
+        [epoll, waiting],
+        [futex, locking],
+      ]),
+    );
+    for (let look = 0; look < 10; look += 1) spines.observe(7, futex);
+    expect(spines.isIdle(7, futex)).toBe(true);
+    spines.observe(7, epoll);
+    expect(spines.isIdle(7, epoll)).toBe(true);
+    expect(spines.isIdle(7, futex)).toBe(false);
+  });
+
+  test("a system call that is no wait teaches nothing", () => {
+    const spines = spinesOf(new Map([[write, waiting]]));
+    spines.observe(7, write);
+    expect(spines.knows(7)).toBe(false);
+    expect(spines.spineIn(7, waiting as Frame[])).toBeNull();
+  });
+
+  test("a new thread is compared with the others by code", () => {
+    const spines = spinesOf(new Map([[epoll, waiting]]));
+    spines.observe(7, epoll);
+    const sibling = [frame(command, 0x9000), frame(work, 0x9010), frame(loop, 0x9100, 0x2f0), frame(main, 0x9200)];
+    expect(spines.spineIn(8, sibling)).toBe(2);
+    expect(spines.spineIn(8, [frame(command, 0x9000), frame(work, 0x9010)])).toBeNull();
+  });
+
+  test("a rare point is dropped before a common one", () => {
+    const stacks = new Map<BlockedThread, SpineFrame[]>();
+    const points = Array.from({ length: 17 }, (_, index) => ({ ...epoll, sp: address(BigInt(0x1000 + index)) }));
+    for (const point of points) stacks.set(point, waiting);
+    const spines = spinesOf(stacks);
+    for (const point of points.slice(0, 16)) {
+      spines.observe(7, point);
+      spines.observe(7, point);
+    }
+    spines.observe(7, points[0]!);
+    spines.observe(7, points[16]!);
+    expect(spines.isIdle(7, points[0]!)).toBe(true);
+  });
+});
+
+describe("parseBlocked", () => {
+  test("a blocked thread, a running one, and garbage", () => {
+    expect(parseBlocked("232 0x5 0x7f 0x2 0x64 0x0 0x8 0x7ffd1000 0x7f2200\n")).toEqual({
+      syscall: 232,
+      arguments: [5n, 0x7fn, 2n, 0x64n, 0n, 8n],
+      sp: address(0x7ffd1000n),
+      pc: address(0x7f2200n),
+    });
+    expect(parseBlocked("-1 0x10 0x20")).toMatchObject({ syscall: -1, arguments: [] });
+    for (const text of ["running\n", "", "x 0x1 0x2", "1 1 2", "1 0x1 0xzz", `1 0x1 0x${"f".repeat(17)}`]) {
+      expect(parseBlocked(text)).toBeNull();
+    }
+  });
+});

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The order of the ladder. Gets sketches of stacks; gives the proposed edits in words, best first.
+ */
+import { describe, expect, test } from "bun:test";
+import type { FaultReport } from "#fault.ts";
+import { defaultPolicy, keyOf, plan } from "#suppression/plan.ts";
+import { siteOf } from "#suppression/site.ts";
+import { offsetOf, pastTrial, report } from "../reports.ts";
+
+/** An event loop: main, loop and wait are the spine; the callback runs a command through a pointer. */
+const evented = [
+  { name: "deref" },
+  { name: "command", by: "pointer" },
+  { name: "call" },
+  { name: "readQuery", by: "pointer" },
+  { name: "processEvents" },
+  { name: "loop" },
+  { name: "main" },
+] as const;
+
+const edits = (fault: FaultReport, ...trials: Parameters<typeof plan>[1]): string[] => {
+  const proposal = plan(fault, trials, defaultPolicy);
+  if (proposal.kind === "deliver") return [`deliver ${proposal.reason}`];
+  return proposal.edits.map((edit) =>
+    edit.kind === "abandon"
+      ? `${edit.rung} ${fault.frames[edit.point.frame]!.symbol}=${edit.point.returnValue}`
+      : edit.kind,
+  );
+};
+
+describe("plan", () => {
+  test("goes from the innermost interface frame outwards, then inward, and neutralises last", () => {
+    expect(edits(report(evented, { spine: 4 }))).toEqual([
+      "abandon command=-1",
+      "abandon command=0",
+      "abandon readQuery=-1",
+      "abandon readQuery=0",
+      "inward deref=0",
+      "inward deref=-1",
+      "inward call=0",
+      "inward call=-1",
+      "neutralise",
+    ]);
+  });
+
+  test("never abandons a spine frame", () => {
+    const inSpine = report(evented.slice(4), { spine: 0 });
+    expect(edits(inSpine)).toEqual(["neutralise"]);
+  });
+
+  test("without an interface frame it takes the outermost frame above the spine before anything else", () => {
+    const direct = report([{ name: "a" }, { name: "b" }, { name: "c" }, { name: "loop" }, { name: "main" }], {
+      spine: 3,
+    });
+    expect(edits(direct).slice(0, 3)).toEqual(["abandon c=-1", "abandon c=0", "inward a=0"]);
+  });
+
+  test("without a known spine the thread's start routine is never abandoned", () => {
+    const unknown = report([
+      { name: "work" },
+      { name: "step", by: "pointer" },
+      { name: "threadMain", by: "pointer" },
+      { name: "startThread" },
+    ]);
+    expect(edits(unknown).filter((edit) => edit.includes("threadMain"))).toEqual([]);
+    expect(edits(unknown)[0]).toBe("abandon step=-1");
+  });
+
+  test("never returns to where no code can follow", () => {
+    const dead = report(
+      [{ name: "raise" }, { name: "abort", after: "never" }, { name: "check", after: "never" }, ...evented.slice(1)],
+      { spine: 6, signal: "SIGABRT" },
+    );
+    expect(edits(dead)).not.toContain("inward abort=0");
+    expect(edits(dead)).not.toContain("inward check=0");
+    expect(edits(dead)[0]).toBe("abandon command=-1");
+  });
+
+  test("inward leaves out frames whose value is used untested, and everything inside the allocator", () => {
+    const used = report([{ name: "deref", after: "used" }, ...evented.slice(1)], { spine: 4 });
+    expect(edits(used)).not.toContain("inward deref=0");
+    expect(edits({ ...used, inAllocator: true }).some((edit) => edit.startsWith("inward"))).toBe(false);
+  });
+
+  test("what was proven at the site goes first, what failed there does not", () => {
+    const fault = report(evented, { spine: 4 });
+    const key = keyOf(fault, { kind: "abandon", rung: "abandon", point: { frame: 3, returnValue: 0n } });
+    expect(edits(fault, pastTrial({ site: fault.site, key, verdict: "clean" }))[0]).toBe("abandon readQuery=0");
+    expect(edits(fault, pastTrial({ site: fault.site, key, verdict: "failed" }))[0]).toBe("abandon command=-1");
+    const elsewhere = { fault: "abc+0x99", boundary: "" };
+    expect(edits(fault, pastTrial({ site: elsewhere, key, verdict: "clean" }))[0]).toBe("abandon command=-1");
+  });
+
+  test("an abort is never neutralised", () => {
+    expect(edits(report(evented, { spine: 4, signal: "SIGABRT" }))).not.toContain("neutralise");
+  });
+
+  test("a signal that is no fault is delivered", () => {
+    const sent = { number: 11, code: 0, faultAddress: null, senderPid: 7 };
+    expect(edits(report(evented, { spine: 4, cause: sent }))).toEqual(["deliver sentByProcess"]);
+    const raised = { number: 6, code: -6, faultAddress: null, senderPid: 100 };
+    expect(edits(report(evented, { spine: 4, cause: raised }))[0]).toBe("abandon command=-1");
+    expect(edits(report(evented, { spine: 4, codeAt: "anonymous", caught: true }))).toEqual([
+      "deliver runtimeOwnsSignal",
+    ]);
+    expect(edits(report(evented, { spine: 4, codeAt: "anonymous", caught: false }))[0]).toBe("abandon command=-1");
+    expect(edits(report(evented, { spine: 4, serving: false }))).toEqual(["deliver notServing"]);
+  });
+
+  test("a stack without a way out leaves only the signal", () => {
+    const hopeless = report([{ name: "lost", cfa: null }], { instruction: null, complete: false });
+    expect(edits(hopeless)).toEqual(["deliver exhausted"]);
+  });
+});
+
+describe("siteOf", () => {
+  const place = (name: string): string => `abc+0x${offsetOf(name).toString(16)}`;
+
+  test("a fault of the processor has the site of its instruction", () => {
+    const { frames, modules } = report(evented);
+    expect(siteOf(frames, modules, 4, "SIGSEGV")).toEqual({ fault: place("deref"), boundary: place("call") });
+  });
+
+  test("an abort has the site of the caller of the chain that never returns", () => {
+    const { frames, modules } = report([
+      { name: "raise" },
+      { name: "abort", after: "never" },
+      { name: "assertFail", after: "never" },
+      { name: "command", by: "pointer" },
+      { name: "processEvents" },
+      { name: "main" },
+    ]);
+    expect(siteOf(frames, modules, 4, "SIGABRT")).toEqual({
+      fault: place("command"),
+      boundary: place("processEvents"),
+    });
+  });
+});
