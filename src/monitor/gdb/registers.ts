@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Where each register lies in the bytes of a `g` reply, taken from the stub's target description.
+ *
+ * Gets the description's documents; gives the layout, or the name of an included document that is still missing.
+ * Reads general registers by DWARF number and patches them into a copy of the bytes, for `G`.
+ * Limits: `maxRegisters`, `maxRegisterBits`, `maxDocuments`. Source: GDB manual, appendix G; DWARF numbers as in fault.ts.
+ */
+import { GdbError } from "#errors.ts";
+import type { Architecture, Registers } from "#fault.ts";
+
+export type RegisterSlot = { readonly offset: number; readonly lengthBytes: number };
+
+export type RegisterLayout = {
+  readonly architecture: Architecture;
+  readonly totalBytes: number;
+  /** General registers by DWARF number. */
+  readonly general: readonly RegisterSlot[];
+  readonly pc: number;
+  readonly sp: number;
+  /** eflags or cpsr. */
+  readonly flags: RegisterSlot;
+  /** x86-64 only: the number of the system call the thread is in, -1 for none. */
+  readonly origRax: RegisterSlot | null;
+};
+
+export const maxRegisters = 4096;
+export const maxRegisterBits = 16384;
+export const maxDocuments = 64;
+
+const x86Names = "rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip".split(" ");
+const armNames = [...Array.from({ length: 31 }, (_, index) => `x${index}`), "sp", "pc"];
+/** PSTATE.BTYPE: set while a branch target is checked; stale once the program counter is changed by hand. */
+const branchTypeBits = 0xc00n;
+const noSystemCall = 0xffff_ffff_ffff_ffffn;
+
+export type Description =
+  | { readonly kind: "layout"; readonly layout: RegisterLayout }
+  | { readonly kind: "missing"; readonly document: string };
+
+/** Reads the description from `target.xml` and the documents it includes, found by name in `documents`. */
+export function readDescription(documents: ReadonlyMap<string, string>): Description {
+  const slots = new Map<string, { regnum: number; lengthBytes: number }>();
+  const pending = [{ name: "target.xml", from: 0 }];
+  let nextRegnum = 0;
+  for (let opened = 0; pending.length > 0; ) {
+    const place = pending.pop()!;
+    const text = documents.get(place.name);
+    if (text === undefined) return { kind: "missing", document: place.name };
+    if (place.from === 0) opened += 1;
+    if (opened > maxDocuments) throw unusable(`includes more than ${maxDocuments} documents`);
+    const tag = /<(reg|xi:include)\s([^<>]*)>/g;
+    tag.lastIndex = place.from;
+    for (let match = tag.exec(text); match !== null; match = tag.exec(text)) {
+      if (match[1] === "xi:include") {
+        pending.push({ name: place.name, from: tag.lastIndex });
+        pending.push({ name: attribute(match[2]!, "href") ?? "", from: 0 });
+        break;
+      }
+      nextRegnum = addRegister(slots, match[2]!, nextRegnum);
+    }
+  }
+  return { kind: "layout", layout: placeRegisters(slots) };
+}
+
+const unusable = (reason: string): GdbError =>
+  new GdbError("gdb.message", `the stub's target description cannot be used: it ${reason}`);
+
+const attribute = (attributes: string, name: string): string | null =>
+  new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? null;
+
+function addRegister(
+  slots: Map<string, { regnum: number; lengthBytes: number }>,
+  attributes: string,
+  nextRegnum: number,
+): number {
+  const name = attribute(attributes, "name");
+  const bits = Number(attribute(attributes, "bitsize"));
+  const regnum = Number(attribute(attributes, "regnum") ?? nextRegnum);
+  if (name === null || !(bits > 0 && bits <= maxRegisterBits)) throw unusable("has a register without name or size");
+  if (!Number.isInteger(regnum) || regnum < 0 || regnum >= maxRegisters)
+    throw unusable(`has register number ${regnum}`);
+  if (slots.has(name)) throw unusable(`has two registers ${name.slice(0, 20)}`);
+  slots.set(name, { regnum, lengthBytes: Math.ceil(bits / 8) });
+  return regnum + 1;
+}
+
+/** The bytes of `g` are the registers in the order of their numbers, without gaps. */
+function placeRegisters(sizes: ReadonlyMap<string, { regnum: number; lengthBytes: number }>): RegisterLayout {
+  const placed = new Map<string, RegisterSlot>();
+  let offset = 0;
+  let last = -1;
+  for (const [name, { regnum, lengthBytes }] of [...sizes].sort(([, a], [, b]) => a.regnum - b.regnum)) {
+    if (regnum === last) throw unusable(`has two registers numbered ${regnum}`);
+    placed.set(name, { offset, lengthBytes });
+    offset += lengthBytes;
+    last = regnum;
+  }
+  const slot = (name: string, lengthBytes: number): RegisterSlot => {
+    const found = placed.get(name);
+    if (found === undefined) throw unusable(`lacks register ${name}`);
+    if (found.lengthBytes !== lengthBytes) throw unusable(`has register ${name} of ${found.lengthBytes} bytes`);
+    return found;
+  };
+  if (placed.has("rip")) {
+    const general = x86Names.map((name) => slot(name, 8));
+    const flags = slot("eflags", 4);
+    return {
+      architecture: "x86_64",
+      totalBytes: offset,
+      general,
+      pc: 16,
+      sp: 7,
+      flags,
+      origRax: placed.get("orig_rax") ?? null,
+    };
+  }
+  if (placed.has("cpsr") && placed.has("x30")) {
+    const general = armNames.map((name) => slot(name, 8));
+    const flags = slot("cpsr", 4);
+    return { architecture: "aarch64", totalBytes: offset, general, pc: 32, sp: 31, flags, origRax: null };
+  }
+  throw unusable("is neither of 64-bit x86 nor of AArch64; only 64-bit programs are guarded");
+}
+
+/** The general registers of a `g` reply. @throws GdbError "gdb.message" where the reply has another length. */
+export function readRegisters(layout: RegisterLayout, raw: Uint8Array): Registers {
+  if (raw.length !== layout.totalBytes) {
+    throw new GdbError(
+      "gdb.message",
+      `registers take ${layout.totalBytes} bytes by the description, the stub sent ${raw.length}`,
+    );
+  }
+  const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
+  return layout.general.map(({ offset }) => view.getBigUint64(offset, true));
+}
+
+/**
+ * A copy of `raw` with `changes` (DWARF number to value) made. A changed program counter also ends what the kernel or
+ * the processor still meant to do at the old one: restart of a system call (x86-64), check of a branch target (AArch64).
+ */
+export function patchRegisters(
+  layout: RegisterLayout,
+  raw: Uint8Array,
+  changes: ReadonlyMap<number, bigint>,
+): Uint8Array<ArrayBuffer> {
+  const patched = new Uint8Array(raw);
+  const view = new DataView(patched.buffer);
+  for (const [register, value] of changes) {
+    const slot = layout.general[register];
+    if (slot === undefined) throw new GdbError("gdb.refused", `there is no general register ${register} to write`);
+    view.setBigUint64(slot.offset, BigInt.asUintN(64, value), true);
+  }
+  if (!changes.has(layout.pc)) return patched;
+  if (layout.origRax !== null) view.setBigUint64(layout.origRax.offset, noSystemCall, true);
+  if (layout.architecture === "aarch64") {
+    view.setUint32(layout.flags.offset, view.getUint32(layout.flags.offset, true) & ~Number(branchTypeBits), true);
+  }
+  return patched;
+}
