@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * One slot of the intent ring: 256 bytes, little-endian, checksummed. Gets the short form of an intent or of an outcome;
+ * gives bytes, and back. A slot that is torn, empty or foreign reads as null, never as half a record.
+ *
+ *   0 u64 xxHash3 of bytes 8..255   8 f64 sequence     16 f64 wall clock, ms
+ *  24 u8 kind (1 intent, 2 outcome) 25 u8 edit or rung 26 u8 signal or verdict   27 u8 1 = a text was cut
+ *  28 u32 pid or stopUs             32 u32 tid or probationMs                    36 u16 trial number
+ *  40 u16 frame or reason           42 u16 instruction length
+ *  44 u64 return value, or the mask of registers that become zero
+ *  52 texts, each one length byte and latin-1: fault id, then (intent) key of the decision, site, boundary,
+ *     workload, or (outcome) first line of evidence
+ */
+import type { DeliverReason, Edit, FaultId, FaultReport, FaultSignal, Rung, Site, Verdict } from "#fault.ts";
+import { rungs } from "#fault.ts";
+
+export const slotBytes = 256;
+
+/** What survives of an intent when we die before its report is written. */
+export type IntentSlot = {
+  readonly kind: "intent";
+  readonly fault: FaultId;
+  readonly number: number;
+  readonly atMs: number;
+  readonly pid: number;
+  readonly tid: number;
+  readonly signal: FaultSignal;
+  readonly edit: Edit;
+  /** Decision.key. */
+  readonly key: string;
+  readonly site: Site;
+  readonly workload: string;
+};
+
+/** What survives of an outcome. The session is left to the journal. */
+export type OutcomeSlot = {
+  readonly kind: "outcome";
+  readonly fault: FaultId;
+  readonly number: number;
+  readonly atMs: number;
+  readonly rung: Rung;
+  readonly verdict: Verdict;
+  readonly stopUs: number;
+  readonly probationMs: number;
+  readonly evidence: string;
+};
+export type Slot = IntentSlot | OutcomeSlot;
+
+const kinds = { intent: 1, outcome: 2 } as const;
+const edits = ["abandon", "inward", "neutraliseZero", "neutraliseDrop", "deliver"] as const;
+const reasons: readonly DeliverReason[] = ["sentByProcess", "runtimeOwnsSignal", "notServing", "exhausted", "disabled"];
+const verdicts: readonly Verdict[] = ["clean", "degraded", "failed"];
+const signals: readonly FaultReport["signal"][] = [
+  "SIGSEGV",
+  "SIGBUS",
+  "SIGFPE",
+  "SIGILL",
+  "SIGABRT",
+  "SIGTRAP",
+  "SIGSYS",
+  "SIGSTOP",
+];
+const textsAt = 52;
+const shortMax = 0xffff;
+const wordMax = 0xffffffff;
+const u64Mask = (1n << 64n) - 1n;
+
+/** Writes `slot` over all of `into` (256 bytes). No allocation beyond the hash. */
+export function encodeSlot(into: Buffer, sequence: number, slot: Slot): void {
+  into.fill(0);
+  into.writeDoubleLE(sequence, 8);
+  into.writeDoubleLE(slot.atMs, 16);
+  into[24] = kinds[slot.kind];
+  into.writeUInt16LE(Math.min(slot.number, shortMax), 36);
+  if (slot.kind === "intent") writeIntent(into, slot);
+  else writeOutcome(into, slot);
+  into.writeBigUInt64LE(checksum(into), 0);
+}
+
+/** The slot and its sequence number, or null. `bytes` may come from anywhere. */
+export function decodeSlot(bytes: Buffer): { readonly sequence: number; readonly slot: Slot } | null {
+  if (bytes.length !== slotBytes || bytes.readBigUInt64LE(0) !== checksum(bytes)) return null;
+  const sequence = bytes.readDoubleLE(8);
+  if (!Number.isSafeInteger(sequence) || sequence < 1 || !Number.isFinite(bytes.readDoubleLE(16))) return null;
+  const texts = readTexts(bytes);
+  const slot = bytes[24] === kinds.intent ? readIntent(bytes, texts) : readOutcome(bytes, texts);
+  return slot === null ? null : { sequence, slot };
+}
+
+const checksum = (bytes: Buffer): bigint => Bun.hash.xxHash3(bytes.subarray(8, slotBytes));
+
+function writeIntent(into: Buffer, slot: IntentSlot): void {
+  into[26] = signals.indexOf(slot.signal);
+  into.writeUInt32LE(Math.min(slot.pid, wordMax), 28);
+  into.writeUInt32LE(Math.min(slot.tid, wordMax), 32);
+  writeEdit(into, slot.edit);
+  writeTexts(into, [slot.fault, slot.key, slot.site.fault, slot.site.boundary, slot.workload]);
+}
+
+function writeEdit(into: Buffer, edit: Edit): void {
+  switch (edit.kind) {
+    case "abandon":
+      into[25] = edits.indexOf(edit.rung);
+      into.writeUInt16LE(Math.min(edit.point.frame, shortMax), 40);
+      into.writeBigUInt64LE(edit.point.returnValue & u64Mask, 44);
+      return;
+    case "neutralise": {
+      into[25] = edits.indexOf(edit.skip.kind === "zero" ? "neutraliseZero" : "neutraliseDrop");
+      into.writeUInt16LE(Math.min(edit.lengthBytes, shortMax), 42);
+      const zeroed = edit.skip.kind === "zero" ? edit.skip.registers : [];
+      into.writeBigUInt64LE(
+        zeroed.reduce((mask, register) => mask | (1n << BigInt(register & 63)), 0n),
+        44,
+      );
+      return;
+    }
+    case "deliver":
+      into[25] = edits.indexOf("deliver");
+      into.writeUInt16LE(Math.max(0, reasons.indexOf(edit.reason)), 40);
+  }
+}
+
+function writeOutcome(into: Buffer, slot: OutcomeSlot): void {
+  into[25] = rungs.indexOf(slot.rung);
+  into[26] = verdicts.indexOf(slot.verdict);
+  into.writeUInt32LE(Math.max(0, Math.min(Math.round(slot.stopUs), wordMax)), 28);
+  into.writeUInt32LE(Math.max(0, Math.min(Math.round(slot.probationMs), wordMax)), 32);
+  writeTexts(into, [slot.fault, slot.evidence]);
+}
+
+function writeTexts(into: Buffer, texts: readonly string[]): void {
+  let at = textsAt;
+  for (const text of texts) {
+    const room = Math.max(0, Math.min(255, slotBytes - at - 1));
+    if (text.length > room) into[27] = 1;
+    if (at >= slotBytes) return;
+    into[at] = into.write(text, at + 1, room, "latin1");
+    at += 1 + into[at]!;
+  }
+}
+
+function readTexts(bytes: Buffer): string[] {
+  const texts: string[] = [];
+  for (let at = textsAt; at < slotBytes; ) {
+    const end = at + 1 + bytes[at]!;
+    if (end > slotBytes) break;
+    texts.push(bytes.toString("latin1", at + 1, end));
+    at = end;
+  }
+  return texts;
+}
+
+function readIntent(bytes: Buffer, texts: readonly string[]): IntentSlot | null {
+  const [fault, key = "", siteFault = "", siteBoundary = "", workload = ""] = texts;
+  const signal = signals[bytes[26]!];
+  const edit = readEdit(bytes);
+  if (!fault || signal === undefined || edit === null) return null;
+  return {
+    kind: "intent",
+    fault: fault as FaultId,
+    number: bytes.readUInt16LE(36),
+    atMs: bytes.readDoubleLE(16),
+    pid: bytes.readUInt32LE(28),
+    tid: bytes.readUInt32LE(32),
+    signal,
+    edit,
+    key,
+    site: { fault: siteFault, boundary: siteBoundary },
+    workload,
+  };
+}
+
+function readEdit(bytes: Buffer): Edit | null {
+  const kind = edits[bytes[25]!];
+  const value = bytes.readBigUInt64LE(44);
+  const lengthBytes = bytes.readUInt16LE(42);
+  switch (kind) {
+    case "abandon":
+    case "inward":
+      return {
+        kind: "abandon",
+        rung: kind,
+        point: { frame: bytes.readUInt16LE(40), returnValue: BigInt.asIntN(64, value) },
+      };
+    case "neutraliseZero": {
+      const registers = Array.from({ length: 64 }, (_, register) => register);
+      const zeroed = registers.filter((register) => (value >> BigInt(register)) & 1n);
+      return { kind: "neutralise", skip: { kind: "zero", registers: zeroed }, lengthBytes };
+    }
+    case "neutraliseDrop":
+      return { kind: "neutralise", skip: { kind: "drop" }, lengthBytes };
+    case "deliver":
+      return { kind: "deliver", reason: reasons[bytes.readUInt16LE(40)] ?? "exhausted" };
+    default:
+      return null;
+  }
+}
+
+function readOutcome(bytes: Buffer, texts: readonly string[]): OutcomeSlot | null {
+  const [fault, evidence = ""] = texts;
+  const rung = rungs[bytes[25]!];
+  const verdict = verdicts[bytes[26]!];
+  if (bytes[24] !== kinds.outcome || !fault || rung === undefined || verdict === undefined) return null;
+  return {
+    kind: "outcome",
+    fault: fault as FaultId,
+    number: bytes.readUInt16LE(36),
+    atMs: bytes.readDoubleLE(16),
+    rung,
+    verdict,
+    stopUs: bytes.readUInt32LE(28),
+    probationMs: bytes.readUInt32LE(32),
+    evidence,
+  };
+}
