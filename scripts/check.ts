@@ -66,6 +66,6 @@ const codeOk = steps.every((item) => item.ok);
 if (process.argv.includes("--code")) process.exit(codeOk ? 0 : 1);
 
 const { folders, fileTimeoutMs } = forms.fast!;
-const tests = await runTests({ top, folders, form: "fast", fileTimeoutMs, quiet: true });
+const tests = await runTests({ top, folders, form: "fast", fileTimeoutMs, show: "failures" });
 console.log([...tests.problems, summaryLine(tests)].join("\n"));
 process.exit(codeOk && tests.failed === 0 && tests.passed > 0 ? 0 : 1);

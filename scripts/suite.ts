@@ -32,7 +32,7 @@ if (form === undefined || process.argv.length > 3) {
 
 const codeOk = await checkCode();
 const { folders, fileTimeoutMs } = form;
-const tests = await runTests({ top, folders, form: name, fileTimeoutMs, quiet: false });
+const tests = await runTests({ top, folders, form: name, fileTimeoutMs, show: "all" });
 const total = codeOk
   ? { ...tests, passed: tests.passed + 1 }
   : { ...tests, failed: tests.failed + 1, problems: ["failed: format, types or tidy (see above)", ...tests.problems] };

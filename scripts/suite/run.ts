@@ -17,8 +17,8 @@ export type RunOptions = {
   /** Name of the form, as the tests see it. */
   readonly form: string;
   readonly fileTimeoutMs: number;
-  /** Print only what failed. */
-  readonly quiet: boolean;
+  /** How much of the runner's own output is shown: every test, that of failed runs, nothing. */
+  readonly show: "all" | "failures" | "nothing";
 };
 
 /** A single test may take this long where it does not say otherwise; unit tests take a fraction of it. */
@@ -62,17 +62,17 @@ async function runFiles(files: readonly string[], options: RunOptions, report: s
   await rm(report, { force: true });
   using limit = deadline(options.fileTimeoutMs, () => new AssertionError("bug", "test file out of time"));
   const words = ["--reporter=junit", `--reporter-outfile=${report}`, `--timeout=${testTimeoutMs}`];
-  if (options.quiet || files.length > 1) words.push("--only-failures");
+  if (options.show !== "all" || files.length > 1) words.push("--only-failures");
   const child = Bun.spawn([process.execPath, "test", ...words, ...files.map((file) => `./${file}`)], {
     cwd: options.top,
     env: { ...process.env, [formVariable]: options.form },
     stdin: "ignore",
-    stdout: options.quiet ? "pipe" : "inherit",
-    stderr: options.quiet ? "pipe" : "inherit",
+    stdout: options.show === "all" ? "inherit" : "pipe",
+    stderr: options.show === "all" ? "inherit" : "pipe",
     signal: limit.signal,
     killSignal: "SIGKILL",
   });
-  const output = options.quiet ? await Promise.all([child.stdout!.text(), child.stderr!.text()]) : [];
+  const output = options.show !== "all" ? await Promise.all([child.stdout!.text(), child.stderr!.text()]) : [];
   await child.exited;
   const xml = await Bun.file(report)
     .text()
@@ -83,7 +83,7 @@ async function runFiles(files: readonly string[], options: RunOptions, report: s
       ? ` (${child.signalCode})`
       : "";
   const tally = settle(readReport(xml, files, ending), child.exitCode, files);
-  if (options.quiet && tally.failed > 0) console.log(output.join("").trim());
+  if (options.show === "failures" && tally.failed > 0) console.log(output.join("").trim());
   return tally;
 }
 

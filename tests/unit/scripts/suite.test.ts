@@ -45,7 +45,7 @@ test("the runner's own report is read: passed, failed, out of time, died, empty"
     folders: ["tests/path", "tests/none"],
     form: "default",
     fileTimeoutMs: 3000,
-    quiet: true,
+    show: "nothing",
   });
   await rm(top, { recursive: true });
   expect(tally.passed).toBe(1);
