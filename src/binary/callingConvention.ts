@@ -9,6 +9,9 @@ import type { Architecture } from "#fault.ts";
 export type CallingConvention = {
   readonly pc: number;
   readonly sp: number;
+  readonly framePointer: number;
+  /** The register that holds the return address on entry; null where the call pushes it on the stack. */
+  readonly link: number | null;
   /** Register that carries the first returned integer or pointer. */
   readonly returnValue: number;
   /** General registers that a function gives back as it found them; sp is restored by the frame itself. */
@@ -20,6 +23,8 @@ export type CallingConvention = {
 const x86_64: CallingConvention = {
   pc: 16,
   sp: 7,
+  framePointer: 6,
+  link: null,
   returnValue: 0,
   calleeSaved: [3, 6, 12, 13, 14, 15],
   names: "rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip".split(" "),
@@ -28,6 +33,8 @@ const x86_64: CallingConvention = {
 const aarch64: CallingConvention = {
   pc: 32,
   sp: 31,
+  framePointer: 29,
+  link: 30,
   returnValue: 0,
   calleeSaved: [19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29],
   names: [...Array.from({ length: 31 }, (_, index) => `x${index}`), "sp", "pc"],

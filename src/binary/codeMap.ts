@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What lies where in one program's address space: modules, code, writable memory. Gets mappings and the ELF files behind them.
+ *
+ * Built while the program runs; every question is a binary search. Addresses are doubles inside (user addresses are
+ * below 2^52, so exact, and several times cheaper than bigint on the fault path), branded bigint outside.
+ */
+import { BinaryError } from "#errors.ts";
+import { type Architecture, address, type ModuleReference, type VirtualAddress } from "#fault.ts";
+import { type CallPattern, callEndingAt, patternBytesMax } from "./callPattern.ts";
+import type { Fde } from "./ehFrame.ts";
+import type { ElfImage } from "./elf.ts";
+import { segmentFlags, segmentTypes } from "./elfLayout.ts";
+import { lastAtOrBefore } from "./elfSymbols.ts";
+import type { Mapping } from "./maps.ts";
+import { stubName } from "./plt.ts";
+
+export type CodeModule = ModuleReference & { readonly image: ElfImage };
+
+/** A place in a module. `offset` is the address as the file states it. */
+export type CodePlace = { readonly module: number; readonly image: ElfImage; readonly offset: number };
+
+const pageBytes = 4_096;
+
+export class CodeMap {
+  readonly architecture: Architecture;
+  readonly modules: readonly CodeModule[];
+  readonly #starts: Float64Array;
+  readonly #rows: readonly Placed[];
+
+  /** `images` by the path of their mappings; mappings of other files count as memory without a module. */
+  constructor(mappings: readonly Mapping[], images: ReadonlyMap<string, ElfImage>) {
+    const modules: CodeModule[] = [];
+    const rows = [...mappings].sort((a, b) => (a.start < b.start ? -1 : 1));
+    this.#rows = rows.map((mapping) => place(mapping, images.get(mapping.path) ?? null, modules));
+    this.#starts = Float64Array.from(this.#rows, (row) => row.start);
+    this.modules = modules;
+    this.architecture = oneArchitecture(modules);
+  }
+
+  /** The module around a code address with its unwind entry; null for data, unmapped memory and code outside files. */
+  find(pc: VirtualAddress): (CodePlace & { readonly fde: Fde | null }) | null {
+    const found = this.locate(Number(pc));
+    return found === null ? null : { ...found, fde: found.image.fdeAt(found.offset) };
+  }
+
+  /** `find` without the entry, for an address that is exact as a double. */
+  locate(pc: number): CodePlace | null {
+    const row = this.#row(pc);
+    if (row === null || row.module === null || !row.executable) return null;
+    const { index, image, bias } = row.module;
+    return { module: index, image, offset: pc - bias };
+  }
+
+  isExecutable(pc: number): boolean {
+    return this.#row(pc)?.executable === true;
+  }
+
+  isWritable(at: number): boolean {
+    return this.#row(at)?.writable === true;
+  }
+
+  isMapped(at: number): boolean {
+    return this.#row(at) !== null;
+  }
+
+  /**
+   * What a call through the memory slot at `slot` is: `library` where the dynamic linker fills the slot or it cannot
+   * change after relocation, `pointer` where the program can store into it.
+   */
+  slotKind(slot: VirtualAddress): "library" | "pointer" {
+    const at = Number(slot);
+    const row = this.#row(at);
+    if (row === null || !row.writable) return "library";
+    const inside = row.module ?? this.#moduleOfData(at);
+    if (inside === null) return "pointer";
+    const offset = at - inside.bias;
+    return inside.image.slots.has(offset) || !inside.image.staysWritable(offset) ? "library" : "pointer";
+  }
+
+  /** Name for a code address: its function symbol, or `NAME@plt` inside a linkage stub; null where none is known. */
+  symbolAt(pc: VirtualAddress): string | null {
+    const found = this.locate(Number(pc));
+    if (found === null) return null;
+    return found.image.symbolAt(found.offset)?.name ?? stubName(found.image, found.offset);
+  }
+
+  /** The call whose return address is `pc`, its target as an address; null where no call ends there. */
+  callBefore(pc: number): CallPattern | null {
+    const found = this.locate(pc - 1);
+    if (found === null) return null;
+    const code = found.image.codeAt(found.offset + 1 - patternBytesMax, patternBytesMax);
+    if (code.length < patternBytesMax) return null;
+    const site = callEndingAt(this.architecture, code, pc);
+    if (site === null || site.target === null) return site;
+    return this.isExecutable(site.target) ? site : null;
+  }
+
+  /** Anonymous memory right behind a module's data is its .bss. */
+  #moduleOfData(at: number): PlacedModule | null {
+    for (const row of this.#rows) {
+      if (row.module === null) continue;
+      const offset = at - row.module.bias;
+      const { segments } = row.module.image.layout;
+      const covers = segments.some(
+        (segment) =>
+          segment.type === segmentTypes.load &&
+          offset >= segment.offset &&
+          offset < segment.offset + segment.memoryBytes,
+      );
+      if (covers) return row.module;
+    }
+    return null;
+  }
+
+  #row(at: number): Placed | null {
+    const index = lastAtOrBefore(this.#starts, at);
+    const row = index < 0 ? undefined : this.#rows[index];
+    return row !== undefined && at < row.end ? row : null;
+  }
+}
+
+type PlacedModule = { readonly index: number; readonly image: ElfImage; readonly bias: number };
+type Placed = {
+  readonly start: number;
+  readonly end: number;
+  readonly executable: boolean;
+  readonly writable: boolean;
+  readonly module: PlacedModule | null;
+};
+
+function place(mapping: Mapping, image: ElfImage | null, modules: CodeModule[]): Placed {
+  return {
+    start: Number(mapping.start),
+    end: Number(mapping.end),
+    executable: mapping.permissions[2] === "x",
+    writable: mapping.permissions[1] === "w",
+    module: image === null ? null : moduleOf(mapping, image, modules),
+  };
+}
+
+function moduleOf(mapping: Mapping, image: ElfImage, modules: CodeModule[]): PlacedModule | null {
+  const bias = biasOf(mapping, image);
+  if (bias === null) return null;
+  const exact = address(BigInt(bias));
+  let index = modules.findIndex((module) => module.path === mapping.path && module.bias === exact);
+  if (index < 0) {
+    const { buildId, ownsSignals } = image;
+    index = modules.push({ path: mapping.path, buildId, bias: exact, ownsSignals, image }) - 1;
+  }
+  return { index, image, bias };
+}
+
+/** Start of the mapping minus the offset of the segment that it shows; segments that share a page differ by rights. */
+function biasOf(mapping: Mapping, image: ElfImage): number | null {
+  const wanted = mapping.permissions[2] === "x" ? segmentFlags.execute : 0;
+  const candidates = image.layout.segments.filter(
+    (segment) =>
+      segment.type === segmentTypes.load &&
+      mapping.fileOffset >= Math.floor(segment.position / pageBytes) * pageBytes &&
+      mapping.fileOffset < segment.position + segment.fileBytes,
+  );
+  const segment =
+    candidates.find((candidate) => (candidate.flags & segmentFlags.execute) === wanted) ?? candidates.at(-1);
+  if (segment === undefined) return null;
+  return Number(mapping.start) - (mapping.fileOffset - segment.position + segment.offset);
+}
+
+function oneArchitecture(modules: readonly CodeModule[]): Architecture {
+  const first = modules[0];
+  if (first === undefined) {
+    throw new BinaryError("binary.elf", "no mapped file of the program could be read as ELF, so its code is not known");
+  }
+  return first.image.architecture;
+}

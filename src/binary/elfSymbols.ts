@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Function names by offset, from `.symtab` and the dynamic symbol table. Gets the layout; reads each table once.
+ *
+ * A name is given only where the symbol's size covers the offset, since in a stripped file the nearest symbol is mostly
+ * not the right one. Limits: symbols. Source: System V gABI, chapter 4, "Symbol Table"; GNU hash table by its layout in
+ * glibc's dl-lookup.c.
+ */
+import { type ElfLayout, rangeAt, readText, readWord } from "./elfLayout.ts";
+
+export type FunctionSymbol = { readonly name: string; readonly start: number; readonly sizeBytes: number };
+
+export type SymbolIndex = { readonly count: number; readonly at: (offset: number) => FunctionSymbol | null };
+
+/** Where a symbol table and its names lie in the file. */
+export type SymbolTable = {
+  readonly position: number;
+  readonly count: number;
+  readonly names: { readonly position: number; readonly end: number };
+};
+
+const symbolsMax = 4_000_000;
+const symbolBytes = 24;
+const sectionTypes = { symbols: 2, dynamicSymbols: 11 };
+const dynamicTags = { hash: 4, strings: 5, symbols: 6, stringBytes: 10, gnuHash: 0x6ffffef5 };
+/** STT_FUNC and STT_GNU_IFUNC. */
+const functionTypes = new Set([2, 10]);
+
+export function openSymbols(layout: ElfLayout): SymbolIndex {
+  const entries: { start: number; sizeBytes: number; nameAt: number; table: SymbolTable }[] = [];
+  for (const table of [staticSymbols(layout), dynamicSymbols(layout)]) {
+    if (table === null) continue;
+    for (let index = 0; index < table.count; index += 1) {
+      const at = table.position + index * symbolBytes;
+      const { view } = layout;
+      if (!functionTypes.has(view.getUint8(at + 4) & 0x0f) || view.getUint16(at + 6, true) === 0) continue;
+      const start = readWord(view, at + 8);
+      const sizeBytes = readWord(view, at + 16);
+      if (Number.isFinite(start + sizeBytes))
+        entries.push({ start, sizeBytes, nameAt: view.getUint32(at, true), table });
+    }
+  }
+  entries.sort((a, b) => a.start - b.start);
+  const starts = Float64Array.from(entries, (entry) => entry.start);
+  return {
+    count: entries.length,
+    at: (offset) => {
+      const last = lastAtOrBefore(starts, offset);
+      for (let index = last; index >= 0 && starts[index] === starts[last]; index -= 1) {
+        const entry = entries[index]!;
+        if (offset - entry.start >= Math.max(entry.sizeBytes, 1)) continue;
+        return { name: symbolName(layout, entry.table, entry.nameAt), start: entry.start, sizeBytes: entry.sizeBytes };
+      }
+      return null;
+    },
+  };
+}
+
+/** Index of the last element that is not above `value`; -1 where there is none. `sorted` rises. */
+export function lastAtOrBefore(sorted: Float64Array, value: number): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (sorted[middle]! <= value) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+export function symbolName(layout: ElfLayout, table: SymbolTable, nameAt: number): string {
+  return readText(layout.bytes, table.names.position + nameAt, table.names.end);
+}
+
+/** The dynamic symbol table by its section, or by PT_DYNAMIC where the section headers are gone. */
+export function dynamicSymbols(layout: ElfLayout): SymbolTable | null {
+  return tableOfSection(layout, sectionTypes.dynamicSymbols) ?? tableOfDynamic(layout);
+}
+
+const staticSymbols = (layout: ElfLayout): SymbolTable | null => tableOfSection(layout, sectionTypes.symbols);
+
+function tableOfSection(layout: ElfLayout, type: number): SymbolTable | null {
+  const section = layout.sections.find((candidate) => candidate.type === type);
+  // The section that holds the names is named by convention; sh_link says the same in all files that linkers write.
+  const names = layout.sections.find(
+    (candidate) => candidate.name === (type === sectionTypes.symbols ? ".strtab" : ".dynstr"),
+  );
+  if (section === undefined || names === undefined) return null;
+  return {
+    position: section.position,
+    count: Math.min(Math.floor(section.lengthBytes / symbolBytes), symbolsMax),
+    names: { position: names.position, end: names.position + names.lengthBytes },
+  };
+}
+
+function tableOfDynamic(layout: ElfLayout): SymbolTable | null {
+  const symbols = rangeAt(layout, layout.dynamic.get(dynamicTags.symbols) ?? -1);
+  const names = rangeAt(
+    layout,
+    layout.dynamic.get(dynamicTags.strings) ?? -1,
+    layout.dynamic.get(dynamicTags.stringBytes),
+  );
+  if (symbols === null || names === null) return null;
+  const count = Math.min(symbolCount(layout), Math.floor(symbols.lengthBytes / symbolBytes), symbolsMax);
+  return {
+    position: symbols.position,
+    count,
+    names: { position: names.position, end: names.position + names.lengthBytes },
+  };
+}
+
+function symbolCount(layout: ElfLayout): number {
+  const hash = rangeAt(layout, layout.dynamic.get(dynamicTags.hash) ?? -1);
+  if (hash !== null && hash.lengthBytes >= 8) return layout.view.getUint32(hash.position + 4, true);
+  const gnuHash = rangeAt(layout, layout.dynamic.get(dynamicTags.gnuHash) ?? -1);
+  return gnuHash === null || gnuHash.lengthBytes < 16
+    ? 0
+    : gnuHashCount(layout.view, gnuHash.position, gnuHash.lengthBytes);
+}
+
+/** The table has no count: the highest chain start is followed to its end bit. */
+function gnuHashCount(view: DataView, position: number, lengthBytes: number): number {
+  const end = position + lengthBytes;
+  const buckets = view.getUint32(position, true);
+  const firstSymbol = view.getUint32(position + 4, true);
+  const bucketsAt = position + 16 + view.getUint32(position + 8, true) * 8;
+  const chainsAt = bucketsAt + buckets * 4;
+  if (chainsAt > end) return firstSymbol;
+  let last = 0;
+  for (let index = 0; index < buckets; index += 1) last = Math.max(last, view.getUint32(bucketsAt + index * 4, true));
+  if (last < firstSymbol) return firstSymbol;
+  for (let symbol = last; symbol < symbolsMax; symbol += 1) {
+    const at = chainsAt + (symbol - firstSymbol) * 4;
+    if (at + 4 > end || (view.getUint32(at, true) & 1) === 1) return symbol + 1;
+  }
+  return symbolsMax;
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Finds a caller where call-frame information does not: by the link register, the frame pointer, or a return address.
+ *
+ * A word counts as a return address only where a call ends just before it. A direct call to the very function that is
+ * left is proof; anything else is a guess and is marked so. Limit: bytes of stack that are searched.
+ */
+
+import { callingConvention } from "./callingConvention.ts";
+import type { Row } from "./cfi.ts";
+import { isStub, stubSlot } from "./plt.ts";
+import { stripped } from "./restore.ts";
+import type { Caller, OpenFrame, UnwindEnd, UnwindMemory } from "./unwindTypes.ts";
+
+/** Servers keep buffers of 16 KiB on the stack; four times that is searched, 8,192 words. */
+const searchBytesMax = 65_536;
+/** A frame record lies at most this far below the next one; beyond that it is taken for a stray number. */
+const recordDistanceMax = 16 * 1024 * 1024;
+/** How an AArch64 frame record and an x86-64 frame lay out: saved frame pointer, then return address. */
+const returnInRecord = 8;
+
+/** The caller of a frame that no row covers, or whose row needs what is not known. */
+export function guessCaller(frame: OpenFrame, memory: UnwindMemory): Caller | UnwindEnd {
+  const direct = frame.interrupted ? callerOfEntry(frame, memory) : null;
+  return direct ?? callerByFramePointer(frame, memory) ?? callerBySearch(frame, memory) ?? "lost";
+}
+
+/**
+ * The CFA of a frame whose row is known but needs a register that is not: the slot where the row keeps the return address
+ * is searched for. A direct call to this function, also through a linkage stub, makes it certain.
+ */
+export function guessFrameAddress(
+  row: Row,
+  frame: OpenFrame,
+  memory: UnwindMemory,
+): { cfa: bigint; isCertain: boolean } | null {
+  const rule = row.rules.find((candidate) => candidate.register === row.fde.cie.returnColumn);
+  if (row.cfaRegister < 0 || rule?.kind !== "offset" || frame.place === null) return null;
+  const bias = Number(memory.codeMap.modules[frame.place.module]!.bias);
+  const found = searchReturn(frame, memory, row.fde.start + bias);
+  return found === null ? null : { cfa: BigInt(found.at - rule.operand), isCertain: found.isCertain };
+}
+
+/** Just entered: by a call through a bad pointer, in a linkage stub, or (link register) in a leaf without information. */
+function callerOfEntry(frame: OpenFrame, memory: UnwindMemory): Caller | null {
+  const { codeMap, mask, window } = memory;
+  const { link, pc, sp } = callingConvention[codeMap.architecture];
+  const { place, registers } = frame;
+  const isOutsideCode = place === null && !codeMap.isExecutable(Number(frame.pc));
+  const isInStub = place !== null && isStub(place.image, place.offset);
+  const stack = registers[sp] ?? null;
+  if (stack === null || (link === null && !isOutsideCode && !isInStub)) return null;
+  const word = link === null ? window.word(Number(stack)) : (registers[link] ?? null);
+  if (word === null) return null;
+  const target = link === null ? word : stripped(word, mask);
+  if (codeMap.callBefore(Number(target)) === null) return null;
+  frame.cfa = link === null ? stack + 8n : stack;
+  const next = registers.slice();
+  next[pc] = target;
+  next[sp] = frame.cfa;
+  return { registers: next, foundBy: "returnAddress", interrupted: false, isCertain: isOutsideCode || isInStub };
+}
+
+function callerByFramePointer(frame: OpenFrame, memory: UnwindMemory): Caller | null {
+  const { codeMap, mask, window } = memory;
+  const convention = callingConvention[codeMap.architecture];
+  const record = Number(frame.registers[convention.framePointer] ?? 0n);
+  const stack = Number(frame.registers[convention.sp] ?? 0n);
+  if (record === 0 || record < stack || record % 8 !== 0) return null;
+  const word = window.word(record + returnInRecord);
+  const outer = window.word(record);
+  if (word === null || outer === null) return null;
+  const target = stripped(word, mask);
+  if (!isReturnAddress(Number(target), memory)) return null;
+  if (convention.link !== null && outer !== 0n && Number(outer) <= record) return null;
+  const next: (bigint | null)[] = new Array(convention.names.length).fill(null);
+  next[convention.pc] = target;
+  next[convention.framePointer] = outer;
+  if (convention.link === null) {
+    frame.cfa = BigInt(record + 16);
+    next[convention.sp] = frame.cfa;
+  }
+  return { registers: next, foundBy: "framePointer", interrupted: false, isCertain: false };
+}
+
+function callerBySearch(frame: OpenFrame, memory: UnwindMemory): Caller | null {
+  const { codeMap, mask, window } = memory;
+  const convention = callingConvention[codeMap.architecture];
+  const found = searchReturn(frame, memory, null);
+  if (found === null) return null;
+  const next: (bigint | null)[] = new Array(convention.names.length).fill(null);
+  next[convention.pc] = stripped(window.word(found.at) ?? 0n, mask);
+  if (convention.link === null) {
+    frame.cfa = BigInt(found.at + 8);
+    next[convention.sp] = frame.cfa;
+  } else next[convention.framePointer] = window.word(found.at - returnInRecord);
+  return { registers: next, foundBy: "returnAddress", interrupted: false, isCertain: false };
+}
+
+type FoundReturn = { readonly at: number; readonly isCertain: boolean };
+
+/** The nearest slot upwards that returns from a call to `callee`, else from a call through a pointer, else from any. */
+function searchReturn(frame: OpenFrame, memory: UnwindMemory, callee: number | null): FoundReturn | null {
+  const { codeMap, mask, window } = memory;
+  const { sp, link } = callingConvention[codeMap.architecture];
+  const from = Number(frame.registers[sp] ?? 0n);
+  if (from === 0) return null;
+  let through: number | null = null;
+  let any: number | null = null;
+  for (let at = from + ((8 - (from % 8)) % 8); at < from + searchBytesMax; at += 8) {
+    const word = window.wordAsNumber(at);
+    if (Number.isNaN(word)) break;
+    if (word === 0 || (link === null && !codeMap.isExecutable(word))) continue;
+    const target = link === null ? word : Number(stripped(window.word(at) ?? 0n, mask));
+    const call = codeMap.callBefore(target);
+    if (call === null || (link !== null && !isFrameRecord(at - returnInRecord, memory))) continue;
+    if (callee !== null && call.target !== null && reaches(call.target, callee, memory)) return { at, isCertain: true };
+    if (call.target === null) through ??= at;
+    any ??= at;
+    if (callee === null) break;
+  }
+  const at = through ?? any;
+  return at === null ? null : { at, isCertain: false };
+}
+
+/** True where a direct call to `target` arrives at `callee`: it is the function, or a stub whose slot holds it. */
+function reaches(target: number, callee: number, memory: UnwindMemory): boolean {
+  if (target === callee) return true;
+  const place = memory.codeMap.locate(target);
+  if (place === null) return false;
+  const slot = stubSlot(place.image, place.offset);
+  if (slot === null) return false;
+  return memory.window.wordAsNumber(slot + Number(memory.codeMap.modules[place.module]!.bias)) === callee;
+}
+
+function isReturnAddress(pc: number, memory: UnwindMemory): boolean {
+  const { codeMap } = memory;
+  if (codeMap.locate(pc - 1) !== null) return codeMap.callBefore(pc) !== null;
+  return codeMap.isExecutable(pc - 1);
+}
+
+function isFrameRecord(at: number, memory: UnwindMemory): boolean {
+  const outer = memory.window.wordAsNumber(at);
+  return outer === 0 || (outer > at && outer - at < recordDistanceMax && outer % 8 === 0);
+}

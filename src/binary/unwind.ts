@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Walks a stopped thread's stack outwards. Gets registers, a memory reader and the code map; gives frames, innermost first.
+ *
+ * By call-frame information; through signal frames; by frame pointer or return addresses where nothing else is known.
+ * Reads the stack in blocks, allocates little, and takes time linear in the depth: it runs while the program is stopped.
+ * Limits: frames (the caller's), and progress: an outer frame must lie higher on the stack, except across a signal.
+ */
+import { address, type Frame, type Registers } from "#fault.ts";
+import { callingConvention } from "./callingConvention.ts";
+import type { CodeMap } from "./codeMap.ts";
+import { guessCaller, guessFrameAddress } from "./guess.ts";
+import { applyRow, frameAddress } from "./restore.ts";
+import { interruptedRegisters, isTrampoline } from "./signalFrame.ts";
+import { type ReadMemory, StackWindow } from "./stackWindow.ts";
+import type { Caller, OpenFrame, UnwindEnd, Unwinding, UnwindOptions, UnwoundFrame } from "./unwindTypes.ts";
+
+/** Depth that still shows the whole of a stack overflow of 8 MiB with frames of 80 bytes. */
+export const frameLimitMax = 100_000;
+/** Signal handlers that were themselves interrupted; each may switch to another stack. */
+const signalFramesMax = 64;
+const defaultAddressMask = (1n << 48n) - 1n;
+
+export function unwind(
+  registers: Registers,
+  read: ReadMemory,
+  codeMap: CodeMap,
+  limit: number,
+  options: UnwindOptions = {},
+): Unwinding {
+  return new Unwinder(read, codeMap, options).run(registers, Math.min(limit, frameLimitMax));
+}
+
+class Unwinder {
+  readonly #window: StackWindow;
+  readonly #mask: bigint;
+  #signalFrames = 0;
+  /** Lower bound of the next frame's CFA. */
+  #floor = -1;
+
+  constructor(
+    read: ReadMemory,
+    private readonly codeMap: CodeMap,
+    options: UnwindOptions,
+  ) {
+    this.#window = new StackWindow(read);
+    this.#mask = options.addressMask ?? defaultAddressMask;
+  }
+
+  run(registers: Registers, limit: number): Unwinding {
+    const convention = callingConvention[this.codeMap.architecture];
+    const frames: UnwoundFrame[] = [];
+    const pc = registers[convention.pc] ?? 0n;
+    let frame = this.#open(pc, registers.slice(0, convention.names.length), "stop", true, true);
+    for (;;) {
+      const next = this.#leave(frame);
+      frames.push(closed(frame));
+      if (typeof next === "string") return { frames, end: next };
+      if (frames.length >= limit) return { frames, end: "limit" };
+      frame = next;
+    }
+  }
+
+  /** The frame that called `frame`, and sets the CFA of `frame`. */
+  #leave(frame: OpenFrame): OpenFrame | UnwindEnd {
+    const caller = this.#caller(frame);
+    if (typeof caller === "string") return caller;
+    const convention = callingConvention[this.codeMap.architecture];
+    const isProgress = this.#moveFloor(frame);
+    if (!isProgress) return "noProgress";
+    const pc = caller.registers[convention.pc] ?? null;
+    if (pc === null) return "lost";
+    if (pc === 0n && !caller.interrupted) return "outermost";
+    return this.#open(pc, caller.registers, caller.foundBy, caller.interrupted, frame.isCertain && caller.isCertain);
+  }
+
+  #caller(frame: OpenFrame): Caller | UnwindEnd {
+    const { place, registers } = frame;
+    const { codeMap } = this;
+    const memory = { window: this.#window, codeMap, mask: this.#mask };
+    const row = place === null ? null : place.image.rowAt(place.offset);
+    if (place !== null && (row === null || row.fde.cie.signal)) {
+      const pcOffset = frame.interrupted ? place.offset : place.offset + 1;
+      if (isTrampoline(place.image, pcOffset)) return this.#interrupted(frame);
+    }
+    if (row === null) return guessCaller(frame, memory);
+    const cfa = frameAddress(row, frame, memory);
+    if (cfa === null) {
+      const guess = guessFrameAddress(row, frame, memory);
+      if (guess === null) return guessCaller(frame, memory);
+      frame.cfa = guess.cfa;
+      frame.isCertain &&= guess.isCertain;
+      if (row.cfaRegister >= 0) registers[row.cfaRegister] = guess.cfa - BigInt(row.cfaOffset);
+    } else frame.cfa = cfa;
+    return applyRow(row, frame, memory);
+  }
+
+  #interrupted(frame: OpenFrame): Caller | UnwindEnd {
+    const { architecture } = this.codeMap;
+    const stackPointer = frame.registers[callingConvention[architecture].sp] ?? null;
+    if (stackPointer === null) return "lost";
+    const registers = interruptedRegisters(architecture, Number(stackPointer), this.#window);
+    if (registers === null) return "unreadable";
+    frame.isSignal = true;
+    return { registers, foundBy: "signal", interrupted: true, isCertain: true };
+  }
+
+  /** False where the frame does not lie above the one it called. */
+  #moveFloor(frame: OpenFrame): boolean {
+    if (frame.isSignal) {
+      this.#floor = -1;
+      this.#signalFrames += 1;
+      return this.#signalFrames <= signalFramesMax;
+    }
+    if (frame.cfa === null) return true;
+    const cfa = Number(frame.cfa);
+    // Only a leaf that keeps its return address in the link register can have a frame of no size.
+    const isLeaf = frame.interrupted && callingConvention[this.codeMap.architecture].link !== null;
+    const isHigher = cfa > this.#floor;
+    this.#floor = isLeaf ? cfa - 1 : cfa;
+    return isHigher;
+  }
+
+  #open(
+    pc: bigint,
+    registers: (bigint | null)[],
+    foundBy: Frame["foundBy"],
+    interrupted: boolean,
+    isCertain: boolean,
+  ): OpenFrame {
+    const place = this.codeMap.locate(Number(pc) - (interrupted ? 0 : 1));
+    return { pc, registers, foundBy, interrupted, place, cfa: null, isSignal: false, isCertain };
+  }
+}
+
+function closed(frame: OpenFrame): UnwoundFrame {
+  const { place, interrupted, pc } = frame;
+  const step = interrupted ? 0 : 1;
+  return {
+    pc: address(pc),
+    cfa: frame.cfa === null ? null : address(frame.cfa),
+    registers: frame.registers,
+    foundBy: frame.foundBy,
+    module: place === null ? null : place.module,
+    offset: place === null ? 0 : place.offset + step,
+    lookup: address(interrupted ? pc : pc - 1n),
+    isSignal: frame.isSignal,
+    isCertain: frame.isCertain,
+  };
+}
