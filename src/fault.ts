@@ -27,7 +27,8 @@ export type FaultSignal = FatalSignal | "SIGSTOP";
 
 /**
  * The registers that a call-frame unwinder and a decoder need, by DWARF register number.
- * x86-64: 0..15 = rax rdx rcx rbx rsi rdi rbp rsp r8..r15, 16 = rip. AArch64: 0..30 = x0..x30, 31 = sp, 32 = pc.
+ * x86-64: 0..15 = rax rdx rcx rbx rsi rdi rbp rsp r8..r15, 16 = rip, and 49 = rflags where a decoder is to complete
+ * instructions that set flags. AArch64: 0..30 = x0..x30, 31 = sp, 32 = pc.
  * null: not known in this frame (a caller-saved register of an outer frame).
  */
 export type Registers = readonly (bigint | null)[];
@@ -98,10 +99,15 @@ export type FaultingInstruction = {
   /** What leaving it out means; null where it cannot be left out (a call, a jump, an unknown instruction). */
   readonly skip: InstructionSkip | null;
 };
-/** `zero`: these registers (DWARF numbers) become 0. `drop`: a store is dropped, nothing else changes. */
+/**
+ * The instruction is completed as if all memory it reads were zero and all memory it writes were lost.
+ * `zero`: these registers (DWARF numbers) become 0. `drop`: a store is dropped, nothing else changes.
+ * `set`: these registers take these values: flags, partial registers, advanced pointers, as computed at the fault.
+ */
 export type InstructionSkip =
   | { readonly kind: "zero"; readonly registers: readonly number[] }
-  | { readonly kind: "drop" };
+  | { readonly kind: "drop" }
+  | { readonly kind: "set"; readonly writes: readonly (readonly [register: number, value: bigint])[] };
 
 /** Where a fault happened, stable across address randomisation, restarts and boxes that run the same build. */
 export type Site = {
