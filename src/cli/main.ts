@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * `holdfast`: the list of verbs, and the start. A verb is added by a line here and a file beside this one.
+ */
+import { run, type Verb } from "./program.ts";
+
+export const verbs: readonly Verb[] = [
+  {
+    name: "doctor",
+    summary: "what this machine can do, what it cannot, and why",
+    add: async (program) => (await import("./doctor.ts")).addDoctor(program),
+  },
+];
+
+if (import.meta.main) {
+  const code = await run(process.argv.slice(2), verbs);
+  // A verb that set its own code keeps it; an error ends the process even where something is left open.
+  if (code !== 0) process.exit(code);
+}
