@@ -10,6 +10,7 @@
  */
 import type { Clock } from "#clock.ts";
 import type { Decision, FaultReport, Outcome, PastTrial, Verdict } from "#fault.ts";
+import type { Probe } from "#monitor/probes.ts";
 import type { TaskGroup } from "#tasks.ts";
 import type { Trials } from "./trials.ts";
 import { type Evidence, judge } from "./verdict.ts";
@@ -34,9 +35,6 @@ export interface SignsOfLife {
   /** Times the thread waited for anything, by its own count; null where it is gone. */
   timesBlocked(tid: number): number | null;
 }
-
-/** Asks the program from outside, as a user would; gives what went wrong, or null. */
-export type Probe = (signal: AbortSignal) => Promise<string | null>;
 
 type OpenTrial = {
   readonly report: FaultReport;

@@ -54,7 +54,9 @@ export function describeEdit(report: FaultReport, edit: Edit): string {
       return `${edit.rung}: return ${returnValue} from ${name} (frame ${frame}) to ${nameOf(report, report.frames[frame + 1]!)}`;
     }
     case "neutralise":
-      return edit.skip.kind === "drop" ? "neutralise: the store is dropped" : "neutralise: the value read is 0";
+      return edit.skip.kind === "drop"
+        ? "neutralise: the store is dropped"
+        : "neutralise: the instruction is completed as if it had read zero";
     case "deliver":
       return `deliver the signal to the program (${edit.reason})`;
   }

@@ -6,6 +6,16 @@ import { run, type Verb } from "./program.ts";
 
 export const verbs: readonly Verb[] = [
   {
+    name: "guard",
+    summary: "start a program (or attach to one) and keep it running through its own crashes",
+    add: async (program) => (await import("./guard.ts")).addGuard(program),
+  },
+  {
+    name: "demo",
+    summary: "crash a guarded redis-server of its own, while clients check every answer",
+    add: async (program) => (await import("./demo.ts")).addDemo(program),
+  },
+  {
     name: "doctor",
     summary: "what this machine can do, what it cannot, and why",
     add: async (program) => (await import("./doctor.ts")).addDoctor(program),

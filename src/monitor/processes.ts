@@ -18,6 +18,8 @@ export type ProcessStatus = {
   readonly innermostPid: number;
   /** Bit n-1 is set where signal n has a handler. */
   readonly caughtSignals: bigint;
+  /** Times the thread gave up the processor by itself: it waited for something, or it was stopped. */
+  readonly voluntarySwitches: number;
 };
 
 /** Where a thread is blocked in the kernel. */
@@ -27,13 +29,6 @@ export type BlockedThread = {
   readonly arguments: readonly bigint[];
   readonly sp: VirtualAddress;
   readonly pc: VirtualAddress;
-};
-
-/** Signs of life of one thread; counts since its start. */
-export type ThreadActivity = {
-  /** Times it gave up the processor by itself: it waited for something. */
-  readonly voluntarySwitches: number;
-  readonly involuntarySwitches: number;
 };
 
 export function readStatus(pid: number, tid = pid): ProcessStatus | null {
@@ -48,6 +43,7 @@ export function readStatus(pid: number, tid = pid): ProcessStatus | null {
     threads: Number(field("Threads")),
     innermostPid: Number(field("NSpid").split("\t").at(-1)) || pid,
     caughtSignals: BigInt(`0x${field("SigCgt") || "0"}`),
+    voluntarySwitches: Number(field("voluntary_ctxt_switches")),
   };
 }
 
@@ -74,23 +70,9 @@ export function readThreads(pid: number): number[] {
   }
 }
 
-export function readThreadName(pid: number, tid: number): string {
-  return readText(`/proc/${pid}/task/${tid}/comm`)?.trimEnd() ?? "";
-}
-
 /** Where the thread is blocked; null while it runs, or where it is gone. Needs the right to trace it. */
 export function readBlocked(pid: number, tid: number): BlockedThread | null {
   return parseBlocked(readText(`/proc/${pid}/task/${tid}/syscall`) ?? "running");
-}
-
-export function readActivity(pid: number, tid: number): ThreadActivity | null {
-  const text = readText(`/proc/${pid}/task/${tid}/status`);
-  if (text === null) return null;
-  const count = (name: string): number => Number(new RegExp(`^${name}:\\s*(\\d+)$`, "m").exec(text)?.[1] ?? 0);
-  return {
-    voluntarySwitches: count("voluntary_ctxt_switches"),
-    involuntarySwitches: count("nonvoluntary_ctxt_switches"),
-  };
 }
 
 /** The whole of `/proc/PID/maps`; null where the process is gone or may not be read. */

@@ -6,15 +6,20 @@
  * A spine frame is never abandoned: returning from it ends the thread's reason to live. Nothing here stops a thread.
  * Limits: 16 idle points a thread, 4,096 threads; the rarest point goes first, the oldest thread goes first.
  */
-import type { Architecture, Frame, VirtualAddress } from "#fault.ts";
+import type { Architecture, VirtualAddress } from "#fault.ts";
 import type { BlockedThread } from "./processes.ts";
 import { type WaitKind, waitKind } from "./waits.ts";
 
 const idlePointsMax = 16;
 const threadsMax = 4096;
 
-/** What of a frame tells it from others: activation (cfa), function, and place of its return address. */
-export type SpineFrame = Pick<Frame, "cfa" | "module" | "offset" | "functionStart">;
+/** What tells a frame from others: its activation, the function it belongs to, and where in it the thread is. */
+export type SpineFrame = {
+  readonly cfa: VirtualAddress | null;
+  /** First byte of the function, null where no call-frame information covers it. */
+  readonly function: VirtualAddress | null;
+  readonly pc: VirtualAddress;
+};
 
 type IdlePoint = {
   readonly sp: VirtualAddress;
@@ -72,7 +77,7 @@ export class Spines {
    * Index of the innermost spine frame among `frames`; null where nothing is known. A thread that was never seen
    * blocked is compared with the others by code alone.
    */
-  spineIn(tid: number, frames: readonly Frame[]): number | null {
+  spineIn(tid: number, frames: readonly SpineFrame[]): number | null {
     const own = chooseIdlePoint(this.#threads.get(tid) ?? []);
     if (own !== null) return innermostShared(own.frames, frames, sameActivation);
     let best: number | null = null;
@@ -107,28 +112,27 @@ export function chooseIdlePoint<Point extends { kind: WaitKind; seen: number }>(
 
 function innermostShared(
   spine: readonly SpineFrame[],
-  frames: readonly Frame[],
+  frames: readonly SpineFrame[],
   same: (a: SpineFrame, b: SpineFrame) => boolean,
 ): number | null {
   const index = frames.findIndex((frame) => spine.some((known) => same(known, frame)));
   return index < 0 ? null : index;
 }
 
-const sameFunction = (a: SpineFrame, b: SpineFrame): boolean =>
-  a.module === b.module && a.functionStart !== null && a.functionStart === b.functionStart;
+const sameFunction = (a: SpineFrame, b: SpineFrame): boolean => a.function !== null && a.function === b.function;
 
 const sameActivation = (a: SpineFrame, b: SpineFrame): boolean =>
   a.cfa !== null && a.cfa === b.cfa && sameFunction(a, b);
 
 /** From the outermost frame inwards, equal return addresses; the first that differs still belongs if its function is equal. */
-function sharedByCode(spine: readonly SpineFrame[], frames: readonly Frame[]): number | null {
+function sharedByCode(spine: readonly SpineFrame[], frames: readonly SpineFrame[]): number | null {
   let shared = 0;
   while (shared < spine.length && shared < frames.length) {
     const known = spine[spine.length - 1 - shared]!;
     const frame = frames[frames.length - 1 - shared]!;
     if (!sameFunction(known, frame)) break;
     shared += 1;
-    if (known.offset !== frame.offset) break;
+    if (known.pc !== frame.pc) break;
   }
   return shared === 0 ? null : frames.length - shared;
 }

@@ -7,6 +7,7 @@
  * counter of its caller, and the chosen value in the return register.
  */
 import { callingConvention } from "#binary/callingConvention.ts";
+import { skipWrites } from "#binary/instructionSet.ts";
 import { assert, unreachable } from "#errors.ts";
 import type { Decision, Edit, FaultReport, ThreadControl } from "#fault.ts";
 
@@ -49,7 +50,5 @@ function completeInstruction(report: FaultReport, edit: Extract<Edit, { kind: "n
   const { pc } = callingConvention[report.architecture];
   const at = report.registers[pc];
   assert(at != null, "a report without a program counter");
-  const changes = new Map<number, bigint>([[pc, at + BigInt(edit.lengthBytes)]]);
-  if (edit.skip.kind === "zero") for (const register of edit.skip.registers) changes.set(register, 0n);
-  return changes;
+  return new Map([...skipWrites(edit.skip), [pc, at + BigInt(edit.lengthBytes)]]);
 }

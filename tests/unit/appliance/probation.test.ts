@@ -3,10 +3,11 @@
  * Probation under a clock that is moved by hand. Gets a program that is whatever the test says; gives the outcomes.
  */
 import { expect, test } from "bun:test";
-import { Probation, type Probe } from "#appliance/probation.ts";
+import { Probation } from "#appliance/probation.ts";
 import { Trials } from "#appliance/trials.ts";
 import { ManualClock } from "#clock.ts";
 import type { Decision, Outcome, TrialId } from "#fault.ts";
+import type { Probe } from "#monitor/probes.ts";
 import { TaskGroup } from "#tasks.ts";
 import { report } from "../reports.ts";
 

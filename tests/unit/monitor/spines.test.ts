@@ -3,21 +3,14 @@
  * Where a spine begins. Gets looks at blocked threads and stacks of stopped ones; gives the index of the first spine frame.
  */
 import { describe, expect, test } from "bun:test";
-import { address, type Frame } from "#fault.ts";
+import { address } from "#fault.ts";
 import { type BlockedThread, parseBlocked } from "#monitor/processes.ts";
 import { type SpineFrame, Spines } from "#monitor/spines.ts";
 
-const frame = (name: number, cfa: number, offset = name * 0x100 + 4): Frame => ({
-  pc: address(BigInt(offset)),
+const frame = (name: number, cfa: number, pc = name * 0x100 + 4): SpineFrame => ({
   cfa: address(BigInt(cfa)),
-  registers: [],
-  module: 0,
-  offset: BigInt(offset),
-  functionStart: BigInt(name * 0x100),
-  symbol: null,
-  enteredBy: "direct",
-  afterCall: "tested",
-  foundBy: "cfi",
+  function: address(BigInt(name * 0x100)),
+  pc: address(BigInt(pc)),
 });
 
 const epoll: BlockedThread = { syscall: 232, arguments: [], sp: address(0x1000n), pc: address(0x10n) };
@@ -65,7 +58,7 @@ describe("Spines", () => {
     const spines = spinesOf(new Map([[write, waiting]]));
     spines.observe(7, write);
     expect(spines.knows(7)).toBe(false);
-    expect(spines.spineIn(7, waiting as Frame[])).toBeNull();
+    expect(spines.spineIn(7, waiting)).toBeNull();
   });
 
   test("a new thread is compared with the others by code", () => {

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The parts of a guard that come from the words of a command line: its probes and its wire trace.
+ */
+import { closeSync, openSync, writeSync } from "node:fs";
+import type { Clock } from "#clock.ts";
+import { ConfigError } from "#errors.ts";
+import { WireTrace } from "#monitor/gdb/trace.ts";
+import { type Probe, parseProbe } from "#monitor/probes.ts";
+
+/** @throws ConfigError "config.argument" for a probe of no known form */
+export const openProbes = (texts: readonly string[]): Probe[] => texts.map(parseProbe);
+
+/** A trace that is written line by line, so that it is whole up to our death. @throws ConfigError "config.argument" */
+export function openTrace(path: string, clock: Clock): WireTrace {
+  let file: number;
+  try {
+    file = openSync(path, "w", 0o600);
+  } catch (error) {
+    throw new ConfigError("config.argument", `cannot write the trace to ${path}`, {}, error);
+  }
+  let open = true;
+  return new WireTrace("gdbserver", clock, (line) => {
+    if (!open) return;
+    try {
+      writeSync(file, `${line}\n`);
+    } catch {
+      // The trace is for people; a full disk ends it and nothing else.
+      open = false;
+      closeSync(file);
+    }
+  });
+}

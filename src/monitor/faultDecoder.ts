@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Makes a FaultReport of a stopped thread. Gets its registers and cause, and what is known of its program; gives plain
+ * data that holds all a decision may look at.
+ *
+ * Runs while the thread is stopped: no packet, no disk, a few reads of the program's memory. Limits: 256 frames kept of
+ * a deep stack at each end, 2 KiB of raw stack, 16 bytes of code.
+ */
+import { callingConvention } from "#binary/callingConvention.ts";
+import type { CodeMap } from "#binary/codeMap.ts";
+import type { InstructionSet } from "#binary/instructionSet.ts";
+import { unwind } from "#binary/unwind.ts";
+import type { UnwoundFrame } from "#binary/unwindTypes.ts";
+import { toHex } from "#bytes.ts";
+import { assert } from "#errors.ts";
+import {
+  address,
+  type FaultId,
+  type FaultReport,
+  type FaultSignal,
+  type Frame,
+  type ModuleReference,
+  type ProgramView,
+  type Registers,
+  type SignalCause,
+  type VirtualAddress,
+} from "#fault.ts";
+import type { CallSites, NeverFollows } from "./callSites.ts";
+import type { SpineFrame, Spines } from "./spines.ts";
+
+/** A stack overflow has a hundred thousand frames; both ends of it say all there is to say. */
+const framesKeptMax = 512;
+const unwindFramesMax = 100_000;
+const stackWindowBytes = 2048;
+const codeBytes = 16;
+/** A fault this near to the stack pointer, outside the stack, is an overflow: the guard and the largest usual frame. */
+const overflowReachBytes = 65_536n;
+
+/** Entry points of the C and C++ allocators, by the names their standards give them. */
+const allocatorEntries =
+  /^(malloc|calloc|realloc|reallocarray|free|memalign|aligned_alloc|posix_memalign|valloc|pvalloc|cfree|_Zn[wa][jm].*|_Zd[la]Pv.*)$/;
+
+/** What is known of the program at the moment of the stop. */
+export type ProgramKnowledge = {
+  readonly workload: string;
+  readonly view: ProgramView;
+  readonly map: CodeMap;
+  readonly instructions: InstructionSet;
+  readonly callSites: CallSites;
+  readonly neverFollows: NeverFollows;
+  readonly spines: Spines;
+};
+
+/** What is known of this one stop. */
+export type StopFacts = {
+  readonly id: FaultId;
+  readonly atMs: number;
+  readonly tid: number;
+  readonly threadName: string;
+  readonly signal: FaultSignal;
+  readonly registers: Registers;
+  readonly cause: SignalCause | null;
+  readonly caught: boolean;
+  readonly blockedSince: number | null;
+};
+
+/** A report without its site: that is `suppression`'s to say, and the appliance puts the two together. */
+export type UnsitedReport = Omit<FaultReport, "site">;
+
+export function decodeFault(facts: StopFacts, program: ProgramKnowledge): UnsitedReport {
+  const { view, map } = program;
+  const convention = callingConvention[view.architecture];
+  const pc = facts.registers[convention.pc];
+  const sp = facts.registers[convention.sp];
+  assert(pc != null && sp != null, "a stopped thread without pc or sp", { tid: facts.tid });
+  const unwinding = unwind(facts.registers, (from, bytes) => view.readMemory(from, bytes), map, unwindFramesMax);
+  const kept = bothEnds(unwinding.frames);
+  const modules = modulesOf(kept, map);
+  const frames = kept.map((frame, index) => describeFrame(frame, kept[index + 1], modules, program));
+  const code = map.isMapped(Number(pc)) ? view.readMemory(address(pc), codeBytes) : new Uint8Array();
+  return {
+    ...facts,
+    workload: program.workload,
+    pid: view.pid,
+    architecture: view.architecture,
+    modules: modules.map(({ path, buildId, bias, ownsSignals }) => ({ path, buildId, bias, ownsSignals })),
+    frames,
+    spine: program.spines.spineIn(facts.tid, spineFrames(kept, map)),
+    complete: unwinding.end === "outermost",
+    instruction:
+      code.length === 0
+        ? null
+        : program.instructions.faulting(code, pc, {
+            registers: facts.registers,
+            faultAddress: facts.cause?.faultAddress ?? null,
+          }),
+    codeAt: codeAt(Number(pc), frames[0], map),
+    serving: program.spines.threads > 0,
+    inAllocator: isInAllocator(frames),
+    stackExhausted: isStackExhausted(sp, facts.cause, map),
+    stack: { from: address(sp), bytes: toHex(view.readMemory(address(sp), stackWindowBytes)) },
+  };
+}
+
+/** Frames as the spine learner knows them. */
+export function spineFrames(frames: readonly UnwoundFrame[], map: CodeMap): SpineFrame[] {
+  return frames.map(({ cfa, pc, lookup }) => {
+    const found = map.find(lookup);
+    const start = found?.fde?.start;
+    const bias = found === null ? undefined : map.modules[found.module]?.bias;
+    const known = start !== undefined && bias !== undefined;
+    return { cfa, pc, function: known ? address(bias + BigInt(start)) : null };
+  });
+}
+
+function describeFrame(
+  frame: UnwoundFrame,
+  outer: UnwoundFrame | undefined,
+  modules: readonly ModuleReference[],
+  program: ProgramKnowledge,
+): Frame {
+  const call =
+    outer === undefined || outer.foundBy === "signal"
+      ? { enteredBy: outer === undefined ? ("none" as const) : ("signal" as const), afterCall: "unknown" as const }
+      : program.callSites.at(outer.pc, program.map, program.neverFollows);
+  return {
+    pc: frame.pc,
+    cfa: frame.cfa,
+    registers: frame.registers,
+    module: frame.module === null ? null : modules.indexOf(program.map.modules[frame.module]!),
+    offset: BigInt(frame.offset),
+    functionStart: functionStartOf(frame.lookup, program.map),
+    symbol: program.map.symbolAt(frame.lookup),
+    enteredBy: call.enteredBy,
+    afterCall: call.afterCall,
+    foundBy: frame.foundBy,
+  };
+}
+
+function functionStartOf(lookup: VirtualAddress, map: CodeMap): bigint | null {
+  const start = map.find(lookup)?.fde?.start;
+  return start === undefined ? null : BigInt(start);
+}
+
+/** The modules on this stack, in order of appearance. */
+function modulesOf(frames: readonly UnwoundFrame[], map: CodeMap): ModuleReference[] {
+  const seen = new Set<number>();
+  for (const frame of frames) if (frame.module !== null) seen.add(frame.module);
+  return [...seen].map((index) => map.modules[index]!);
+}
+
+/** The innermost and the outermost half of what may be kept. The frame before the gap has no caller here: no cfa. */
+function bothEnds(frames: readonly UnwoundFrame[]): readonly UnwoundFrame[] {
+  if (frames.length <= framesKeptMax) return frames;
+  const innermost = frames.slice(0, framesKeptMax / 2).with(-1, { ...frames[framesKeptMax / 2 - 1]!, cfa: null });
+  return [...innermost, ...frames.slice(-framesKeptMax / 2)];
+}
+
+function codeAt(pc: number, innermost: Frame | undefined, map: CodeMap): FaultReport["codeAt"] {
+  if (innermost !== undefined && innermost.module !== null) return "file";
+  if (map.isExecutable(pc)) return "anonymous";
+  return map.isMapped(pc) ? "data" : "unmapped";
+}
+
+/** True where the outermost frame of the library that faulted, or one inside it, is an entry of the allocator. */
+function isInAllocator(frames: readonly Frame[]): boolean {
+  const innermost = frames[0]?.module;
+  for (const frame of frames) {
+    if (frame.symbol !== null && allocatorEntries.test(frame.symbol)) return true;
+    if (frame.module !== innermost) return false;
+  }
+  return false;
+}
+
+function isStackExhausted(sp: bigint, cause: SignalCause | null, map: CodeMap): boolean {
+  const at = cause?.faultAddress;
+  if (at == null || (cause!.number !== 11 && cause!.number !== 7)) return false;
+  const distance = at > sp ? at - sp : sp - at;
+  return distance < overflowReachBytes && !map.isWritable(Number(at));
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * One program on this machine under watch: its memory, its code, its spines, and the stub that stops its threads.
+ *
+ * Gets an attached client; gives reports of stopped threads and the signs of life that a verdict needs. Looks at blocked
+ * threads through /proc, which stops nothing: every 10 ms while a way of waiting is not known yet, then every 5 s.
+ */
+
+import { callingConvention } from "#binary/callingConvention.ts";
+import type { InstructionSet } from "#binary/instructionSet.ts";
+import { instructionsOf } from "#binary/instructions.ts";
+import { unwind } from "#binary/unwind.ts";
+import type { Clock } from "#clock.ts";
+import { ProgramError } from "#errors.ts";
+import type { Architecture, FaultId, FaultSignal, Registers, ThreadControl } from "#fault.ts";
+import type { Log } from "#log.ts";
+import { CallSites } from "./callSites.ts";
+import { CodeLoader } from "./codeLoader.ts";
+import { decodeFault, spineFrames, type UnsitedReport } from "./faultDecoder.ts";
+import type { GdbClient } from "./gdb/client.ts";
+import { linuxSignalNumber } from "./gdb/signals.ts";
+import { type BlockedThread, isAlive, readBlocked, readStatus, readThreads } from "./processes.ts";
+import { NativeProgramView } from "./programView.ts";
+import { Spines } from "./spines.ts";
+import { waitKind } from "./waits.ts";
+
+const eagerLookMs = 10;
+const idleLookMs = 5000;
+/** Looks at a program that never waits before the eager ones end: after that the slow ones must do. */
+const eagerLooksMax = 1000;
+const spineFramesMax = 128;
+
+export type Stop = { readonly tid: number; readonly signal: string; readonly atNs: number };
+
+export class Watch implements Disposable {
+  readonly spines: Spines;
+  readonly #view: NativeProgramView;
+  readonly #code: CodeLoader;
+  readonly #callSites: CallSites;
+  /** Voluntary switches of a thread at its last stop. */
+  readonly #blockedAtStop = new Map<number, number>();
+
+  /** @throws ProgramError "program.gone", "program.permission"; BinaryError where its code cannot be read */
+  static open(options: {
+    workload: string;
+    pid: number;
+    architecture: Architecture;
+    clock: Clock;
+    log: Log;
+    nextFaultId: () => FaultId;
+  }): Watch {
+    const watch = new Watch(options, instructionsOf(options.architecture));
+    watch.#code.refresh();
+    return watch;
+  }
+
+  private constructor(
+    private readonly options: Parameters<typeof Watch.open>[0],
+    private readonly instructions: InstructionSet,
+  ) {
+    this.#view = new NativeProgramView(options.pid, options.architecture);
+    this.#code = new CodeLoader(this.#view, options.log);
+    this.#callSites = new CallSites(instructions);
+    this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
+  }
+
+  get pid(): number {
+    return this.options.pid;
+  }
+
+  /** Reads the stopped thread once. @throws GdbError */
+  async report(stop: Stop, client: GdbClient): Promise<{ report: UnsitedReport; control: ThreadControl }> {
+    const control = client.control(stop.tid);
+    const { registers, cause } = await client.inspect(stop.tid);
+    const status = readStatus(this.pid, stop.tid);
+    this.#followCode(registers);
+    const switches = status?.voluntarySwitches ?? null;
+    const report = decodeFault(
+      {
+        id: this.options.nextFaultId(),
+        atMs: this.options.clock.wallMs(),
+        tid: stop.tid,
+        threadName: status?.name ?? "",
+        signal: stop.signal as FaultSignal,
+        registers,
+        cause: cause === null ? null : { ...cause, senderPid: this.#ownPid(cause.senderPid, status?.innermostPid) },
+        caught: status !== null && isCaught(status.caughtSignals, stop.signal),
+        blockedSince: this.#blockedSince(stop.tid, switches),
+      },
+      {
+        workload: this.options.workload,
+        view: this.#view,
+        map: this.#code.map,
+        instructions: this.instructions,
+        callSites: this.#callSites,
+        neverFollows: () => false,
+        spines: this.spines,
+      },
+    );
+    return { report, control };
+  }
+
+  /** Learns how threads wait until the signal aborts. Never rejects for a program that is gone. */
+  async learn(signal: AbortSignal): Promise<void> {
+    for (let look = 0; !signal.aborted; look += 1) {
+      const eager = this.lookOnce() && look < eagerLooksMax;
+      await this.options.clock.sleep(eager ? eagerLookMs : idleLookMs, signal).catch(() => {});
+    }
+  }
+
+  /** Looks at every thread once; true while some thread's way of waiting is not known. */
+  lookOnce(): boolean {
+    let unknown = false;
+    for (const tid of readThreads(this.pid)) {
+      const blocked = readBlocked(this.pid, tid);
+      if (blocked !== null && waitKind(blocked.syscall, this.options.architecture) > 0)
+        this.spines.observe(tid, blocked);
+      if (!this.spines.knows(tid)) unknown = true;
+    }
+    return unknown;
+  }
+
+  /** Resolves once some thread was twice seen waiting at the same place, or after `patienceMs`. True: it serves. */
+  async untilServing(patienceMs: number, signal: AbortSignal): Promise<boolean> {
+    const endNs = this.options.clock.monotonicNs() + patienceMs * 1e6;
+    let before: BlockedThread | null = null;
+    while (this.options.clock.monotonicNs() < endNs && isAlive(this.pid)) {
+      const now = readBlocked(this.pid, this.pid);
+      const waits = now !== null && waitKind(now.syscall, this.options.architecture) > 0;
+      if (waits && before?.sp === now.sp && before.pc === now.pc) {
+        this.#code.refresh();
+        this.lookOnce();
+        return true;
+      }
+      before = now;
+      await this.options.clock.sleep(eagerLookMs, signal);
+    }
+    return false;
+  }
+
+  get threadCount(): number {
+    return readThreads(this.pid).length;
+  }
+
+  isAlive(): boolean {
+    return isAlive(this.pid);
+  }
+
+  threadState(tid: number): "idle" | "busy" | "gone" {
+    const blocked = readBlocked(this.pid, tid);
+    if (blocked !== null && this.spines.isIdle(tid, blocked)) return "idle";
+    return readStatus(this.pid, tid) === null ? "gone" : "busy";
+  }
+
+  timesBlocked(tid: number): number | null {
+    return readStatus(this.pid, tid)?.voluntarySwitches ?? null;
+  }
+
+  /** The program has become another one: nothing that was known of it holds. */
+  replaced(): void {
+    for (const tid of readThreads(this.pid)) this.spines.forget(tid);
+    this.#code.refresh();
+  }
+
+  [Symbol.dispose](): void {
+    this.#view[Symbol.dispose]();
+  }
+
+  /** Code that was loaded since the last look is found now, because the thread stopped in it. */
+  #followCode(registers: Registers): void {
+    const pc = registers[callingConvention[this.options.architecture].pc];
+    if (pc != null && this.#code.map.locate(Number(pc)) === null) this.#code.refresh();
+  }
+
+  /** The stop itself is one switch; every other one since the last stop was a wait of the program. */
+  #blockedSince(tid: number, switches: number | null): number | null {
+    const before = this.#blockedAtStop.get(tid);
+    if (switches !== null) this.#blockedAtStop.set(tid, switches);
+    return before === undefined || switches === null ? null : Math.max(0, switches - before - 1);
+  }
+
+  /** In a pid namespace of its own the program signals itself by another number than ours. */
+  #ownPid(sender: number | null, innermostPid: number | undefined): number | null {
+    return sender !== null && sender === innermostPid ? this.pid : sender;
+  }
+
+  #framesOf(blocked: BlockedThread): ReturnType<typeof spineFrames> {
+    const { pc, sp } = callingConvention[this.options.architecture];
+    const registers: (bigint | null)[] = Array.from({ length: 33 }, () => null);
+    registers[pc] = blocked.pc;
+    registers[sp] = blocked.sp;
+    if (this.#code.map.locate(Number(blocked.pc)) === null) this.#code.refresh();
+    const map = this.#code.map;
+    return spineFrames(
+      unwind(registers, (from, bytes) => this.#view.readMemory(from, bytes), map, spineFramesMax).frames,
+      map,
+    );
+  }
+}
+
+function isCaught(caughtSignals: bigint, signal: string): boolean {
+  const number = linuxSignalNumber(signal);
+  return number !== null && ((caughtSignals >> BigInt(number - 1)) & 1n) === 1n;
+}
+
+/** @throws ProgramError "program.busy" where somebody else traces the program, "program.gone", "program.permission" */
+export function requireTraceable(pid: number): void {
+  const status = readStatus(pid);
+  if (status === null) throw new ProgramError("program.gone", `there is no process ${pid}`);
+  if (status.state === "Z") throw new ProgramError("program.gone", `process ${pid} has ended and waits for its parent`);
+  if (status.tracerPid !== 0) {
+    const tracer = readStatus(status.tracerPid)?.name ?? "?";
+    throw new ProgramError(
+      "program.busy",
+      `process ${pid} is already traced by process ${status.tracerPid} (${tracer}); a program has one tracer: end that one first`,
+    );
+  }
+  const self = process.getuid?.() ?? 0;
+  if (self !== 0 && status.uid !== self) {
+    throw new ProgramError(
+      "program.permission",
+      `process ${pid} belongs to user ${status.uid}; run as that user or as root`,
+    );
+  }
+}
