@@ -206,6 +206,8 @@ export type Decision = {
    */
   readonly key: string;
   readonly reason: string;
+  /** The trials that this decision looked at: with the report they make it again, in a replay. */
+  readonly past: readonly PastTrial[];
 };
 
 export type Verdict = "clean" | "degraded" | "failed";

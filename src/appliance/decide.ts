@@ -10,10 +10,16 @@ import { keyOf, type Policy } from "#suppression/plan.ts";
 
 export function decide(report: FaultReport, plan: Plan, trials: readonly PastTrial[], policy: Policy): Decision {
   const trial = nextTrial(report, trials);
-  if (plan.kind === "deliver") return deliver(report, trial, plan.reason, "the signal belongs to the program");
+  if (plan.kind === "deliver") return deliver(report, trial, plan.reason, "the signal belongs to the program", trials);
   const consequences = openSites(report, trials);
   if (consequences > policy.consequencesMax) {
-    return deliver(report, trial, "exhausted", `${consequences} sites faulted on this thread without it going idle`);
+    return deliver(
+      report,
+      trial,
+      "exhausted",
+      `${consequences} sites faulted on this thread without it going idle`,
+      trials,
+    );
   }
   const failed = failedKeys(report, trials);
   const neutralised = trials.filter((past) => past.rung === "neutralise").length;
@@ -21,9 +27,9 @@ export function decide(report: FaultReport, plan: Plan, trials: readonly PastTri
     const key = keyOf(report, edit);
     if (failed.has(key)) continue;
     if (edit.kind === "neutralise" && neutralised >= policy.neutralisedMax) continue;
-    return { trial, edit, key, reason: reasonFor(key, failed, trials) };
+    return { trial, edit, key, reason: reasonFor(key, failed, trials), past: trials };
   }
-  return deliver(report, trial, "exhausted", `all ${plan.edits.length} edits for this site have failed`);
+  return deliver(report, trial, "exhausted", `all ${plan.edits.length} edits for this site have failed`, trials);
 }
 
 /** Trials on probation that this fault proves wrong: same thread, and the thread never went idle since. Pure. */
@@ -63,7 +69,13 @@ function reasonFor(key: string, failed: ReadonlySet<string>, trials: readonly Pa
   return failed.size === 0 ? "first choice for a new site" : `${failed.size} earlier choices failed at this site`;
 }
 
-function deliver(report: FaultReport, trial: TrialId, reason: DeliverReason, because: string): Decision {
+function deliver(
+  report: FaultReport,
+  trial: TrialId,
+  reason: DeliverReason,
+  because: string,
+  past: readonly PastTrial[],
+): Decision {
   const edit: Edit = { kind: "deliver", reason };
-  return { trial, edit, key: keyOf(report, edit), reason: because };
+  return { trial, edit, key: keyOf(report, edit), reason: because, past };
 }

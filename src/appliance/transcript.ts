@@ -6,7 +6,9 @@
 
 import { callingConvention } from "#binary/callingConvention.ts";
 import { hex } from "#bytes.ts";
+import { StorageError } from "#errors.ts";
 import type { Decision, Edit, FaultReport, Frame, Outcome, Plan, RescuePoint } from "#fault.ts";
+import type { FaultRecord } from "#storage/journalReader.ts";
 
 const registersPerLine = 3;
 const framesMax = 64;
@@ -17,6 +19,20 @@ export type RecordedFault = {
   readonly decision: Decision;
   readonly outcomes: readonly Outcome[];
 };
+
+/** What the journal holds of one fault. @throws StorageError "storage.notFound" where only its short form is left */
+export function recordedFault(record: FaultRecord): RecordedFault {
+  const { report, plan } = record;
+  const decision = record.trials[0]?.decision;
+  if (report == null || plan == null || decision === undefined) {
+    throw new StorageError(
+      "storage.notFound",
+      `of fault ${record.id} only the short form is on record: the supervisor ended before it wrote the rest`,
+    );
+  }
+  const outcomes = record.trials.map((trial) => trial.outcome).filter((outcome) => outcome !== null);
+  return { report, plan, decision, outcomes };
+}
 
 export function transcript(recorded: RecordedFault): string[] {
   const { report, decision, outcomes } = recorded;

@@ -2,11 +2,11 @@
 /**
  * The trials remembered in memory, so that no decision waits for a disk. Fed by the journal at start and by probation.
  *
- * Limits: 64 trials a site, 4,096 in all; open ones are never dropped. Times are wall-clock ms.
+ * Limits: 16 trials a site, 4,096 in all; open ones are never dropped. Times are wall-clock ms.
  */
 import type { Decision, FaultReport, PastTrial, Session, TrialId, Verdict } from "#fault.ts";
 
-const trialsPerSiteMax = 64;
+const trialsPerSiteMax = 16;
 const trialsMax = 4096;
 /** A neutralised instruction counts against the budget for this long. */
 const neutraliseWindowMs = 3_600_000;

@@ -16,6 +16,21 @@ export const verbs: readonly Verb[] = [
     add: async (program) => (await import("./demo.ts")).addDemo(program),
   },
   {
+    name: "faults",
+    summary: "what happened, newest first",
+    add: async (program) => (await import("./faults.ts")).addFaults(program),
+  },
+  {
+    name: "show",
+    summary: "one fault in full: stack, registers, what was done and how it ended",
+    add: async (program) => (await import("./show.ts")).addShow(program),
+  },
+  {
+    name: "replay",
+    summary: "decide a recorded fault again, and say why",
+    add: async (program) => (await import("./replay.ts")).addReplay(program),
+  },
+  {
     name: "doctor",
     summary: "what this machine can do, what it cannot, and why",
     add: async (program) => (await import("./doctor.ts")).addDoctor(program),

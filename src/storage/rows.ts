@@ -129,7 +129,7 @@ function rowsOfIntent(slot: IntentSlot): JournalRow[] {
   const { workload, pid, tid, signal, site, edit, key } = slot;
   const fault: FaultHead = { workload, pid, tid, threadName: "", signal, site, symbol: null };
   const reason = "from the ring: the supervisor ended before the report was written";
-  const decision: Decision = { trial: trialId(slot.fault, slot.number), edit, key, reason };
+  const decision: Decision = { trial: trialId(slot.fault, slot.number), edit, key, reason, past: [] };
   return [
     { kind: "fault", id: slot.fault, atMs: slot.atMs, open: false, head: toJson(fault), body: null },
     intentRowOf({ decision, site, tid }, slot.atMs),

@@ -20,6 +20,7 @@ const decision: Decision = {
   edit: { kind: "abandon", rung: "abandon", point: { frame: 1, returnValue: -1n } },
   key: "abandon somewhere=-1",
   reason: "test",
+  past: [],
 };
 
 function stage(probes: readonly Probe[] = []) {
