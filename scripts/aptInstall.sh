@@ -42,23 +42,20 @@ download_size() {
 
 installed() { dpkg-query -W -f '${db:Status-Status} ${binary:Package}\n' | awk '$1 == "installed" { print $2 }' | sort; }
 
-# Units of packages that were not here before.
+# Units and init scripts of packages that were not here before. Debian's own helper keeps it so when they are upgraded.
 switch_off_services() {
   local package unit
   for package in "$@"; do
+    export DPKG_MAINTSCRIPT_PACKAGE=${package%%:*}
     while read -r unit; do
-      case $unit in
-        */systemd/system/*@.*) ;;
-        */systemd/system/*.service | */systemd/system/*.socket | */systemd/system/*.timer)
-          unit=${unit##*/}
-          if deb-systemd-helper --quiet was-enabled "$unit"; then
-            deb-systemd-helper disable "$unit" >/dev/null 2>&1 || true
-            say "$unit is installed and left off; to have it: systemctl enable --now $unit"
-          fi
-          ;;
-        /etc/init.d/*) update-rc.d "${unit##*/}" disable >/dev/null 2>&1 || true ;;
-      esac
-    done < <(dpkg -L "$package")
+      if deb-systemd-helper --quiet was-enabled "$unit"; then
+        deb-systemd-helper disable "$unit" >/dev/null 2>&1 || true
+        say "$unit is installed and left off; to have it: systemctl enable --now $unit"
+      fi
+    done < <(dpkg -L "$package" | sed -nE 's#.*/systemd/system/([^/@]+\.(service|socket|timer))$#\1#p')
+    while read -r unit; do
+      update-rc.d "$unit" disable >/dev/null 2>&1 || true
+    done < <(dpkg -L "$package" | sed -nE 's#^/etc/init\.d/([^/]+)$#\1#p')
   done
 }
 

@@ -20,7 +20,10 @@ die() {
 setup() {
   if ready "$1"; then return; fi
   choose_owner
-  "${as_owner[@]}" mkdir -p "$top/.cache" || die "$top cannot be written: run as its owner or as root"
+  "${as_owner[@]}" mkdir -p "$top/.cache" 2>/dev/null || true
+  if ! "${as_owner[@]}" test -w "$top/.cache"; then
+    die "this checkout is not set up and not yours to write: run $top/scripts/holdfast as its owner or as root once"
+  fi
   local lock
   exec {lock}<"$top/.cache"
   flock "$lock"
@@ -73,7 +76,7 @@ install_bun() {
   "${as_owner[@]}" rm -rf "$work"
   "${as_owner[@]}" mkdir "$work"
   (cd "$work" && "${as_owner[@]}" env "npm_config_cache=$work/npm" npm_config_update_notifier=false \
-    npm pack --silent "@oven/$package@$bun_version" >/dev/null) ||
+    npm pack --loglevel=error "@oven/$package@$bun_version" >/dev/null) ||
     die "npm could not get @oven/$package@$bun_version (see above): is the package registry reachable?"
   file=$(echo "$work"/*.tgz)
   echo "$sum  $file" | sha512sum --check --status || die "$file is not the Bun $bun_version that was published"
