@@ -62,6 +62,19 @@ export class StorageError extends HoldfastError<
   | "storage.version"
 > {}
 
+export class TelemetryError extends HoldfastError<
+  | "telemetry.payload"
+  | "telemetry.size"
+  | "telemetry.signature"
+  | "telemetry.key"
+  | "telemetry.topic"
+  | "telemetry.connect"
+  | "telemetry.refused"
+  | "telemetry.closed"
+  | "telemetry.timeout"
+  | "telemetry.settings"
+> {}
+
 export class ConfigError extends HoldfastError<
   "config.syntax" | "config.unknownKey" | "config.value" | "config.argument"
 > {}
