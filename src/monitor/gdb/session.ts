@@ -27,6 +27,8 @@ import {
 } from "./messages.ts";
 import { passedSignals } from "./signals.ts";
 
+/** A stop reply that leaves no thread stopped. */
+export type Ended = Exclude<StopReply, { kind: "stopped" }>;
 export type Stopped = Extract<StopReply, { kind: "stopped" }> & { readonly serial: number };
 
 /** What reply the next packet is. `texts` gathers the replies of one request. */
@@ -36,7 +38,7 @@ type Expected =
   | { readonly kind: "answer"; readonly id: number; readonly last: boolean };
 
 type Request = { readonly id: number; readonly thread: ThreadId | null; readonly packets: readonly string[] };
-type Resume = {
+export type Resume = {
   readonly id: number;
   readonly thread: ThreadId;
   readonly serial: number;
@@ -94,7 +96,7 @@ export type SessionEffect =
   | { readonly kind: "refused"; readonly id: number; readonly reason: "stale" | "closed" | "select" }
   /** Registers and cause follow as the answer with id `-serial`. */
   | { readonly kind: "stopped"; readonly stop: Stopped }
-  | { readonly kind: "ended"; readonly reply: Exclude<StopReply, { kind: "stopped" }> }
+  | { readonly kind: "ended"; readonly reply: Ended }
   /** Every stop that was there has been told. */
   | { readonly kind: "drained" };
 
@@ -207,7 +209,9 @@ function submit(state: OpenState, request: Request | Resume): SessionStep {
 }
 
 function read(state: OpenState, { id, thread, packets }: Request): SessionStep {
-  if (thread === null) return send(state, id, packets);
+  // Attach and detach change what is selected behind our back.
+  const moves = packets.some((packet) => packet.startsWith("vAttach") || packet.startsWith("D;"));
+  if (thread === null) return send(moves ? { ...state, selected: null } : state, id, packets);
   const name = formatThread(thread);
   if (state.selected?.thread === name && state.selected.confirmed) return send(state, id, packets);
   return send(selecting(state, name, id), id, packets, [`Hg${name}`]);
@@ -296,7 +300,9 @@ function takeStop(state: OpenState, text: string): SessionStep {
   if (reply.kind !== "stopped") return takeEnd(draining, reply, more);
   const serial = state.serial + 1;
   const stop: Stopped = { ...reply, serial };
-  const stopped = new Map(state.stopped).set(reply.thread.tid, stop);
+  // After an exec only the thread that called it is left.
+  const before = reply.execPath === null ? state.stopped : new Map<number, Stopped>();
+  const stopped = new Map(before).set(reply.thread.tid, stop);
   const told: OpenState = { ...draining, stopped, serial };
   const asked = submit(told, { id: -serial, thread: reply.thread, packets: ["g", siginfoRequest] });
   if (asked.kind !== "next") return asked;
@@ -308,7 +314,7 @@ function takeStop(state: OpenState, text: string): SessionStep {
   return { ...asked, effects };
 }
 
-function takeEnd(state: OpenState, reply: Exclude<StopReply, { kind: "stopped" }>, more: SessionEffect): SessionStep {
+function takeEnd(state: OpenState, reply: Ended, more: SessionEffect): SessionStep {
   const stopped = new Map(state.stopped);
   for (const [tid, stop] of stopped) {
     const ended = "pid" in reply ? reply.pid === stop.thread.pid : "thread" in reply && reply.thread.tid === tid;

@@ -46,8 +46,14 @@ export function openFifos(inPath: string, outPath: string, clock: Clock): Transp
   }
 }
 
+/** The part of a stream's reader that is used; the two declarations of that type in Bun do not agree. */
+type ChunkReader = {
+  read(): Promise<{ done: false; value: Uint8Array } | { done: true; value?: unknown }>;
+  cancel(): Promise<void>;
+};
+
 class FifoTransport implements Transport {
-  readonly incoming: AsyncIterable<Uint8Array>;
+  readonly #reader: ChunkReader;
   #queue = Buffer.alloc(0);
   #closed = false;
 
@@ -57,7 +63,7 @@ class FifoTransport implements Transport {
     private readonly writing: number,
     private readonly clock: Clock,
   ) {
-    this.incoming = Bun.file(reading).stream();
+    this.#reader = Bun.file(reading).stream().getReader();
   }
 
   write(text: string): void {
@@ -74,11 +80,25 @@ class FifoTransport implements Transport {
     void this.#drain();
   }
 
+  get incoming(): AsyncIterable<Uint8Array> {
+    return this.#read();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     closeSync(this.writing);
+    // The stream never closes the descriptor, but must let go of it before its number is used again.
+    await this.#reader.cancel().catch(() => {});
     closeSync(this.reading);
+  }
+
+  async *#read(): AsyncGenerator<Uint8Array> {
+    for (;;) {
+      const { done, value } = await this.#reader.read();
+      if (done) return;
+      yield value;
+    }
   }
 
   #writeNow(bytes: Uint8Array): number {

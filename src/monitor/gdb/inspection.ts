@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What is known of one stop: registers and cause, from the replies to `g` and to the request for siginfo.
+ *
+ * Gets texts; gives an Inspection or throws GdbError "gdb.gone" (the thread ended meanwhile) or "gdb.message".
+ */
+import { GdbError } from "#errors.ts";
+import type { Registers, SignalCause } from "#fault.ts";
+import { encodePacket, FrameDecoder } from "./frame.ts";
+import { errorReply, parseHexBytes, parseSiginfo } from "./messages.ts";
+import { patchRegisters, type RegisterLayout, readRegisters } from "./registers.ts";
+import type { Stopped } from "./session.ts";
+import { linuxSignalNumber } from "./signals.ts";
+
+export type Inspection = {
+  readonly tid: number;
+  /** Linux name; SIGSTOP where the stop was asked for. */
+  readonly signal: string;
+  readonly registers: Registers;
+  /** The bytes of `g`. */
+  readonly raw: Uint8Array;
+  /** null for a stop that was asked for, or where the stub does not know. */
+  readonly cause: SignalCause | null;
+};
+
+export function readInspection(
+  layout: RegisterLayout,
+  stop: Stopped,
+  [general = "", cause = ""]: readonly string[],
+): Inspection {
+  const { tid } = stop.thread;
+  if (errorReply(general) !== null)
+    throw new GdbError("gdb.gone", `the stub has no registers of thread ${tid}`, { tid });
+  const raw = parseHexBytes(general);
+  const registers = readRegisters(layout, raw);
+  const read = errorReply(cause) === null && stop.gdbSignal !== 0 ? parseSiginfo(cause) : null;
+  // The siginfo of another signal would be worse than none.
+  const agrees = read !== null && read.number === linuxSignalNumber(stop.signal);
+  return { tid, signal: stop.signal, registers, raw, cause: agrees ? read : null };
+}
+
+/** How to resume with the signal the thread stopped for: gdbserver hands it on with its siginfo. */
+export const deliverAction = ({ gdbSignal }: Stopped): string =>
+  gdbSignal === 0 ? "c" : `C${gdbSignal.toString(16).padStart(2, "0")}`;
+
+/** `G` with the changed registers. */
+export function writeRequest(layout: RegisterLayout, raw: Uint8Array, changes: ReadonlyMap<number, bigint>): string {
+  return `G${patchRegisters(layout, raw, changes).toHex()}`;
+}
+
+/**
+ * Runs what every stop runs, on made-up bytes, until the engine has compiled it. Blocks for about 10 ms. Without it the
+ * first faults of a program take three times as long as later ones (measured in scripts/bench/gdb.ts).
+ */
+export function warmInspection(layout: RegisterLayout): void {
+  const raw = new Uint8Array(layout.totalBytes).map((_, index) => (index * 29) & 0xff);
+  const reply = Buffer.from(encodePacket(`${raw.toHex().slice(0, -10)}0*&`), "latin1");
+  const changes = new Map([[layout.pc, 0x5555_5555_0000n]]);
+  const decoder = new FrameDecoder();
+  for (let round = 0; round < warmRounds; round += 1) {
+    for (const frame of decoder.push(reply)) {
+      if (frame.kind !== "packet") continue;
+      const bytes = parseHexBytes(frame.text);
+      encodePacket(writeRequest(layout, bytes, changes));
+      readRegisters(layout, bytes);
+    }
+  }
+}
+const warmRounds = 300;
