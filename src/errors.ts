@@ -49,6 +49,31 @@ export class NativeError extends HoldfastError<"native.call" | "native.open" | "
   }
 }
 
+/** Cloud Hypervisor, its process, its sockets. Where it refused a call, its own messages follow as the chain of causes. */
+export class HypervisorError extends HoldfastError<
+  | "hypervisor.notFound"
+  | "hypervisor.start"
+  | "hypervisor.exited"
+  | "hypervisor.kvm"
+  | "hypervisor.socket"
+  | "hypervisor.closed"
+  | "hypervisor.timeout"
+  | "hypervisor.message"
+  | "hypervisor.rejected"
+  | "hypervisor.state"
+  | "hypervisor.unsupported"
+  | "hypervisor.versionUnknown"
+  | "hypervisor.vsock"
+  | "hypervisor.network"
+> {
+  /** Cloud Hypervisor's own messages, outermost first; empty where the error is ours. */
+  get chain(): readonly string[] {
+    const messages: string[] = [];
+    for (let cause = this.cause; cause instanceof HypervisorError; cause = cause.cause) messages.push(cause.message);
+    return messages;
+  }
+}
+
 export class StorageError extends HoldfastError<
   | "storage.locked"
   | "storage.ring"

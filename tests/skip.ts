@@ -67,13 +67,14 @@ export const processor =
   () =>
     process.arch === kind ? null : `an ${kind} machine`;
 
+/** What is missing for one need, or null. */
+export const missing = (item: string | Need): string | null => (typeof item === "string" ? program(item)() : item());
+
 /** `test`, or a skip that says why, for tests that need all of these: names of programs, or needs. */
 export function need(...needs: readonly (string | Need)[]): NeededTest {
-  const missing = needs
-    .map((item) => (typeof item === "string" ? program(item)() : item()))
-    .filter((item) => item !== null);
-  if (missing.length === 0) return test;
-  return (name, body) => test.skip(withReason(name, missing.join("; ")), body);
+  const reasons = needs.map(missing).filter((item) => item !== null);
+  if (reasons.length === 0) return test;
+  return (name, body) => test.skip(withReason(name, reasons.join("; ")), body);
 }
 
 /** Whether tests of this kind run at length now: `./scripts/test full`, or the form of that name. */
