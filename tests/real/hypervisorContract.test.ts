@@ -12,6 +12,7 @@ import { HypervisorError } from "#errors.ts";
 import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
 import { missing, type NeededTest, need } from "#tests/skip.ts";
 import { Hypervisor } from "#vm/hypervisor.ts";
+import { findProcess } from "#vm/hypervisorProcess.ts";
 import { illegal } from "#vm/lifecycle.ts";
 import { type CallName, routes } from "#vm/restCalls.ts";
 import { RestClient } from "#vm/restClient.ts";
@@ -19,7 +20,14 @@ import { RunDirectory } from "#vm/runDirectory.ts";
 import type { VmConfig } from "#vm/vmConfig.ts";
 
 const top = mkdtempSync(join(tmpdir(), "contract-"));
-afterAll(() => rmSync(top, { recursive: true, force: true }));
+afterAll(() => {
+  // What a failed test left behind.
+  for (let round = 1; round <= rounds; round += 1) {
+    const left = findProcess(new RunDirectory(join(top, `${round}`)));
+    if (left !== null) process.kill(left.pid, "SIGKILL");
+  }
+  rmSync(top, { recursive: true, force: true });
+});
 let rounds = 0;
 /** The scripted peer wants a file and does not read it. */
 const kernel = realGuest.every((item) => missing(item) === null) ? tinyGuest() : import.meta.path;
