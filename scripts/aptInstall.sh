@@ -44,19 +44,20 @@ installed() { dpkg-query -W -f '${db:Status-Status} ${binary:Package}\n' | awk '
 
 # Units and init scripts of packages that were not here before. Debian's own helper keeps it so when they are upgraded.
 switch_off_services() {
-  local package unit
+  local package unit off=()
   for package in "$@"; do
     export DPKG_MAINTSCRIPT_PACKAGE=${package%%:*}
     while read -r unit; do
       if deb-systemd-helper --quiet was-enabled "$unit"; then
         deb-systemd-helper disable "$unit" >/dev/null 2>&1 || true
-        say "$unit is installed and left off; to have it: systemctl enable --now $unit"
+        off+=("$unit")
       fi
     done < <(dpkg -L "$package" | sed -nE 's#.*/systemd/system/([^/@]+\.(service|socket|timer))$#\1#p')
     while read -r unit; do
       update-rc.d "$unit" disable >/dev/null 2>&1 || true
     done < <(dpkg -L "$package" | sed -nE 's#^/etc/init\.d/([^/]+)$#\1#p')
   done
+  if [ ${#off[@]} -gt 0 ]; then say "left off, now and at boot: ${off[*]} (to have one: systemctl enable --now NAME)"; fi
 }
 
 log=$(mktemp)

@@ -91,7 +91,10 @@ function fenceRule(file: SourceFile, { specifier }: Import, at: At): Finding[] {
       `"${name}" is not listed: say in ARCHITECTURE.md why we need it, then list it in scripts/tidy/table.ts`,
     );
   }
-  if (places.some((place) => (place.endsWith("/") ? file.path.startsWith(place) : file.path === place))) return [];
+  if (
+    places.some((place) => (/[/*]$/.test(place) ? file.path.startsWith(place.replace("*", "")) : file.path === place))
+  )
+    return [];
   return at("package-fence", `"${name}" belongs in ${places.length === 0 ? "tests" : places.join(", ")}`);
 }
 

@@ -19,13 +19,14 @@ function headerRule({ path, text }: SourceFile): Finding[] {
   const first = lines[0]?.startsWith("#!") ? 1 : 0;
   const at = (line: number, advice: string): Finding[] => [{ path, line, rule: "header", advice }];
   if (lines[first] !== `// ${license}`) return at(first + 1, `begin with "// ${license}"`);
-  const comment = /^\/\*\*\n(( \*.*\n)+?) \*\/\n/.exec(`${lines.slice(first + 1).join("\n")}\n`);
+  const comment = /^\/\*\*(?: (.*) \*\/\n|\n((?: \*.*\n)+?) \*\/\n)/.exec(`${lines.slice(first + 1).join("\n")}\n`);
   if (comment === null)
     return at(
       first + 2,
       "then a /** comment */ before the imports: one sentence, what it gets and gives, limits, source",
     );
-  if (comment[1]!.replaceAll(/[\s*]/g, "").length < 20) return at(first + 2, "the header comment says nothing yet");
+  if ((comment[1] ?? comment[2]!).replaceAll(/[\s*]/g, "").length < 20)
+    return at(first + 2, "the header comment says nothing yet");
   return [];
 }
 
@@ -140,8 +141,8 @@ function nameRules(file: SourceFile): Finding[] {
   );
 }
 
-/** "base" is a term of both processor manuals for the register of a memory operand. */
-const isManualWord = (path: string, word: string): boolean => word === "base" && /(^|\/)binary\//.test(path);
+/** Words of the processor manuals and of DWARF: a base register, data processing, the data alignment factor. */
+const isManualWord = (path: string, word: string): boolean => /^(base|data)$/.test(word) && /(^|\/)binary\//.test(path);
 
 const isFunctionValue = (code: string, match: RegExpMatchArray): boolean =>
   /^\s*=\s*(async\s*)?\([^()]*\)[^=;]*=>/.test(code.slice(match.index! + match[0].length));

@@ -98,8 +98,8 @@ export const mayImportTypes: Readonly<Record<string, readonly string[]>> = {
 export const mayImportAnything = (tree: string): boolean => mayImport[tree] === anything;
 
 /**
- * Package (or built-in module) to the folders and files that may import it. Folders end in `/`. Trees that may import
- * anything are not fenced. A package that is not listed may be imported nowhere else.
+ * Package (or built-in module) to the folders and files that may import it. Folders end in `/`, a `*` stands for
+ * any ending. Trees that may import anything are not fenced. A package that is not listed may be imported nowhere else.
  */
 export const fences: Readonly<Record<string, readonly string[]>> = {
   "bun:ffi": ["board/native/"],
@@ -115,7 +115,7 @@ export const fences: Readonly<Record<string, readonly string[]>> = {
   commander: ["src/cli/"],
   "fast-check": [],
   hono: ["src/status/"],
-  "iced-x86": ["src/binary/x86_64.ts"],
+  "iced-x86": ["src/binary/x86_64*"],
   mqtt: ["src/telemetry/"],
   "playwright-core": [],
   typescript: ["scripts/"],

@@ -66,6 +66,8 @@ test("package-fence: each package has its place", () => {
   expect(broken("src/status/a.ts", 'import { Hono } from "hono/tiny";')).toEqual([]);
   expect(broken("src/cli/a.ts", 'import left from "left-pad";')).toEqual(["package-fence"]);
   expect(broken("src/binary/elf.ts", 'import { readFileSync } from "node:fs";')).toEqual(["package-fence"]);
+  expect(broken("src/binary/elf.ts", 'import { Decoder } from "iced-x86";')).toEqual(["package-fence"]);
+  expect(broken("src/binary/x86_64Call.ts", 'import { Decoder } from "iced-x86";')).toEqual([]);
   expect(broken("src/cli/a.ts", 'import { readFileSync } from "node:fs";')).toEqual([]);
 });
 
@@ -89,6 +91,7 @@ test("header: licence, then a comment that says something, before imports", () =
   expect(say(sourceFile("board/a.ts", "export {};\n"))).toEqual(["board/a.ts:1 header"]);
   expect(say(sourceFile("board/a.ts", `${licence}export {};\n`))).toEqual(["board/a.ts:2 header"]);
   expect(say(sourceFile("board/a.ts", `${licence}/**\n * a.\n */\n`))).toEqual(["board/a.ts:2 header"]);
+  expect(say(sourceFile("board/a.ts", `${licence}/** One sentence that says what this is. */\n`))).toEqual([]);
   expect(say(sourceFile("board/a.ts", `#!/usr/bin/env bun\n${header}`))).toEqual([]);
   expect(say(sourceFile("scripts/run", "#!/bin/sh\nexit 0\n"))).toEqual(["scripts/run:2 header"]);
 });
