@@ -129,10 +129,11 @@ export class Hypervisor implements Rest, AsyncDisposable {
   async look(options: CallOptions = {}): Promise<VmState> {
     for (let attempt = 0; attempt < looksMax; attempt += 1) {
       const calls = this.#calls;
+      const migrating = await this.process.rest.call("vm.counters", undefined, options).then(() => false, isMigrating);
       const reported = await this.process.rest.call("vm.info", undefined, options).catch(notCreated);
       // An answer that a call of ours has overtaken tells of the past.
       if (calls !== this.#calls) continue;
-      this.#take({ kind: "info", state: reported?.state ?? null });
+      this.#take({ kind: "info", state: reported?.state ?? null, migrating });
       break;
     }
     return this.#state;
@@ -236,3 +237,7 @@ function notCreated(error: unknown): null {
   if (error instanceof HypervisorError && error.chain.includes("VM is not created")) return null;
   throw error;
 }
+
+/** While it migrates, `vm.info` shows the state from before; the counters are refused with this reason. */
+const isMigrating = (error: unknown): boolean =>
+  error instanceof HypervisorError && error.chain.some((message) => message.startsWith("VM is currently migrating"));

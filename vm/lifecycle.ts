@@ -42,8 +42,8 @@ export type VmInput =
   | { readonly kind: "answered"; readonly call: CallName; readonly resumed?: boolean }
   | { readonly kind: "failed"; readonly call: CallName }
   | { readonly kind: "event"; readonly event: MonitorEvent }
-  /** `vm.info` answered, or said that there is no VM (null). */
-  | { readonly kind: "info"; readonly state: ReportedState | null };
+  /** `vm.info` answered, or said that there is no VM (null); and whether a migration still goes on. */
+  | { readonly kind: "info"; readonly state: ReportedState | null; readonly migrating?: boolean };
 
 /** The one effect: look at `vm.info`. */
 export type VmEffect = { readonly kind: "ask" };
@@ -112,11 +112,11 @@ export function stepVm(state: VmState, input: VmInput): VmStep {
     case "answered":
       return stepAnswered(state, input.call, input.resumed === true);
     case "failed":
-      return changesVm(input.call) && state.kind !== "absent" ? next(unsure, ask) : next(state);
+      return stepFailed(state, input.call);
     case "event":
       return stepEvent(state, input.event);
     case "info":
-      return stepReported(state, input.state);
+      return stepReported(state, input.state, input.migrating === true);
   }
 }
 
@@ -130,15 +130,22 @@ function stepSend(state: VmState, call: CallName): VmStep {
   const reason = illegal(state, call);
   if (reason !== null) return violation(reason);
   if (call === "vm.receive-migration") return next({ kind: "receiving" });
+  // From here on, not from its answer: the event that it failed may be read before the answer is.
+  if (call === "vm.send-migration" && (state.kind === "running" || state.kind === "paused")) {
+    return next({ kind: "migrating", before: state.kind });
+  }
   return next(state);
+}
+
+function stepFailed(state: VmState, call: CallName): VmStep {
+  if (state.kind === "absent") return next(state);
+  if (call === "vm.send-migration" && state.kind === "migrating") return next({ kind: state.before }, ask);
+  return changesVm(call) ? next(unsure, ask) : next(state);
 }
 
 function stepAnswered(state: VmState, call: CallName, resumed: boolean): VmStep {
   // The process may have ended between the answer and its arrival here.
   if (state.kind === "absent") return next(state);
-  if (call === "vm.send-migration" && (state.kind === "running" || state.kind === "paused")) {
-    return next({ kind: "migrating", before: state.kind });
-  }
   if (call === "vm.restore") return next(resumed ? running : paused);
   if (call === "vm.receive-migration") return next(unsure, ask);
   return next(leadsTo[call] ?? state);
@@ -179,8 +186,12 @@ function stepMigration(state: VmState & { kind: "migrating" }, event: MonitorEve
   return event.kind === "vm.migration-finished" ? next(unsure, ask) : next(state);
 }
 
-function stepReported(state: VmState, reported: ReportedState | null): VmStep {
-  if (state.kind === "absent" || state.kind === "migrating") return next(state);
+const beforeOf = (reported: ReportedState | null): "running" | "paused" =>
+  reported === "Paused" ? "paused" : "running";
+
+function stepReported(state: VmState, reported: ReportedState | null, migrating: boolean): VmStep {
+  if (state.kind === "absent") return next(state);
+  if (migrating) return next(state.kind === "migrating" ? state : { kind: "migrating", before: beforeOf(reported) });
   switch (reported) {
     case null:
       return next(empty);

@@ -3,7 +3,8 @@
  * Follows the event monitor's file as it grows. Gets a path and where to begin; gives events as they are written.
  *
  * The file is an ordinary one, not a pipe, so that events written while no supervisor runs are still there for the next.
- * The kernel's file notices wake the reader; a look every `lookMs` covers a box that has run out of them. Once all is
+ * The kernel's file notices wake the reader; a look every `lookMs` covers a box that has run out of them
+ * and the notices that get lost under load (seen). Once all is
  * read and the file has more than `fileBytesMax`, it is cut to nothing.
  */
 import { type FSWatcher, statSync, truncateSync, watch } from "node:fs";
@@ -11,7 +12,7 @@ import type { Clock } from "#clock.ts";
 import { readFrom } from "./cappedFile.ts";
 import { type MonitorEvent, MonitorFrames } from "./monitorEvent.ts";
 
-export const lookMs = 1_000;
+export const lookMs = 250;
 export const fileBytesMax = 1 << 20;
 const pieceBytes = 64 << 10;
 

@@ -67,6 +67,20 @@ describe("lifecycle", () => {
     }
   });
 
+  test("the end of a migration may be known before its call is answered", () => {
+    const inputs: VmInput[] = [
+      { kind: "send", call: "vm.send-migration" },
+      event("vm.migration-failed"),
+      { kind: "answered", call: "vm.send-migration" },
+    ];
+    expect(walk(running, ...inputs).kind).toBe("running");
+    const sending = walk(running, inputs[0]!);
+    expect(walk(sending, { kind: "failed", call: "vm.send-migration" }).kind).toBe("running");
+    // An event that got lost: vm.info settles it, once the counters are given again.
+    expect(walk(sending, { kind: "info", state: "Running", migrating: true }).kind).toBe("migrating");
+    expect(walk(sending, { kind: "info", state: "Paused" }).kind).toBe("paused");
+  });
+
   test("receiving holds every other call back", () => {
     const receiving = walk(startState, { kind: "started" }, { kind: "send", call: "vm.receive-migration" });
     expect(receiving.kind).toBe("receiving");
