@@ -11,12 +11,12 @@ import { ownCommand } from "#appliance/demo/guardProcess.ts";
 import { openDisplay } from "#appliance/demo/screen.ts";
 import { summaryLines } from "#appliance/demo/summary.ts";
 import { systemClock } from "#clock.ts";
+import { exitCodes, signalExitFrom } from "./exitCodes.ts";
 
 type DemoFlags = { readonly json?: true; readonly seconds?: number; readonly state?: string; readonly seed: number };
 
 const secondsMax = 86_400;
-const exitHarmed = 1;
-const exitInterrupted = 130;
+const exitInterrupted = signalExitFrom + 2;
 
 export function addDemo(program: Command): void {
   program
@@ -46,7 +46,7 @@ async function demo(flags: DemoFlags): Promise<void> {
     });
     display.event("demoSummary", report);
     for (const line of summaryLines(report, howItIsRun())) display.say(line);
-    process.exitCode = report.harmed === null ? 0 : exitHarmed;
+    process.exitCode = report.harmed === null ? exitCodes.ok : exitCodes.no;
   } catch (error) {
     if (!interrupted.signal.aborted) throw error;
     display.say("Stopped; server, clients and files are gone.");

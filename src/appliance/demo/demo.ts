@@ -55,7 +55,14 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   display.event("demoPlan", { plan });
   await using guard = new GuardProcess({
     holdfast: options.holdfast,
-    guardArguments: ["--name", "demo", "--state", options.state ?? join(scratch, "state"), "--", ...server.command],
+    guardArguments: [
+      "--name",
+      `demo-${process.pid}`,
+      "--state",
+      options.state ?? join(scratch, "state"),
+      "--",
+      ...server.command,
+    ],
     logPath: join(scratch, "log"),
     onLine: (line) => display.guardLine(line),
   });

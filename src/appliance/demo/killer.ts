@@ -26,15 +26,21 @@ export type Killing = AsyncDisposable & {
 const answersMax = 32;
 const answerCharactersMax = 400;
 
+export type Patience = {
+  /** How long an answer is waited for. */
+  readonly answerMsMax: number;
+  /** Ends the wait for the last answer: what is not answered by then is silent. */
+  readonly enough?: AbortSignal | undefined;
+};
+
 /**
- * Connects, sends the requests one after the other, each after the answer to the one before. `answerMsMax` is how long the
- * last one is waited for. @throws ProgramError `program.gone` where the server does not accept.
+ * Connects and sends the requests one after the other, each after the answer to the one before. @throws ProgramError `program.gone` where the server does not accept.
  */
 export async function speak(
   port: number,
   framing: Framing,
   requests: readonly Uint8Array[],
-  answerMsMax: number,
+  patience: Patience,
 ): Promise<Killing> {
   const answers: string[] = [];
   let ended: ConnectionEnd | null = null;
@@ -56,7 +62,7 @@ export async function speak(
     wake = heard.resolve;
     if (ended !== null) break;
     connection.send(request);
-    await inTime(heard.promise, answerMsMax);
+    await inTime(heard.promise, patience.answerMsMax, index === requests.length - 1 ? patience.enough : undefined);
     fate = ended !== null ? "cut" : answers.length > index ? "answered" : "silent";
     if (fate !== "answered") break;
   }
@@ -69,9 +75,10 @@ export async function speak(
   };
 }
 
-async function inTime(event: Promise<void>, waitMsMax: number): Promise<void> {
-  using late = deadline(waitMsMax, () => new DOMException("no answer in time", "TimeoutError"));
+async function inTime(event: Promise<void>, waitMsMax: number, enough?: AbortSignal): Promise<void> {
+  using late = deadline(waitMsMax, () => new DOMException("no answer in time", "TimeoutError"), enough);
   const expired = Promise.withResolvers<void>();
+  if (late.signal.aborted) expired.resolve();
   late.signal.addEventListener("abort", () => expired.resolve(), { once: true });
   await Promise.race([event, expired.promise]);
 }

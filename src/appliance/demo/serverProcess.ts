@@ -113,6 +113,11 @@ export async function stopChild(child: Bun.Subprocess): Promise<void> {
   await child.exited;
 }
 
+/** Sets or lifts (null) the limit of a running process, so that one trigger has what it needs and others are not changed. */
+export async function limitAddressSpace(pid: number, bytesMax: number | null): Promise<void> {
+  await Bun.spawn(["prlimit", "--pid", String(pid), `--as=${bytesMax ?? "unlimited"}:`], { stderr: "ignore" }).exited;
+}
+
 /** The signal that ended a child, by name; null where none did. */
 export const signalName = (child: Bun.Subprocess): string | null =>
   child.signalCode === null ? null : String(child.signalCode);

@@ -13,6 +13,7 @@ import type { GuardProcess } from "./guardProcess.ts";
 import { redisTraffic } from "./redisTraffic.ts";
 import { lastOutcome, type Scene, type Shot, sessionsCut, unharmed } from "./scene.ts";
 import type { Display } from "./screen.ts";
+import { limitAddressSpace } from "./serverProcess.ts";
 import type { Trigger } from "./triggers.ts";
 
 export type Range = {
@@ -41,10 +42,14 @@ export async function fire(trigger: Trigger, number: number, range: Range): Prom
   const from = guard.events.length;
   if (trigger.addressBytesMax !== null) await limitAddressSpace(pid, trigger.addressBytesMax);
   {
-    await using killing = await trigger.send(port, number);
-    shot.fate = killing.fate;
+    const enough = new AbortController();
+    const sending = trigger.send(port, number, enough.signal);
+    sending.catch(() => {}); // met again below, after the wait for the guard's word
     const fault = await guard.waitFor(isFaultOrExit, faultMsMax, from, signal);
     if (fault !== null) await guard.waitFor(() => settled(guard, from), verdictMsMax, from, signal);
+    enough.abort();
+    await using killing = await sending;
+    shot.fate = killing.fate;
   }
   if (trigger.addressBytesMax !== null) await limitAddressSpace(pid, null);
   signal.throwIfAborted();
@@ -59,11 +64,6 @@ export async function fire(trigger: Trigger, number: number, range: Range): Prom
     ...{ verdict: lastOutcome(shot)?.verdict ?? null, newcomerServed: shot.newcomerServed, cut: sessionsCut(shot) },
   });
   return shot;
-}
-
-/** Sets or lifts the limit of a running process, so that one trigger has what it needs and the others are not changed. */
-async function limitAddressSpace(pid: number, bytesMax: number | null): Promise<void> {
-  await Bun.spawn(["prlimit", "--pid", String(pid), `--as=${bytesMax ?? "unlimited"}:`], { stderr: "ignore" }).exited;
 }
 
 /** A client that comes now and has a short checked talk, all kinds of commands. */

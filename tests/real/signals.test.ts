@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Fatal signals that are not ours to take: a Go server that recovers nil dereferences, and signals that another process
+ * sends, do under guard what they do without.
+ */
+import { expect } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { frameResp } from "#appliance/demo/framing.ts";
+import { speak } from "#appliance/demo/killer.ts";
+import { type ServerExit, startServer, stopChild } from "#appliance/demo/serverProcess.ts";
+import { bytesOf } from "#appliance/demo/traffic.ts";
+import { systemClock } from "#clock.ts";
+import { need, tracing } from "#tests/skip.ts";
+import { guardCommand, guardServer } from "./guardedServer.ts";
+
+const timeoutMs = 120_000;
+const answerMsMax = 5_000;
+const lookMs = 5;
+
+type GoServer = AsyncDisposable & { readonly command: readonly string[]; port(): Promise<number> };
+
+async function buildGoServer(): Promise<GoServer> {
+  const directory = await mkdtemp(join(tmpdir(), "holdfast-go-"));
+  const [program, portFile] = [join(directory, "recover"), join(directory, "port")];
+  const environment = { ...process.env, GOCACHE: join(directory, "cache"), GOFLAGS: "-mod=mod", GO111MODULE: "off" };
+  const build = ["go", "build", "-o", program, `${import.meta.dir}/../peers/recover.go`];
+  const child = Bun.spawn(build, { env: environment, stderr: "pipe" });
+  const complaint = await child.stderr.text();
+  expect(await child.exited, complaint).toBe(0);
+  const port = async (): Promise<number> => {
+    for (;;) {
+      const text = await Bun.file(portFile)
+        .text()
+        .catch(() => "");
+      if (text !== "") {
+        await rm(portFile); // the next run writes its own
+        return Number(text);
+      }
+      await systemClock.sleep(lookMs);
+    }
+  };
+  return {
+    command: [program, portFile],
+    port,
+    [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }),
+  };
+}
+
+/** What one client hears: 30 requests, every other one a nil dereference. */
+async function talk(port: number): Promise<readonly string[]> {
+  const requests = Array.from({ length: 30 }, (_, index) => bytesOf(index % 2 === 0 ? "nil\n" : `say ${index}\n`));
+  await using spoken = await speak(port, frameResp, requests, { answerMsMax });
+  expect(spoken.fate).toBe("answered");
+  return spoken.answers;
+}
+
+async function unguarded(server: GoServer): Promise<{ answers: readonly string[]; exit: ServerExit }> {
+  const child = Bun.spawn([...server.command], { stdout: "ignore", stderr: "ignore" });
+  try {
+    const port = await server.port();
+    const answers = await talk(port);
+    await using _last = await speak(port, frameResp, [bytesOf("die\n")], { answerMsMax });
+    await child.exited;
+    return {
+      answers,
+      exit: { code: child.exitCode, signal: child.signalCode === null ? null : `${child.signalCode}` },
+    };
+  } finally {
+    await stopChild(child);
+  }
+}
+
+need("go", "gdbserver", tracing)(
+  "a Go server recovers nil dereferences, and dies of one that nobody recovers, as without a guard",
+  async () => {
+    await using server = await buildGoServer();
+    const alone = await unguarded(server);
+    await using guarded = await guardCommand("--", ...server.command);
+    const port = await server.port();
+    for (let client = 0; client < 10; client += 1) expect(await talk(port)).toEqual(alone.answers);
+    expect(guarded.isSame()).toBe(true);
+    expect(guarded.guard.outcomes()).toEqual([]);
+    await using _last = await speak(port, frameResp, [bytesOf("die\n")], { answerMsMax });
+    const exit = await guarded.guard.waitFor((event) => event.event === "exit", answerMsMax);
+    expect(exit).toMatchObject({ event: "exit", ...alone.exit });
+  },
+  timeoutMs,
+);
+
+for (const program of ["redis-server", "memcached"] as const) {
+  for (const signal of ["SIGSEGV", "SIGABRT"] as const) {
+    need(program, "gdbserver", tracing)(
+      `kill -${signal} from another process ends ${program} as without a guard`,
+      async () => {
+        const alone = await (async () => {
+          await using server = await startServer(program, systemClock);
+          process.kill(server.pid, signal);
+          return await server.exited;
+        })();
+        await using server = await guardServer(program);
+        process.kill(server.pid, signal);
+        const exit = await server.guard.waitFor((event) => event.event === "exit", answerMsMax);
+        expect(exit).toMatchObject({ event: "exit", ...alone });
+        expect(server.guard.outcomes()).toEqual([]);
+      },
+      timeoutMs,
+    );
+  }
+}
