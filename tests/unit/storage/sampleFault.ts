@@ -63,7 +63,7 @@ export const sampleEdit: Edit = { kind: "abandon", rung: "abandon", point: { fra
 export const samplePlan: Plan = { kind: "edits", edits: [sampleEdit], notes: ["one candidate"] };
 
 export function sampleDecision(id: FaultId, number = 1, edit: Edit = sampleEdit): Decision {
-  return { trial: trialId(id, number), edit, key: `abandon ${buildId}+0x2020=-1`, reason: "a new site" };
+  return { trial: trialId(id, number), edit, key: `abandon ${buildId}+0x2020=-1`, reason: "a new site", past: [] };
 }
 
 export function sampleOutcome(id: FaultId, number = 1, verdict: Verdict = "clean"): Outcome {
