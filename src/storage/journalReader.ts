@@ -155,7 +155,7 @@ function listJournal(path: string, guard: string, limit: number, before: FaultId
        WHERE kind = 'fault' AND id < ? ORDER BY n DESC LIMIT ?`,
     )
     .all(before ?? "~", limit);
-  const trials = database.prepare<EntryRow, [string, string]>(
+  const trials = database.query<EntryRow, [string, string]>(
     "SELECT id, kind, at_ms, head, NULL AS body FROM entry WHERE id > ? AND id < ? AND kind <> 'event' ORDER BY n",
   );
   return rows.map(({ id, at_ms, head, whole }) => ({

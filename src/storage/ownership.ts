@@ -7,9 +7,10 @@
  * but native calls belong to board/native and storage may not import board.)
  */
 import { Database } from "bun:sqlite";
-import { chmodSync, lstatSync, mkdirSync, readFileSync, realpathSync, statfsSync, statSync } from "node:fs";
+import { chmodSync, lstatSync, readFileSync, realpathSync, statfsSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { StorageError } from "#errors.ts";
+import { makeDirectory } from "./flush.ts";
 
 const tmpfsMagic = 0x01021994;
 const ramfsMagic = 0x858458f6;
@@ -50,7 +51,7 @@ export function ringPath(runDirectory: string, stateDirectory: string): string {
 export function claimDirectory(directory: string): void {
   let stat: ReturnType<typeof lstatSync>;
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectory(directory);
     stat = lstatSync(directory);
   } catch (cause) {
     throw new StorageError("storage.io", `cannot use ${directory}`, {}, cause);
@@ -120,7 +121,7 @@ function isMemory(directory: string): boolean {
 }
 
 /** The process that holds a lock on `path` according to /proc/locks, or null. */
-function holderOf(path: string): number | null {
+export function holderOf(path: string): number | null {
   try {
     const inode = statSync(path).ino;
     for (const line of readFileSync("/proc/locks", "latin1").split("\n")) {

@@ -22,7 +22,8 @@ import type {
 import { splitTrial, trialId } from "./faultId.ts";
 import type { IntentSlot, OutcomeSlot, Slot } from "./slot.ts";
 
-export type RowKind = "fault" | "intent" | "outcome" | "event";
+/** The first four are entries, in the order of their commits; the last two are kept by name, newest value only. */
+export type RowKind = "fault" | "intent" | "outcome" | "event" | "learned" | "window";
 
 export type JournalRow = {
   readonly kind: RowKind;
@@ -113,6 +114,23 @@ export function pastTrial(intent: IntentHead, atMs: number, outcome: Outcome | n
 /** The rung that an edit is; a signal that is delivered leads to a restart. */
 export function rungOf(edit: Edit): Rung {
   return edit.kind === "abandon" ? edit.rung : edit.kind === "neutralise" ? "neutralise" : "restart";
+}
+
+/** A record of experience (`learned`) or an open restore window, kept by name; null removes it. */
+export function namedRow(kind: "learned" | "window", name: string, value: unknown, atMs: number): JournalRow {
+  return { kind, id: name, atMs, open: false, head: value === null ? removed : toJson(value), body: null };
+}
+/** The head that removes a named row. */
+export const removed = "null";
+
+/** A head, or null where the row is damaged. */
+export function readHeadOrNull<Head>(head: string): Head | null {
+  try {
+    return readHead<Head>(head);
+  } catch {
+    // A flipped bit inside a text passes SQLite's own checks. One row is lost, the others are not.
+    return null;
+  }
 }
 
 /** Reads a head that we wrote. @throws SyntaxError where the row is damaged. */

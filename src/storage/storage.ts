@@ -1,29 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Storage as the rest of the supervisor sees it, on the main thread. Gets intents, reports, outcomes and events; gives the
- * history and the cursor of what is durable. Three laws: a stopped thread never waits for a disk; what was acknowledged
- * (the cursor) is never lost; a damaged file costs its own content and nothing else.
+ * Storage as the rest of the supervisor sees it, on the main thread. Gets intents, reports, outcomes, events, samples and
+ * messages; gives the history and the cursor of what is durable. Three laws: a stopped thread never waits for a disk; what
+ * was acknowledged (the cursor) is never lost; a damaged file costs its own content and nothing else.
  *
- *     intent ──▶ ring slot (one pwrite on tmpfs)      report, outcome, event ──▶ queue ──▶ Worker ──▶ commit
+ *     intent ──▶ ring slot (one pwrite on tmpfs)      report, outcome, event ──▶ lane ──▶ Worker ──▶ commit
  *                  └─────────────── freed when its rows are committed ◀──────────────────────┘
  *
- * Nothing here throws after `open`, and no statement that can write runs on this thread. While commits fail it is *blind*:
- * rows wait in the ring and in the queue, and a probe is made every ten seconds.
+ * Nothing here throws after `open`, and no statement that can write runs on this thread. While commits to the journal fail
+ * it is *blind*: rows wait in the ring and in the queue, and a probe is made every ten seconds.
  */
 import { type Clock, deadline, type Random, systemRandom } from "#clock.ts";
 import { explain, StorageError } from "#errors.ts";
 import type { Decision, FaultId, FaultReport, Outcome, PastTrial, Plan, TrialId } from "#fault.ts";
 import type { Log } from "#log.ts";
-import { CommitLoop, type Opened } from "./commitLoop.ts";
+import { TaskGroup } from "#tasks.ts";
 import { faultIds, splitTrial, trialId } from "./faultId.ts";
-import { IntentRing, type SlotIndex } from "./intentRing.ts";
-import { claimDirectory, lockFile, ringPath } from "./ownership.ts";
+import type { SlotIndex } from "./intentRing.ts";
+import type { JournalMemory } from "./journal.ts";
+import { Lane } from "./lane.ts";
+import { defaultLimits, type StorageLimits } from "./limits.ts";
+import type { Condition, LaneName } from "./messages.ts";
+import type { OutboxRow } from "./outbox.ts";
+import { RingBooks } from "./ringBooks.ts";
 import type { Dropped } from "./rowQueue.ts";
-import { eventRow, faultRow, intentRow, outcomeRow, rowsOfSlot, rungOf } from "./rows.ts";
+import { eventRow, faultRow, intentRow, namedRow, outcomeRow, rungOf } from "./rows.ts";
 import type { Slot } from "./slot.ts";
+import { publishState, type StorageState, withdrawState } from "./stateFile.ts";
+import { WriterPort } from "./writerPort.ts";
 
 /** A disk that has not answered by then is left to answer later; guarding comes before remembering. */
 const openPatienceMs = 2_000;
+/** An orderly stop waits so long for rows to become durable; what is not stays in the ring. */
+const closePatienceMs = 5_000;
+/** Upkeep is thought of this often, done where nothing was committed for `idleMs`, and at the latest every `upkeepMs`. */
+const upkeepTickMs = 5_000;
+const idleMs = 200;
+const upkeepMs = 60_000;
 
 export type StorageOptions = {
   /** The state directory of this guard, such as STATE/guards/NAME. */
@@ -32,90 +45,117 @@ export type StorageOptions = {
   readonly clock: Clock;
   readonly log: Log;
   readonly random?: Random;
+  readonly limits?: Partial<StorageLimits>;
+  /** True while no thread is stopped and no restore window is open; upkeep waits for it. */
+  readonly quiet?: () => boolean;
   readonly signal?: AbortSignal;
-};
-
-export type StorageState = {
-  readonly kind: "normal" | "tight" | "critical" | "blind";
-  /** Why it is not normal; "" where it is. */
-  readonly why: string;
-  readonly dropped: Dropped;
-  readonly queuedRows: number;
-  /** Slots of the ring whose rows are not durable yet; null where there is no ring. */
-  readonly ringSlots: number | null;
 };
 
 export class Storage implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #loop: CommitLoop;
-  readonly #ringLock: Disposable | null;
-  readonly #intentSlots = new Map<TrialId, SlotIndex>();
-  readonly #history: PastTrial[];
+  readonly #directory: string;
+  readonly #port: WriterPort;
+  readonly #ring: RingBooks;
+  readonly #journal: Lane<"journal">;
+  readonly #outbox: Lane<"outbox">;
+  readonly #history: Lane<"history">;
+  readonly #tasks: TaskGroup;
   /** Makes the ids of this supervisor's faults. */
   readonly nextFaultId: () => FaultId;
-  #ring: IntentRing | null;
-  #ringTrouble = "";
+  #memory: JournalMemory;
   #settled: readonly TrialId[] = [];
+  #condition: Condition | null = null;
   #lastReported = "";
+  #lastCommitNs = 0;
+  #commitsSinceUpkeep = 1;
+  #published = "";
 
   /**
-   * Replays the ring and settles the journal before it resolves, unless the disk takes longer than two seconds: then it
-   * resolves blind and goes on behind. @throws StorageError storage.locked where another supervisor holds the directory;
-   * everything else is a state, not an error
+   * Replays the ring and settles the journal before it resolves, unless the disk fails or takes longer than two seconds:
+   * then it resolves blind and goes on behind. @throws StorageError storage.locked where another supervisor holds the
+   * directory; everything else is a state, not an error
    */
   static async open(options: StorageOptions): Promise<Storage> {
-    const path = ringPath(options.runDirectory, options.directory);
-    const { ring, lock, trouble } = openRing(path, options.log);
-    const storage = new Storage(options, ring, lock, trouble);
+    const storage = new Storage(options, RingBooks.open(options.runDirectory, options.directory, options.log));
     const slow = (): Error => new StorageError("storage.io", `no answer from the disk within ${openPatienceMs} ms`);
     using patience = deadline(openPatienceMs, slow, options.signal);
     const answered = new AbortController();
     try {
-      await Promise.race([
-        storage.#loop.opened,
-        storage.#loop.ill(AbortSignal.any([patience.signal, answered.signal])),
-      ]);
+      const failed = storage.#journal.failed(AbortSignal.any([patience.signal, answered.signal]));
+      await Promise.race([storage.#journal.opened, failed]);
     } catch (error) {
-      if (error instanceof StorageError && error.code !== "storage.locked") {
-        options.log("warn", "storage.openedBlind", { why: explain(error) });
-        return storage;
+      if (!(error instanceof StorageError) || error.code === "storage.locked") {
+        await storage[Symbol.asyncDispose]();
+        throw error;
       }
-      await storage[Symbol.asyncDispose]();
-      throw error;
+      options.log("warn", "storage.openedBlind", { why: explain(error) });
     } finally {
       answered.abort();
     }
+    storage.#tasks.start((signal) => storage.#keepUp(signal, options.quiet ?? (() => true)));
+    storage.#publish();
     return storage;
   }
 
-  private constructor(options: StorageOptions, ring: IntentRing | null, lock: Disposable | null, trouble: string) {
+  private constructor(options: StorageOptions, ring: RingBooks) {
     const { clock, log, directory } = options;
     this.#clock = clock;
     this.#log = log;
+    this.#directory = directory;
     this.#ring = ring;
-    this.#ringLock = lock;
-    this.#ringTrouble = trouble;
+    this.#tasks = new TaskGroup();
     this.nextFaultId = faultIds(clock, options.random ?? systemRandom);
-    const found = ring?.found ?? [];
-    this.#history = historyOfRing(found.map(({ slot }) => slot));
-    this.#loop = new CommitLoop({
-      directory,
-      recovered: found.flatMap(({ slot }) => rowsOfSlot(slot)),
+    this.#memory = { history: historyOfRing(ring.found), learned: new Map(), windows: new Map() };
+    this.#port = new WriterPort(directory, { ...defaultLimits, ...options.limits });
+    const shared = {
+      port: this.#port,
       clock,
       log,
-      nextId: this.nextFaultId,
-      onCommitted: (slots) => this.#free(slots),
-      onOpened: (opened) => {
-        this.#free(found.map(({ index }) => index));
-        this.#takeHistory(opened);
+      onCommitted: (slots: readonly SlotIndex[]) => this.#committed(slots),
+      onCondition: (condition: Condition) => this.#learnCondition(condition),
+    };
+    this.#journal = new Lane({
+      ...shared,
+      file: "journal",
+      recovered: ring.recovered,
+      lossRow: (dropped) => this.#eventRow("rowsLost", "", dropped),
+      probeRow: ({ code, why }) => this.#eventRow("storageIll", "", { code, why }),
+      onOpened: ({ memory, settled }) => {
+        ring.forgetFound();
+        this.#settled = settled;
+        if (memory !== null) this.#memory = memory;
       },
+      onFailed: ({ memory }) => {
+        if (memory !== null) this.#memory = { ...memory, history: [...memory.history, ...historyOfRing(ring.found)] };
+        this.#publish();
+      },
+    });
+    this.#outbox = new Lane({
+      ...shared,
+      file: "outbox",
+      lossRow: (dropped) => this.#tellLoss("outbox", dropped),
+      probeRow: () => null,
+    });
+    this.#history = new Lane({
+      ...shared,
+      file: "history",
+      lossRow: (dropped) => this.#tellLoss("history", dropped),
+      probeRow: () => null,
     });
   }
 
   /** Trials of earlier runs, oldest first, at most 64 of a site. Complete once the journal could be read. */
   get history(): readonly PastTrial[] {
-    return this.#history;
+    return this.#memory.history;
+  }
+  /** Records of experience by name, as they were at open. */
+  get learned(): ReadonlyMap<string, unknown> {
+    return this.#memory.learned;
+  }
+  /** Restore windows that were open when the last supervisor ended. */
+  get windows(): ReadonlyMap<string, unknown> {
+    return this.#memory.windows;
   }
   /** Trials of earlier runs that were still open and are now *failed, interrupted*. */
   get settled(): readonly TrialId[] {
@@ -123,7 +163,7 @@ export class Storage implements AsyncDisposable {
   }
   /** Number of the newest durable row of the journal. Only rows up to it may be published or shown as durable. */
   get durableCursor(): number {
-    return this.#loop.cursor;
+    return this.#journal.cursor;
   }
 
   /** Notes what is about to be done. The only call made while a thread is stopped: one pwrite on tmpfs. */
@@ -132,18 +172,27 @@ export class Storage implements AsyncDisposable {
     const number = splitTrial(decision.trial)?.number ?? 0;
     const { edit, key } = decision;
     const atMs = this.#clock.wallMs();
-    const slot = this.#put({ kind: "intent", fault: id, number, atMs, pid, tid, signal, edit, key, site, workload });
-    if (slot !== null) this.#intentSlots.set(decision.trial, slot);
+    this.#ring.putIntent(decision.trial, {
+      kind: "intent",
+      fault: id,
+      number,
+      atMs,
+      pid,
+      tid,
+      signal,
+      edit,
+      key,
+      site,
+      workload,
+    });
   }
 
   /** Writes down the whole report and what was decided; after the thread is resumed. */
   report(report: FaultReport, plan: Plan, decision: Decision): void {
     this.#keep("report", () => {
-      const slot = this.#intentSlots.get(decision.trial) ?? null;
-      this.#intentSlots.delete(decision.trial);
-      if (report.id !== this.#lastReported) this.#loop.push(faultRow(report, plan), null);
+      if (report.id !== this.#lastReported) this.#journal.push(faultRow(report, plan));
       this.#lastReported = report.id;
-      this.#loop.push(intentRow(report, decision, this.#clock.wallMs()), slot);
+      this.#journal.push(intentRow(report, decision, this.#clock.wallMs()), this.#ring.takeIntent(decision.trial));
     });
   }
 
@@ -154,63 +203,164 @@ export class Storage implements AsyncDisposable {
       const number = splitTrial(outcome.trial)?.number ?? 0;
       const atMs = this.#clock.wallMs();
       const evidence = outcome.evidence[0] ?? "";
-      const slot = this.#put({ kind: "outcome", fault, number, atMs, rung, verdict, stopUs, probationMs, evidence });
-      this.#loop.push(outcomeRow(outcome, atMs), slot);
+      const slot = this.#ring.put({
+        kind: "outcome",
+        fault,
+        number,
+        atMs,
+        rung,
+        verdict,
+        stopUs,
+        probationMs,
+        evidence,
+      });
+      this.#journal.push(outcomeRow(outcome, atMs), slot);
     });
   }
 
   /** Writes down something that happened and is no fault. `facts` is plain data. */
   event(event: string, workload: string, facts: unknown = {}): void {
-    this.#keep("event", () => {
-      this.#loop.push(eventRow(`e-${this.nextFaultId()}`, { event, workload, facts }, this.#clock.wallMs()), null);
-    });
+    this.#keep("event", () => this.#journal.push(this.#eventRow(event, workload, facts)));
   }
 
-  /** Resolves once everything written so far is durable. While blind that may be long. */
-  flush(signal?: AbortSignal): Promise<void> {
-    return this.#loop.flush(signal);
+  /** Keeps a record of experience under a name; null removes it. */
+  learn(name: string, record: unknown): void {
+    this.#keep("learned", () => this.#journal.push(namedRow("learned", name, record, this.#clock.wallMs())));
   }
 
-  /** The durable cursor, each time it moved; readers pull the rows themselves. */
-  commits(signal: AbortSignal): AsyncIterable<number> {
-    return this.#loop.commits(signal);
+  /** Keeps an open restore window under a name until it is closed with null. */
+  window(name: string, facts: unknown): void {
+    this.#keep("window", () => this.#journal.push(namedRow("window", name, facts, this.#clock.wallMs())));
+  }
+
+  /** Keeps one sample of a series. */
+  sample(name: string, workload: string, value: number, unit = ""): void {
+    this.#keep("sample", () =>
+      this.#history.push({ kind: "sample", name, workload, unit, atMs: this.#clock.wallMs(), value }),
+    );
+  }
+
+  /** Keeps a message to publish, an acknowledgement, a job, a command id, a key or a cursor. */
+  outbox(row: OutboxRow): void {
+    this.#keep("outbox", () => this.#outbox.push(row));
+  }
+
+  /** Resolves once everything written to `file` so far is durable. While that file is ill that may be long. */
+  flush(signal?: AbortSignal, file: LaneName = "journal"): Promise<void> {
+    return this.#lane(file).flush(signal);
+  }
+
+  /** The durable cursor of `file`, each time it moved; readers pull the rows themselves. */
+  commits(signal: AbortSignal, file: LaneName = "journal"): AsyncIterable<number> {
+    return this.#lane(file).commits(signal);
   }
 
   state(): StorageState {
-    const illness = this.#loop.illness;
+    const { illness } = this.#journal;
+    const others = [this.#outbox, this.#history].flatMap((lane) => lane.illness?.why ?? []);
+    const fullness = this.#condition?.fullness ?? "normal";
+    const room =
+      fullness === "normal" ? "" : `the disk is nearly full: ${this.#condition?.space.freeBytes ?? 0} bytes left`;
+    const whys = [illness?.why ?? "", room, this.#ring.trouble, ...others];
     return {
-      kind: illness === null ? "normal" : "blind",
-      why: [illness?.why ?? "", this.#ringTrouble].filter((why) => why !== "").join("; "),
-      dropped: this.#loop.dropped,
-      queuedRows: this.#loop.queuedRows,
-      ringSlots: this.#ring?.usedCount ?? null,
+      kind: illness === null ? fullness : "blind",
+      why: [...new Set(whys.filter((why) => why !== ""))].join("; "),
+      dropped: { ...this.#journal.dropped, ...this.#outbox.dropped, ...this.#history.dropped },
+      queuedRows: this.#journal.queuedRows + this.#outbox.queuedRows + this.#history.queuedRows,
+      ringSlots: this.#ring.usedSlots,
+      freeBytes: this.#condition?.space.freeBytes ?? null,
+      bytesToday: this.#condition?.bytesToday ?? 0,
+      overBudget: this.#condition?.overBudget ?? false,
     };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#loop[Symbol.asyncDispose]();
-    this.#ring?.[Symbol.dispose]();
-    this.#ring = null;
-    this.#ringLock?.[Symbol.dispose]();
+    await this.#tasks[Symbol.asyncDispose]();
+    const lanes = [this.#journal, this.#outbox, this.#history];
+    const late = (): Error => new StorageError("storage.io", `rows were not durable within ${closePatienceMs} ms`);
+    using patience = deadline(closePatienceMs, late);
+    try {
+      for (const lane of lanes) await lane.finish(patience.signal);
+      await this.#closeFiles(patience.signal);
+    } catch (error) {
+      // What is not durable is in the ring; the next start finds it there.
+      this.#log("warn", "storage.closedEarly", { rows: this.state().queuedRows, why: explain(error) });
+    }
+    for (const lane of lanes) await lane[Symbol.asyncDispose]();
+    this.#port[Symbol.dispose]();
+    if (this.#ring.path !== null) withdrawState(this.#ring.path);
+    this.#ring[Symbol.dispose]();
   }
 
-  #put(slot: Slot): SlotIndex | null {
-    try {
-      return this.#ring?.put(slot) ?? null;
-    } catch (error) {
-      // Acting on the fault comes first; the row still goes through the queue, and the state says what is missing.
-      this.#ringTrouble = explain(error);
-      return null;
+  #closeFiles(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      this.#port.send({ kind: "close" }, () => resolve());
+    });
+  }
+
+  #lane(file: LaneName): Lane<LaneName> {
+    const lane = file === "journal" ? this.#journal : file === "outbox" ? this.#outbox : this.#history;
+    return lane as unknown as Lane<LaneName>;
+  }
+
+  #eventRow(event: string, workload: string, facts: unknown): ReturnType<typeof eventRow> {
+    return eventRow(`e-${this.nextFaultId()}`, { event, workload, facts }, this.#clock.wallMs());
+  }
+
+  #tellLoss(file: LaneName, dropped: Dropped): null {
+    this.event("rowsLost", "", { file, ...dropped });
+    return null;
+  }
+
+  #committed(slots: readonly SlotIndex[]): void {
+    this.#lastCommitNs = this.#clock.monotonicNs();
+    this.#commitsSinceUpkeep += 1;
+    this.#ring.free(slots);
+  }
+
+  #learnCondition(condition: Condition): void {
+    this.#condition = condition;
+    for (const { event, facts } of condition.findings) {
+      this.#log("warn", `storage.${event}`, facts);
+      this.event(event, "", facts);
+    }
+    this.#publish();
+  }
+
+  /** Tells other processes, if anything but counters changed. */
+  #publish(): void {
+    const state = this.state();
+    const gist = `${state.kind} ${state.why} ${state.overBudget}`;
+    if (this.#ring.path === null || gist === this.#published) return;
+    this.#published = gist;
+    publishState(this.#ring.path, {
+      ...state,
+      pid: process.pid,
+      atMs: this.#clock.wallMs(),
+      directory: this.#directory,
+    });
+  }
+
+  async #keepUp(signal: AbortSignal, quiet: () => boolean): Promise<void> {
+    for (let lastMs = this.#clock.monotonicNs() / 1e6; ; ) {
+      await this.#clock.sleep(upkeepTickMs, signal);
+      const nowMs = this.#clock.monotonicNs() / 1e6;
+      const idle = (): boolean => quiet() && this.#clock.monotonicNs() - this.#lastCommitNs > idleMs * 1e6;
+      if (!idle() || (this.#commitsSinceUpkeep === 0 && nowMs - lastMs < upkeepMs)) continue;
+      lastMs = nowMs;
+      this.#commitsSinceUpkeep = 0;
+      while (idle() && (await this.#upkeepSlice())) signal.throwIfAborted();
     }
   }
 
-  #free(slots: readonly SlotIndex[]): void {
-    try {
-      for (const slot of slots) this.#ring?.free(slot);
-    } catch (error) {
-      // A slot left over is replayed at the next start, where its rows are found to be there already.
-      this.#ringTrouble = explain(error);
-    }
+  #upkeepSlice(): Promise<boolean> {
+    return new Promise((resolve) => {
+      this.#port.send({ kind: "upkeep" }, (answer) => {
+        if (answer.kind === "kept") this.#learnCondition(answer.condition);
+        resolve(answer.kind === "kept" && answer.more);
+      });
+    });
   }
 
   #keep(what: string, write: () => void): void {
@@ -220,27 +370,6 @@ export class Storage implements AsyncDisposable {
       // Bookkeeping must never end the supervisor: the loss is told on the log, and the ring still has the short form.
       this.#log("error", "storage.rowLost", { what, why: explain(error) });
     }
-  }
-
-  #takeHistory(opened: Opened): void {
-    this.#settled = opened.settled;
-    this.#history.splice(0, this.#history.length, ...opened.history);
-  }
-}
-
-type OpenedRing = { ring: IntentRing | null; lock: Disposable | null; trouble: string };
-
-/** @throws StorageError storage.locked */
-function openRing(path: string, log: Log): OpenedRing {
-  let lock: Disposable | null = null;
-  try {
-    claimDirectory(path.slice(0, path.lastIndexOf("/")));
-    lock = lockFile(`${path}.lock`);
-    return { ring: IntentRing.open(path), lock, trouble: "" };
-  } catch (error) {
-    if (error instanceof StorageError && error.code === "storage.locked") throw error;
-    log("error", "storage.noRing", { why: explain(error) });
-    return { ring: null, lock, trouble: explain(error) };
   }
 }
 

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The ring with its lock and its bookkeeping: which slot belongs to which trial. Gets records; never throws after `open`,
+ * because acting on a fault comes first: trouble is told in `trouble` and the rows still go through the queue.
+ */
+import { dirname } from "node:path";
+import { explain, StorageError } from "#errors.ts";
+import type { TrialId } from "#fault.ts";
+import type { Log } from "#log.ts";
+import { type FoundSlot, IntentRing, type SlotIndex } from "./intentRing.ts";
+import { claimDirectory, lockFile, ringPath } from "./ownership.ts";
+import { type JournalRow, rowsOfSlot } from "./rows.ts";
+import type { IntentSlot, Slot } from "./slot.ts";
+
+export class RingBooks implements Disposable {
+  readonly #intents = new Map<TrialId, SlotIndex>();
+  #found: readonly FoundSlot[];
+  #ring: IntentRing | null;
+  #trouble: string;
+
+  /** @throws StorageError storage.locked where another supervisor holds the ring of `directory` */
+  static open(runDirectory: string, directory: string, log: Log): RingBooks {
+    const path = ringPath(runDirectory, directory);
+    let lock: Disposable | null = null;
+    try {
+      claimDirectory(dirname(path));
+      lock = lockFile(`${path}.lock`);
+      return new RingBooks(IntentRing.open(path), lock, path, "");
+    } catch (error) {
+      if (error instanceof StorageError && error.code === "storage.locked") throw error;
+      log("error", "storage.noRing", { why: explain(error) });
+      return new RingBooks(null, lock, null, explain(error));
+    }
+  }
+
+  private constructor(
+    ring: IntentRing | null,
+    private readonly lock: Disposable | null,
+    /** Where the ring is; null where there is none. */
+    readonly path: string | null,
+    trouble: string,
+  ) {
+    this.#ring = ring;
+    this.#found = ring?.found ?? [];
+    this.#trouble = trouble;
+  }
+
+  /** Records of earlier runs that may not be in the journal, oldest first. */
+  get found(): readonly Slot[] {
+    return this.#found.map(({ slot }) => slot);
+  }
+  /** The rows that they stand for. */
+  get recovered(): readonly JournalRow[] {
+    return this.#found.flatMap(({ slot }) => rowsOfSlot(slot));
+  }
+  get trouble(): string {
+    return this.#trouble;
+  }
+  get usedSlots(): number | null {
+    return this.#ring?.usedCount ?? null;
+  }
+
+  /** Frees the slots of earlier runs: their rows are in the journal. */
+  forgetFound(): void {
+    this.free(this.#found.map(({ index }) => index));
+    this.#found = [];
+  }
+
+  putIntent(trial: TrialId, slot: IntentSlot): void {
+    const index = this.put(slot);
+    if (index !== null) this.#intents.set(trial, index);
+  }
+
+  /** The slot of a trial's intent, once: it goes with the row from now on. */
+  takeIntent(trial: TrialId): SlotIndex | null {
+    const index = this.#intents.get(trial) ?? null;
+    this.#intents.delete(trial);
+    return index;
+  }
+
+  put(slot: Slot): SlotIndex | null {
+    try {
+      return this.#ring?.put(slot) ?? null;
+    } catch (error) {
+      this.#trouble = explain(error);
+      return null;
+    }
+  }
+
+  free(slots: readonly SlotIndex[]): void {
+    try {
+      for (const slot of slots) this.#ring?.free(slot);
+    } catch (error) {
+      // A slot left over is replayed at the next start, where its rows are found to be there already.
+      this.#trouble = explain(error);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#ring?.[Symbol.dispose]();
+    this.#ring = null;
+    this.lock?.[Symbol.dispose]();
+  }
+}

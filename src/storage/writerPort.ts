@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The wire to the storage Worker. Gets `ToWriter` messages; gives each its answer. Owns the Worker: starts it at the first
+ * message, and again after it ended, so a Worker that dies costs one round of failures.
+ */
+
+import type { StorageLimits } from "./limits.ts";
+import type { FromWriter, ToWriter } from "./messages.ts";
+
+export type Numbered<Message> = { readonly number: number; readonly message: Message };
+
+export class WriterPort implements Disposable {
+  readonly #start: ToWriter;
+  readonly #waiting = new Map<number, (answer: FromWriter) => void>();
+  #worker: Worker | null = null;
+  #number = 0;
+
+  constructor(directory: string, limits: StorageLimits) {
+    this.#start = { kind: "start", directory, limits };
+  }
+
+  /** Sends `message`; `answered` is called once, with `failed` where the Worker ended first. */
+  send(message: ToWriter, answered: (answer: FromWriter) => void): void {
+    const worker = this.#worker ?? this.#startWorker();
+    this.#post(worker, message, answered);
+  }
+
+  /** Ends the Worker, whatever it does. Open messages stay without an answer. */
+  [Symbol.dispose](): void {
+    this.#waiting.clear();
+    this.#worker?.terminate();
+    this.#worker = null;
+  }
+
+  #post(worker: Worker, message: ToWriter, answered: (answer: FromWriter) => void): void {
+    this.#number += 1;
+    this.#waiting.set(this.#number, answered);
+    worker.postMessage({ number: this.#number, message } satisfies Numbered<ToWriter>);
+  }
+
+  #startWorker(): Worker {
+    const worker = new Worker(new URL("./storageWorker.ts", import.meta.url).href);
+    this.#worker = worker;
+    worker.onmessage = (event: MessageEvent<Numbered<FromWriter>>): void => {
+      const { number, message } = event.data;
+      const answered = this.#waiting.get(number);
+      this.#waiting.delete(number);
+      answered?.(message);
+    };
+    worker.onerror = (event): void => {
+      if (this.#worker === worker) this.#fail(worker, `the storage Worker ended: ${event.message}`);
+    };
+    this.#post(worker, this.#start, () => {});
+    return worker;
+  }
+
+  #fail(worker: Worker, why: string): void {
+    worker.terminate();
+    this.#worker = null;
+    const waiting = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const answered of waiting) answered({ kind: "failed", code: "bug", why, memory: null, condition: null });
+  }
+}
