@@ -31,6 +31,11 @@ export const verbs: readonly Verb[] = [
     add: async (program) => (await import("./replay.ts")).addReplay(program),
   },
   {
+    name: "validate",
+    summary: "whether a configuration can be run: unknown settings, wrong values, missing files",
+    add: async (program) => (await import("./validate.ts")).addValidate(program),
+  },
+  {
     name: "doctor",
     summary: "what this machine can do, what it cannot, and why",
     add: async (program) => (await import("./doctor.ts")).addDoctor(program),

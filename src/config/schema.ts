@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * `holdfast.toml`: every setting, its unit, its limits and what it is when left out.
+ *
+ * Gets the parsed document; gives a Config. Unknown keys are errors. Options of a module have that module's type; here
+ * they are composed. Times end in their unit; sizes are text with a letter (`512M`).
+ */
+import * as v from "valibot";
+import { rungs } from "#fault.ts";
+import type { GuestMachine } from "#vm/guestMachine.ts";
+import { count, device, file, flag, mac, name, probe, size, words } from "./values.ts";
+
+const dayMs = 86_400_000;
+/** Context ids 0 to 2 belong to the hypervisor, loopback and the host (vsock(7)). */
+const firstGuestCid = 3;
+
+/** When a workload that ended is started again, and how often. */
+const restart = v.strictObject({
+  /** `always`: also after it ended by itself. `onFault`: only after a fault. `never`: it stays down. */
+  policy: v.optional(v.picklist(["always", "onFault", "never"], 'wants "always", "onFault" or "never"'), "onFault"),
+  /** Restarts within one window; one more and it is held down until somebody starts it. */
+  attemptsMax: v.optional(count(1, 1_000), 5),
+  windowMs: v.optional(count(1_000, dayMs), 600_000),
+  /** Wait before the second restart in a window, doubled each time up to the second value. The first comes at once. */
+  backoffMs: v.optional(count(10, dayMs), 1_000),
+  backoffMsMax: v.optional(count(10, dayMs), 60_000),
+});
+
+/** What a probe is asked and when it counts. */
+const probing = {
+  probes: v.optional(v.array(probe), []),
+  probeEveryMs: v.optional(count(100, dayMs), 5_000),
+  /** Failures in a row that make a fault. */
+  probeFailuresMax: v.optional(count(1, 100), 3),
+};
+
+const rungsOff = v.optional(v.array(v.picklist(rungs, `wants names of rungs: ${rungs.join(", ")}`)), []);
+
+/** A program inside a guest: found there by its own name or by its unit. */
+const guestProgram = v.strictObject({
+  name,
+  process: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(64))),
+  unit: v.optional(v.pipe(v.string(), v.endsWith(".service", "wants the name of a service unit"))),
+  probes: probing.probes,
+  rungsOff,
+});
+
+const disk = v.strictObject({
+  path: file,
+  readonly: v.optional(flag, false),
+  direct: v.optional(flag, false),
+  format: v.optional(v.picklist(["raw", "qcow2"], 'wants "raw" or "qcow2"'), "raw"),
+});
+
+const net = v.strictObject({ tap: v.optional(device), bridge: v.optional(device), mac: v.optional(mac) });
+
+const guest = v.strictObject({
+  name,
+  kernel: v.optional(file),
+  firmware: v.optional(file),
+  initramfs: v.optional(file),
+  cmdline: v.optional(v.pipe(v.string(), v.maxLength(2_048, "wants at most 2048 characters"))),
+  cpus: v.optional(count(1, 255), 1),
+  memory: v.optional(size(16 << 20, "a size of at least 16M, such as 512M or 2G"), "512M"),
+  /** Memory that a checkpoint can read without a copy. */
+  shared: v.optional(flag, true),
+  hugepages: v.optional(flag, false),
+  disks: v.optional(v.array(disk), []),
+  net: v.optional(v.array(net), []),
+  /** A context id; true chooses one, false leaves it out. */
+  vsock: v.optional(v.union([flag, count(firstGuestCid, 0xffff_fffe)]), true),
+  serial: v.optional(flag, true),
+  watchdog: v.optional(flag, true),
+  pvpanic: v.optional(flag, true),
+  /** Confines Cloud Hypervisor to the files of this guest. */
+  landlock: v.optional(flag, true),
+  /** Start it with `holdfast run`. */
+  start: v.optional(flag, true),
+  /** Guests and programs that are started first. */
+  after: v.optional(v.array(name), []),
+  /** Until its probes pass after a boot it is not judged by them, at most so long. */
+  bootMs: v.optional(count(1_000, dayMs), 120_000),
+  /** An orderly stop is given so long before it is ended. */
+  stopMs: v.optional(count(100, dayMs), 30_000),
+  restart: v.optional(restart, {}),
+  ...probing,
+  program: v.optional(v.array(guestProgram), []),
+});
+
+const program = v.strictObject({
+  name,
+  command: v.optional(words("a list of words, the program first")),
+  unit: v.optional(v.pipe(v.string(), v.endsWith(".service", "wants the name of a service unit"))),
+  user: v.optional(v.pipe(v.string(), v.minLength(1))),
+  directory: v.optional(file),
+  environment: v.optional(v.record(v.string(), v.string("wants text")), {}),
+  start: v.optional(flag, true),
+  after: v.optional(v.array(name), []),
+  restart: v.optional(restart, {}),
+  ...probing,
+  rungsOff,
+});
+
+export const documentSchema = v.strictObject({
+  /** Where records are kept, and where sockets are. Left out: as for every other verb. */
+  state: v.optional(file),
+  run: v.optional(file),
+  hypervisor: v.optional(
+    v.strictObject({
+      /** Looked for on PATH where it is no path. */
+      program: v.optional(v.pipe(v.string(), v.minLength(1)), "cloud-hypervisor"),
+      /** Runs as this user, who must be able to open /dev/kvm. Left out: as ours. */
+      user: v.optional(v.pipe(v.string(), v.minLength(1))),
+    }),
+    {},
+  ),
+  guest: v.optional(v.array(guest), []),
+  program: v.optional(v.array(program), []),
+});
+
+type Document = v.InferOutput<typeof documentSchema>;
+type GuestDocument = Document["guest"][number];
+
+export type RestartPolicy = GuestDocument["restart"];
+export type GuestProgram = GuestDocument["program"][number];
+export type ProgramSection = Document["program"][number];
+export type GuestSection = Pick<
+  GuestDocument,
+  "name" | "start" | "after" | "bootMs" | "stopMs" | "restart" | "probes" | "probeEveryMs" | "probeFailuresMax"
+> & { readonly machine: GuestMachine; readonly programs: readonly GuestProgram[] };
+
+export type Config = Pick<Document, "state" | "run" | "hypervisor"> & {
+  readonly guests: readonly GuestSection[];
+  readonly programs: readonly ProgramSection[];
+};
+
+export function configOf(document: Document): Config {
+  const { state, run, hypervisor } = document;
+  return {
+    ...(state === undefined ? {} : { state }),
+    ...(run === undefined ? {} : { run }),
+    hypervisor,
+    guests: document.guest.map(guestOf),
+    programs: document.program,
+  };
+}
+
+function guestOf(section: GuestDocument): GuestSection {
+  const { kernel, firmware, initramfs, cmdline, cpus, vsock, serial, watchdog, pvpanic, landlock, disks } = section;
+  const machine: GuestMachine = {
+    boot: kernel !== undefined ? { kernel } : { firmware: firmware! },
+    initramfs: initramfs ?? null,
+    cmdline: cmdline ?? null,
+    cpus,
+    memory: { bytes: section.memory, shared: section.shared, hugepages: section.hugepages },
+    disks,
+    net: section.net.map(({ tap, bridge, mac }) =>
+      tap !== undefined
+        ? { kind: "tap", tap, mac: mac ?? null }
+        : { kind: "bridge", bridge: bridge!, mac: mac ?? null },
+    ),
+    vsock: vsock === true ? firstGuestCid : vsock === false ? null : vsock,
+    serial,
+    watchdog,
+    pvpanic,
+    landlock,
+  };
+  const { name, start, after, bootMs, stopMs, restart, probes, probeEveryMs, probeFailuresMax } = section;
+  const programs = section.program;
+  return { name, start, after, bootMs, stopMs, restart, probes, probeEveryMs, probeFailuresMax, machine, programs };
+}
