@@ -58,6 +58,22 @@ function memory(word: number, parts: Parts): A64Memory {
 
 /** @param word the instruction as an unsigned or signed 32-bit number */
 export function decodeMemory(word: number): A64Memory | null {
+  const access = decodeGroup(word);
+  return access === null || isUnpredictable(access, word) ? null : access;
+}
+
+/** Transfers that the architecture leaves open (CONSTRAINED UNPREDICTABLE): no compiler emits them. */
+function isUnpredictable(access: A64Memory, word: number): boolean {
+  const { loads, stores, addressBase, writeBack } = access;
+  const isPair = field(word, 27, 3) === 0b101;
+  if (isPair && access.access === "read" && field(word, 0, 5) === field(word, 10, 5)) return true;
+  if (access.exclusive && loads.length === 2 && loads[0] === loads[1]) return true;
+  return (
+    writeBack !== null && addressBase !== 31 && addressBase !== null && [...loads, ...stores].includes(addressBase)
+  );
+}
+
+function decodeGroup(word: number): A64Memory | null {
   if ((word & 0x0a00_0000) !== 0x0800_0000) return isZeroCache(word) ? zeroCache(word) : null;
   const vector = field(word, 26, 1) === 1;
   switch (field(word, 27, 3)) {
@@ -94,6 +110,7 @@ function exclusive(word: number): A64Memory | null {
     return memory(word, { mnemonic, access: "readWrite", bytes, registerBits, loads: [status], stores: [first] });
   }
   if (o2 === 1) {
+    if (status !== 31 || second !== 31) return null;
     const name = load ? (ordered ? "ldar" : "ldlar") : ordered ? "stlr" : "stllr";
     const transfers = load ? { loads: [first] } : { stores: [first] };
     return memory(word, {
@@ -105,6 +122,7 @@ function exclusive(word: number): A64Memory | null {
     });
   }
   if (o1 === 1 && size < 2) return casPair(word);
+  if ((load && status !== 31) || (o1 === 0 && second !== 31)) return null;
   const transfers = o1 === 1 ? [first, second] : [first];
   const name = `${load ? "ld" : "st"}${ordered ? (load ? "a" : "l") : ""}x${o1 === 1 ? "p" : "r"}${suffix}`;
   return memory(word, {
@@ -113,7 +131,7 @@ function exclusive(word: number): A64Memory | null {
     bytes: bytes * transfers.length,
     registerBits,
     exclusive: true,
-    ...(load ? { loads: transfers } : { stores: transfers, status }),
+    ...(load === 1 ? { loads: transfers } : { stores: transfers, status }),
   });
 }
 

@@ -115,7 +115,8 @@ function logicConstant(word: number): ValueStep {
   const mask = logicMask(field(word, 22, 1), field(word, 10, 6), field(word, 16, 6));
   const test: PlaceTest = { place: from, bits, mask, against: mask === null ? null : 0n, condition: null };
   if (to === zeroRegister) return { ...quietStep, setsFlags: true, tests: real(from).map(() => test) };
-  return { ...quietStep, reads: real(from), writes: [to], setsFlags: true, resultTest: test };
+  const resultTest = from === zeroRegister ? null : test;
+  return { ...quietStep, reads: real(from), writes: [to], setsFlags: true, resultTest };
 }
 
 /** The bit pattern of a logical immediate (DecodeBitMasks of the manual), as 64 bits. */

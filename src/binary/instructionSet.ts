@@ -15,8 +15,8 @@ export const valueUsePathsMax = 4;
 export const instructionBytesMax = 15;
 /** Bytes before a return address that `callBefore` looks at. */
 export const callBytesMax = 9;
-/** Bytes of a function swept forward to confirm a call. */
-export const sweepBytesMax = 65_536;
+/** Bytes before a return address that are swept forward to confirm a call. */
+export const sweepBytesMax = 4_096;
 
 /** A memory operand: base + index × scale + displacement. Registers are null where there is none. */
 export type MemoryReference = {

@@ -17,10 +17,13 @@ const callBytesMin = 2;
 const directReachMax = 0x1000_0000n;
 
 export function callBefore(before: Uint8Array, returnAddress: bigint, functionBytes?: Uint8Array): CallSite {
-  if (functionBytes !== undefined && functionBytes.length <= sweepBytesMax) {
-    const swept = sweep(functionBytes, returnAddress);
-    if (swept !== null) return swept;
-  }
+  const guess = guessBackward(before, returnAddress);
+  // Read backwards a call is never missed, only seen where there is none.
+  if (guess.kind === "none" || functionBytes === undefined) return guess;
+  return sweep(functionBytes.subarray(-sweepBytesMax), returnAddress) ?? guess;
+}
+
+function guessBackward(before: Uint8Array, returnAddress: bigint): CallSite {
   let direct: CallSite | null = null;
   let indirect: CallSite | null = null;
   for (let length = callBytesMin; length <= Math.min(callBytesMax, before.length); length += 1) {
@@ -95,19 +98,16 @@ function prefer(direct: CallSite, indirect: CallSite, before: Uint8Array, return
   return lastByte !== 0 && lastByte % 8 === 0 ? indirect : direct;
 }
 
-/** Decodes forward to the return address. null where the stream does not meet it: data among code, or a wrong start. */
+/**
+ * Decodes forward to the return address. null where the stream does not meet it: data among code, or a wrong start. A
+ * start inside an instruction falls into step within a few instructions, so the end of a long function will do.
+ */
 function sweep(functionBytes: Uint8Array, returnAddress: bigint): CallSite | null {
   const { lib, instruction } = iced();
   if (functionBytes.length === 0) return null;
   const decoder = new lib.Decoder(64, functionBytes, lib.DecoderOptions.None);
-  try {
-    decoder.ip = returnAddress - BigInt(functionBytes.length);
-    while (decoder.canDecode) {
-      decoder.decodeOut(instruction);
-      if (instruction.isInvalid) return null;
-    }
-    return siteOf(instruction) ?? none;
-  } finally {
-    decoder.free();
-  }
+  decoder.ip = returnAddress - BigInt(functionBytes.length);
+  while (decoder.canDecode) decoder.decodeOut(instruction);
+  decoder.free();
+  return instruction.isInvalid ? null : (siteOf(instruction) ?? none);
 }

@@ -48,7 +48,8 @@ function stepOf(instruction: Iced.Instruction): ValueStep {
     target: null,
   };
   if (draft.flow === "jump" || draft.flow === "branch") draft.target = instruction.nearBranchTarget;
-  if (!readsAsTest(instruction, draft) && !readsAsCopy(instruction, draft)) readByTable(instruction, draft);
+  const known = !usesHighByte(instruction) && (readsAsTest(instruction, draft) || readsAsCopy(instruction, draft));
+  if (!known) readByTable(instruction, draft);
   return draft;
 }
 
@@ -90,6 +91,13 @@ function conditionOf(instruction: Iced.Instruction): Condition | null {
     [ConditionCode.ns]: "notNegative",
   };
   return conditions[instruction.conditionCode] ?? "other";
+}
+
+/** ah, ch, dh and bh are no place of their own: what is in them is not the value. */
+function usesHighByte(instruction: Iced.Instruction): boolean {
+  const { Register } = iced().lib;
+  const high = (register: Iced.Register): boolean => register >= Register.AH && register <= Register.BH;
+  return high(instruction.op0Register) || high(instruction.op1Register);
 }
 
 /** Operand `index` as a place: a general register or a stack slot; null for all else. */
@@ -224,7 +232,10 @@ function readArithmetic(instruction: Iced.Instruction, draft: Draft): boolean {
   const subtracts = instruction.mnemonic === Mnemonic.Sub || instruction.mnemonic === Mnemonic.Dec;
   const offset = subtracts ? -constant : constant;
   draft.copies = [{ from: place, to: place, bits, offset }];
-  draft.resultTest = { ...test, against: -offset, carryDiffers: !subtracts || single };
+  // Adding the least number is the one sum whose overflow flag differs from that of a comparison.
+  const least = -(1n << BigInt(bits - 1));
+  if (subtracts || BigInt.asIntN(bits, offset) !== least)
+    draft.resultTest = { ...test, against: -offset, carryDiffers: !subtracts || single };
   return true;
 }
 
@@ -235,7 +246,8 @@ function readByTable(instruction: Iced.Instruction, draft: Draft): void {
   const reads: Place[] = [];
   const writes: Place[] = [];
   const add = (place: Place, access: Iced.OpAccess): void => {
-    const writesOnly = access === OpAccess.Write || access === OpAccess.CondWrite;
+    // A conditional write may leave what was there: that counts as a use of it.
+    const writesOnly = access === OpAccess.Write;
     if (!writesOnly && access !== OpAccess.NoMemAccess && access !== OpAccess.None) reads.push(place);
     if (access !== OpAccess.Read && access !== OpAccess.CondRead && access !== OpAccess.NoMemAccess) writes.push(place);
   };
