@@ -52,6 +52,11 @@ export class Protection implements AsyncDisposable {
     await letGo(this.client, this.stub);
   }
 
+  /** Ends a stub whose program has ended, or that answers no more. */
+  endStub(): void {
+    endStub(this.stub.pid);
+  }
+
   /** Closes our side only: the stub goes on holding the program for the next supervisor. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.watch[Symbol.dispose]();

@@ -10,13 +10,14 @@ import { callingConvention } from "#binary/callingConvention.ts";
 import type { InstructionSet } from "#binary/instructionSet.ts";
 import { instructionsOf } from "#binary/instructions.ts";
 import { unwind } from "#binary/unwind.ts";
-import type { Clock } from "#clock.ts";
+import { type Clock, seededRandom } from "#clock.ts";
 import { ProgramError } from "#errors.ts";
 import type { Architecture, FaultId, FaultSignal, Registers, ThreadControl } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { CallSites } from "./callSites.ts";
 import { CodeLoader } from "./codeLoader.ts";
-import { decodeFault, spineFrames, type UnsitedReport } from "./faultDecoder.ts";
+import { rehearseCode } from "./codeRehearsal.ts";
+import { decodeFault, type StopFacts, spineFrames, type UnsitedReport } from "./faultDecoder.ts";
 import type { GdbClient } from "./gdb/client.ts";
 import { linuxSignalNumber } from "./gdb/signals.ts";
 import { type BlockedThread, isAlive, readBlocked, readStatus, readThreads } from "./processes.ts";
@@ -29,6 +30,8 @@ const idleLookMs = 5000;
 /** Looks at a program that never waits before the eager ones end: after that the slow ones must do. */
 const eagerLooksMax = 1000;
 const spineFramesMax = 128;
+const rehearsalPauseMs = 1;
+const rehearsedThreadsMax = 8;
 
 export type Stop = { readonly tid: number; readonly signal: string; readonly atNs: number };
 
@@ -75,28 +78,17 @@ export class Watch implements Disposable {
     const status = readStatus(this.pid, stop.tid);
     this.#followCode(registers);
     const switches = status?.voluntarySwitches ?? null;
-    const report = decodeFault(
-      {
-        id: this.options.nextFaultId(),
-        atMs: this.options.clock.wallMs(),
-        tid: stop.tid,
-        threadName: status?.name ?? "",
-        signal: stop.signal as FaultSignal,
-        registers,
-        cause: cause === null ? null : { ...cause, senderPid: this.#ownPid(cause.senderPid, status?.innermostPid) },
-        caught: status !== null && isCaught(status.caughtSignals, stop.signal),
-        blockedSince: this.#blockedSince(stop.tid, switches),
-      },
-      {
-        workload: this.options.workload,
-        view: this.#view,
-        map: this.#code.map,
-        instructions: this.instructions,
-        callSites: this.#callSites,
-        neverFollows: () => false,
-        spines: this.spines,
-      },
-    );
+    const report = this.#decode({
+      id: this.options.nextFaultId(),
+      atMs: this.options.clock.wallMs(),
+      tid: stop.tid,
+      threadName: status?.name ?? "",
+      signal: stop.signal as FaultSignal,
+      registers,
+      cause: cause === null ? null : { ...cause, senderPid: this.#ownPid(cause.senderPid, status?.innermostPid) },
+      caught: status !== null && isCaught(status.caughtSignals, stop.signal),
+      blockedSince: this.#blockedSince(stop.tid, switches),
+    });
     return { report, control };
   }
 
@@ -138,6 +130,20 @@ export class Watch implements Disposable {
     return false;
   }
 
+  /**
+   * Reports on threads as if they had faulted where they wait, so that the first real fault finds its code compiled and
+   * its tables read. Gives each report to `also`; stops nothing, and gives way to others between two rounds.
+   */
+  async rehearse(rounds: number, also: (report: UnsitedReport) => void, signal: AbortSignal): Promise<void> {
+    for (let round = 0; round < rounds && !signal.aborted; round += 1) {
+      const tid = readThreads(this.pid)[round % rehearsedThreadsMax];
+      const blocked = tid === undefined ? null : readBlocked(this.pid, tid);
+      if (blocked !== null) also(this.#decode(rehearsalOf(tid!, blocked, this.options)));
+      rehearseCode(this.#code.map, this.instructions, this.#callSites, seededRandom(round));
+      await this.options.clock.sleep(rehearsalPauseMs, signal).catch(() => {});
+    }
+  }
+
   get threadCount(): number {
     return readThreads(this.pid).length;
   }
@@ -166,6 +172,18 @@ export class Watch implements Disposable {
     this.#view[Symbol.dispose]();
   }
 
+  #decode(facts: StopFacts): UnsitedReport {
+    return decodeFault(facts, {
+      workload: this.options.workload,
+      view: this.#view,
+      map: this.#code.map,
+      instructions: this.instructions,
+      callSites: this.#callSites,
+      neverFollows: () => false,
+      spines: this.spines,
+    });
+  }
+
   /** Code that was loaded since the last look is found now, because the thread stopped in it. */
   #followCode(registers: Registers): void {
     const pc = registers[callingConvention[this.options.architecture].pc];
@@ -185,10 +203,7 @@ export class Watch implements Disposable {
   }
 
   #framesOf(blocked: BlockedThread): ReturnType<typeof spineFrames> {
-    const { pc, sp } = callingConvention[this.options.architecture];
-    const registers: (bigint | null)[] = Array.from({ length: 33 }, () => null);
-    registers[pc] = blocked.pc;
-    registers[sp] = blocked.sp;
+    const registers = registersOf(blocked, this.options.architecture);
     if (this.#code.map.locate(Number(blocked.pc)) === null) this.#code.refresh();
     const map = this.#code.map;
     return spineFrames(
@@ -196,6 +211,30 @@ export class Watch implements Disposable {
       map,
     );
   }
+}
+
+/** What is known of the registers of a thread that is blocked in the kernel. */
+function registersOf(blocked: BlockedThread, architecture: Architecture): Registers {
+  const { pc, sp, names } = callingConvention[architecture];
+  return names.map((_, register) => (register === pc ? blocked.pc : register === sp ? blocked.sp : null));
+}
+
+function rehearsalOf(
+  tid: number,
+  blocked: BlockedThread,
+  { clock, architecture }: Parameters<typeof Watch.open>[0],
+): StopFacts {
+  return {
+    id: "rehearsal" as FaultId,
+    atMs: clock.wallMs(),
+    tid,
+    threadName: "",
+    signal: "SIGSEGV",
+    registers: registersOf(blocked, architecture),
+    cause: null,
+    caught: false,
+    blockedSince: null,
+  };
 }
 
 function isCaught(caughtSignals: bigint, signal: string): boolean {

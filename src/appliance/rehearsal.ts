@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The fault path without its effects: a report of a thread that only waits is planned, decided and turned into registers,
+ * so that the first real fault finds everything compiled. Nothing is written and no thread is touched.
+ */
+import type { FaultReport } from "#fault.ts";
+import { registerChanges } from "#suppression/apply.ts";
+import { plan } from "#suppression/plan.ts";
+import { decide } from "./decide.ts";
+import type { Workload } from "./workload.ts";
+
+export function rehearse({ trials, policy }: Workload, report: FaultReport): void {
+  // A thread that waits has no work above its spine; without one every frame is a candidate.
+  const open = { ...report, spine: null };
+  const past = trials.relevantTo(open);
+  const { edit } = decide(open, plan(open, past, policy), past, policy);
+  if (edit.kind !== "deliver") registerChanges(open, edit);
+}
