@@ -178,7 +178,7 @@ export class GdbClient implements AsyncDisposable {
       check();
       const raw = changes.size === 0 ? null : (await this.inspect(tid)).raw;
       check();
-      await this.#resume(record, action, raw === null ? null : writeRequest(this.layout, raw, changes));
+      await this.#resume(record, action, raw === null ? null : this.#write(raw, changes));
     };
     return {
       pid: record.stop.thread.pid,
@@ -302,6 +302,13 @@ export class GdbClient implements AsyncDisposable {
       await this.#until(() => this.#stopped.size > before, signal);
     }
     throw new GdbError("gdb.attach", `process ${pid} makes threads faster than they can be stopped`, { pid });
+  }
+
+  #write(raw: Uint8Array, changes: ReadonlyMap<number, bigint>): string {
+    const packet = writeRequest(this.layout, raw, changes);
+    const most = this.#open().packetBytes;
+    if (packet.length <= most) return packet;
+    throw new GdbError("gdb.refused", `all registers take ${packet.length} bytes, gdbserver takes packets of ${most}`);
   }
 
   async #resume(record: StopRecord, action: string, registers: string | null): Promise<void> {

@@ -71,6 +71,7 @@ export class GdbConnection implements AsyncDisposable {
     private readonly events: ConnectionEvents,
   ) {
     this.#ready.promise.catch(() => {});
+    this.#drained.promise.catch(() => {});
   }
 
   /** Agrees on features, non-stop mode and passed signals. Closes `transport` where that fails. */

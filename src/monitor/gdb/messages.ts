@@ -182,13 +182,15 @@ export function parseThreads(xml: string): { thread: ThreadId; name: string }[] 
 /** The list of qXfer:osdata:read:processes. */
 export function parseProcesses(xml: string): { pid: number; user: string; command: string }[] {
   if (!xml.includes("<osdata")) throw malformed("the list of processes", xml);
-  return [...xml.matchAll(/<item>(.*?)<\/item>/gs)].map(([, item]) => {
+  const items = xml.split("<item>").slice(1);
+  return items.map((part) => {
+    const item = part.split("</item>", 1)[0]!;
     const columns = new Map<string, string>();
-    for (const [, name, value] of item!.matchAll(/<column name="([^"]*)">([^<]*)<\/column>/g)) {
+    for (const [, name, value] of item.matchAll(/<column name="([a-z]{1,16})">([^<]*)<\/column>/g)) {
       columns.set(name!, decodeEntities(value!));
     }
     const pid = Number(columns.get("pid"));
-    if (!Number.isSafeInteger(pid) || pid <= 0) throw malformed("a process of the list", item!);
+    if (!Number.isSafeInteger(pid) || pid <= 0) throw malformed("a process of the list", item);
     return { pid, user: columns.get("user") ?? "", command: (columns.get("command") ?? "").trim() };
   });
 }

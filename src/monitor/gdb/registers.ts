@@ -14,6 +14,8 @@ export type RegisterSlot = { readonly offset: number; readonly lengthBytes: numb
 export type RegisterLayout = {
   readonly architecture: Architecture;
   readonly totalBytes: number;
+  /** End of the last register named below. */
+  readonly neededBytes: number;
   /** General registers by DWARF number. */
   readonly general: readonly RegisterSlot[];
   readonly pc: number;
@@ -45,8 +47,9 @@ export function readDescription(documents: ReadonlyMap<string, string>): Descrip
   let nextRegnum = 0;
   for (let opened = 0; pending.length > 0; ) {
     const place = pending.pop()!;
-    const text = documents.get(place.name);
-    if (text === undefined) return { kind: "missing", document: place.name };
+    const document = documents.get(place.name);
+    if (document === undefined) return { kind: "missing", document: place.name };
+    const text = withoutComments(document);
     if (place.from === 0) opened += 1;
     if (opened > maxDocuments) throw unusable(`includes more than ${maxDocuments} documents`);
     const tag = /<(reg|xi:include)\s([^<>]*)>/g;
@@ -65,6 +68,13 @@ export function readDescription(documents: ReadonlyMap<string, string>): Descrip
 
 const unusable = (reason: string): GdbError =>
   new GdbError("gdb.message", `the stub's target description cannot be used: it ${reason}`);
+
+/** In linear time, which the obvious expression is not. */
+const withoutComments = (text: string): string =>
+  text
+    .split("<!--")
+    .map((part, index) => (index === 0 ? part : part.includes("-->") ? part.slice(part.indexOf("-->") + 3) : ""))
+    .join("");
 
 const attribute = (attributes: string, name: string): string | null =>
   new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? null;
@@ -102,33 +112,33 @@ function placeRegisters(sizes: ReadonlyMap<string, { regnum: number; lengthBytes
     if (found.lengthBytes !== lengthBytes) throw unusable(`has register ${name} of ${found.lengthBytes} bytes`);
     return found;
   };
+  const layout = (
+    names: readonly string[],
+    rest: Omit<RegisterLayout, "totalBytes" | "neededBytes" | "general">,
+  ): RegisterLayout => {
+    const general = names.map((name) => slot(name, 8));
+    const used = [...general, rest.flags, ...(rest.origRax === null ? [] : [rest.origRax])];
+    const neededBytes = Math.max(...used.map((one) => one.offset + one.lengthBytes));
+    return { totalBytes: offset, neededBytes, general, ...rest };
+  };
   if (placed.has("rip")) {
-    const general = x86Names.map((name) => slot(name, 8));
-    const flags = slot("eflags", 4);
-    return {
-      architecture: "x86_64",
-      totalBytes: offset,
-      general,
-      pc: 16,
-      sp: 7,
-      flags,
-      origRax: placed.get("orig_rax") ?? null,
-    };
+    const origRax = placed.has("orig_rax") ? slot("orig_rax", 8) : null;
+    return layout(x86Names, { architecture: "x86_64", pc: 16, sp: 7, flags: slot("eflags", 4), origRax });
   }
   if (placed.has("cpsr") && placed.has("x30")) {
-    const general = armNames.map((name) => slot(name, 8));
-    const flags = slot("cpsr", 4);
-    return { architecture: "aarch64", totalBytes: offset, general, pc: 32, sp: 31, flags, origRax: null };
+    return layout(armNames, { architecture: "aarch64", pc: 32, sp: 31, flags: slot("cpsr", 4), origRax: null });
   }
   throw unusable("is neither of 64-bit x86 nor of AArch64; only 64-bit programs are guarded");
 }
 
-/** The general registers of a `g` reply. @throws GdbError "gdb.message" where the reply has another length. */
+/** The general registers of a `g` reply. @throws GdbError "gdb.message" where the reply cannot be of this layout. */
 export function readRegisters(layout: RegisterLayout, raw: Uint8Array): Registers {
-  if (raw.length !== layout.totalBytes) {
+  // A stub may leave out registers at the end (qemu does).
+  if (raw.length > layout.totalBytes || raw.length < layout.neededBytes) {
+    const expected = `${layout.neededBytes} to ${layout.totalBytes}`;
     throw new GdbError(
       "gdb.message",
-      `registers take ${layout.totalBytes} bytes by the description, the stub sent ${raw.length}`,
+      `registers take ${expected} bytes by the description, the stub sent ${raw.length}`,
     );
   }
   const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);

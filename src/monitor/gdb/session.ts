@@ -53,7 +53,11 @@ export type OpenState = {
   readonly features: Features;
   readonly expected: readonly Expected[];
   readonly stopped: ReadonlyMap<number, Stopped>;
-  readonly draining: boolean;
+  /**
+   * `asked`: between `?` and its reply; a notification that crosses it is old, `?` tells it again. `telling`: between a
+   * stop and the OK that ends them; the stub sends no notification then. `again`: the same, and `?` is to be sent after.
+   */
+  readonly draining: "no" | "asked" | "telling" | "again";
   /** The thread that the last `Hg` asked for, and whether the stub agreed. */
   readonly selected: { readonly thread: string; readonly confirmed: boolean } | null;
   /** A resume that waits for its `Hg`, and the requests that wait for it. */
@@ -160,7 +164,7 @@ const openState = (features: Features): OpenState => ({
   features,
   expected: [],
   stopped: new Map(),
-  draining: false,
+  draining: "no",
   selected: null,
   held: null,
   texts: [],
@@ -174,17 +178,14 @@ function stepOpen(state: OpenState, input: Exclude<SessionInput, { kind: "lost" 
       return takeReply(state, input.text);
     case "notification":
       if (!input.text.startsWith("Stop:")) return next(state);
-      if (state.draining) return violation("a second stop notification before the first was answered");
-      return takeStop({ ...state, draining: true }, input.text.slice("Stop:".length));
+      if (state.draining === "asked") return next(state);
+      if (state.draining !== "no") return violation("a second stop notification before the first was answered");
+      return takeStop({ ...state, draining: "telling" }, input.text.slice("Stop:".length));
     case "request":
     case "resume":
       return submit(state, input);
     case "rescan":
-      if (state.draining) return violation("a rescan while stops are being told");
-      return next<SessionState, SessionEffect>(
-        { ...state, draining: true, stopped: new Map(), expected: [...state.expected, { kind: "drain" }] },
-        { kind: "send", packets: ["?"] },
-      );
+      return state.draining === "telling" ? next({ ...state, draining: "again" }) : rescan(state);
     case "resumeMany": {
       const stopped = new Map(state.stopped);
       for (const thread of input.threads) stopped.delete(thread.tid);
@@ -198,6 +199,15 @@ function stepOpen(state: OpenState, input: Exclude<SessionInput, { kind: "lost" 
     default:
       return unreachable(input);
   }
+}
+
+function rescan(state: OpenState): SessionStep {
+  if (state.draining !== "no") return next(state);
+  const expected: readonly Expected[] = [...state.expected, { kind: "drain" }];
+  return next<SessionState, SessionEffect>(
+    { ...state, draining: "asked", stopped: new Map(), expected },
+    { kind: "send", packets: ["?"] },
+  );
 }
 
 /** Sends a request, or holds it behind a resume whose thread is still being selected. */
@@ -253,8 +263,10 @@ function takeReply(state: OpenState, text: string): SessionStep {
   if (expected === undefined) return violation(`a reply that nothing asked for: ${JSON.stringify(text.slice(0, 40))}`);
   const after: OpenState = { ...state, expected: rest };
   if (expected.kind === "drain") {
-    if (text !== "OK") return takeStop(after, text);
-    return next<SessionState, SessionEffect>({ ...after, draining: false }, { kind: "drained" });
+    if (text !== "OK") return takeStop(after.draining === "asked" ? { ...after, draining: "telling" } : after, text);
+    const quiet: OpenState = { ...after, draining: "no" };
+    if (state.draining === "again") return rescan(quiet);
+    return next<SessionState, SessionEffect>(quiet, { kind: "drained" });
   }
   if (expected.kind === "select") return takeSelection(after, expected, text);
   const texts = [...after.texts, text];

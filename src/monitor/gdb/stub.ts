@@ -12,7 +12,7 @@ import { closeSync, constants, openSync, symlinkSync } from "node:fs";
 import { chmod, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "#clock.ts";
-import { explain, GdbError } from "#errors.ts";
+import { GdbError } from "#errors.ts";
 import { openFifos, type Transport } from "./transport.ts";
 
 export type Stub = {
@@ -68,6 +68,7 @@ export async function startStub(
     throw new GdbError("gdb.start", `mkfifo failed in ${runDirectory}: ${made.stderr.toString().trim()}`);
   // Keeps `out` from looking ended until gdbserver has opened it.
   const guard = openSync(path("out"), constants.O_RDWR | constants.O_NONBLOCK);
+  let transport: Transport | null = null;
   try {
     const blocks = errorBytesMax / fileSizeUnitBytes;
     const script = `trap '' XFSZ; ulimit -f ${blocks}; exec "$1" --multi - 0<>"$2" 1<>"$3" 2>"$4"`;
@@ -76,11 +77,14 @@ export async function startStub(
       detached: true,
     });
     process.unref();
+    const starting: Starting = { clock, alive: () => process.exitCode === null, signal };
     await writeFile(path("pid"), `${process.pid}\n`);
-    const transport = await openWhenRead(runDirectory, clock, () => process.exitCode === null, signal);
-    await untilWritten(process.pid, path("out"), clock, () => process.exitCode === null, signal);
+    transport = await openWhenRead(runDirectory, starting);
+    await untilWritten(process.pid, path("out"), starting);
     return { pid: process.pid, transport };
   } catch (error) {
+    await transport?.[Symbol.asyncDispose]();
+    if (signal?.aborted) throw signal.reason;
     const said = await stubErrors(runDirectory);
     throw new GdbError("gdb.start", `${program} did not start${said === "" ? "" : `: ${said}`}`, {}, error);
   } finally {
@@ -122,12 +126,9 @@ async function readPid(path: string): Promise<number> {
   }
 }
 
-async function openWhenRead(
-  runDirectory: string,
-  clock: Clock,
-  alive: () => boolean,
-  signal: AbortSignal | undefined,
-): Promise<Transport> {
+type Starting = { readonly clock: Clock; readonly alive: () => boolean; readonly signal: AbortSignal | undefined };
+
+async function openWhenRead(runDirectory: string, { clock, alive, signal }: Starting): Promise<Transport> {
   let last: unknown;
   for (let waitedMs = 0; waitedMs < startTimeoutMs && alive(); waitedMs += pollMs) {
     try {
@@ -137,22 +138,16 @@ async function openWhenRead(
       await clock.sleep(pollMs, signal);
     }
   }
-  throw new GdbError("gdb.start", `gdbserver opened no FIFO in ${runDirectory}`, {}, last);
+  throw new GdbError("gdb.start", `it opened no FIFO in ${runDirectory}`, {}, last);
 }
 
 /** The shell opens `in`, then `out`: waits until the second is the standard output of the stub. */
-async function untilWritten(
-  pid: number,
-  out: string,
-  clock: Clock,
-  alive: () => boolean,
-  signal: AbortSignal | undefined,
-): Promise<void> {
+async function untilWritten(pid: number, out: string, { clock, alive, signal }: Starting): Promise<void> {
   const { ino } = await stat(out);
   for (let waitedMs = 0; waitedMs < startTimeoutMs && alive(); waitedMs += pollMs) {
     const opened = await stat(`/proc/${pid}/fd/1`).catch(() => null);
     if (opened?.ino === ino) return;
     await clock.sleep(pollMs, signal);
   }
-  throw new GdbError("gdb.start", `gdbserver did not open ${out}`, { reason: explain(await stubErrors(out)) });
+  throw new GdbError("gdb.start", `it did not open ${out}`);
 }

@@ -58,7 +58,8 @@ export class WireTrace {
 /** A received frame longer than this is written in pieces. */
 const maxCutBytes = 64 * 1024;
 const frameText = /[$%][^#]*(?:#[\s\S]{0,2})?|[+-]|[^$%+-]+/g;
-const splitFrames = (text: string): string[] => text.match(frameText) ?? [];
+/** Frames, acknowledgements and what lies between, in order. */
+export const splitFrames = (text: string): string[] => text.match(frameText) ?? [];
 const whole = (frame: string): boolean => (frame[0] !== "$" && frame[0] !== "%") || frame.at(-3) === "#";
 
 export function formatTraceLine({ offsetMs, peer, direction, bytes }: TraceLine): string {

@@ -3,7 +3,7 @@
  * Ways to reach a stub: a pair of FIFOs, or a unix socket (for a guest: one that wants a `CONNECT port` line first).
  *
  * Gets bytes to send and gives the bytes that come. `write` never blocks: what the kernel does not take at once is kept
- * and sent as it drains. Limits: `queueBytesMax` kept bytes, `socketOpenMs`. The end of the stream means that the stub
+ * and sent as it drains. Limits: `queueBytesMax` kept bytes, `socketOpenMs`, `unreadChunksMax`. The end of the stream means that the stub
  * is gone: the FIFO it writes has it as the only writer.
  */
 import { closeSync, constants, openSync, writeSync } from "node:fs";
@@ -25,6 +25,8 @@ export const queueBytesMax = 256 * 1024;
 const retryMs = 1;
 const socketOpenMs = 5000;
 const greetingBytesMax = 64;
+/** Chunks are read as they come; so many unread ones mean that the reader has stopped. */
+const unreadChunksMax = 1024;
 
 const closed = (peer: string, cause?: unknown): GdbError =>
   new GdbError("gdb.closed", `the stub at ${peer} is gone`, {}, cause);
@@ -219,6 +221,10 @@ class SocketTransport implements Transport {
       rest = Buffer.from(text.slice(end + 1), "latin1");
       this.#greeting = null;
       this.#opened.resolve();
+    }
+    if (this.#chunks.length >= unreadChunksMax) {
+      this.#end(closed(this.peer, `${unreadChunksMax} chunks are unread`));
+      return;
     }
     if (rest.length > 0) this.#chunks.push(rest);
     this.#arrived.resolve();
