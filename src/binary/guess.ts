@@ -7,22 +7,32 @@
  */
 
 import { callingConvention } from "./callingConvention.ts";
+import type { CallPattern } from "./callPattern.ts";
 import type { Row } from "./cfi.ts";
 import { isStub, stubSlot } from "./plt.ts";
 import { stripped } from "./restore.ts";
+import { isTrampoline } from "./signalFrame.ts";
 import type { Caller, OpenFrame, UnwindEnd, UnwindMemory } from "./unwindTypes.ts";
 
 /** Servers keep buffers of 16 KiB on the stack; four times that is searched, 8,192 words. */
 const searchBytesMax = 65_536;
 /** A frame record lies at most this far below the next one; beyond that it is taken for a stray number. */
 const recordDistanceMax = 16 * 1024 * 1024;
+/** A direct call to code at most this far before pc is taken for a call of the function around pc. */
+const functionBytesMax = 16_384;
 /** How an AArch64 frame record and an x86-64 frame lay out: saved frame pointer, then return address. */
 const returnInRecord = 8;
 
 /** The caller of a frame that no row covers, or whose row needs what is not known. */
 export function guessCaller(frame: OpenFrame, memory: UnwindMemory): Caller | UnwindEnd {
   const direct = frame.interrupted ? callerOfEntry(frame, memory) : null;
-  return direct ?? callerByFramePointer(frame, memory) ?? callerBySearch(frame, memory) ?? "lost";
+  return (
+    direct ??
+    callerByTarget(frame, memory) ??
+    callerByFramePointer(frame, memory) ??
+    callerBySearch(frame, memory) ??
+    "lost"
+  );
 }
 
 /**
@@ -37,8 +47,13 @@ export function guessFrameAddress(
   const rule = row.rules.find((candidate) => candidate.register === row.fde.cie.returnColumn);
   if (row.cfaRegister < 0 || rule?.kind !== "offset" || frame.place === null) return null;
   const bias = Number(memory.codeMap.modules[frame.place.module]!.bias);
-  const found = searchReturn(frame, memory, row.fde.start + bias);
-  return found === null ? null : { cfa: BigInt(found.at - rule.operand), isCertain: found.isCertain };
+  const stack = stackOf(frame, memory);
+  if (stack === 0) return null;
+  const callee = row.fde.start + bias;
+  const { at, isCertain } = searchReturn(stack, stack + searchBytesMax, memory, (target) =>
+    reaches(target, callee, memory),
+  );
+  return at === null ? null : { cfa: BigInt(at - rule.operand), isCertain };
 }
 
 /** Just entered: by a call through a bad pointer, in a linkage stub, or (link register) in a leaf without information. */
@@ -83,45 +98,81 @@ function callerByFramePointer(frame: OpenFrame, memory: UnwindMemory): Caller | 
   return { registers: next, foundBy: "framePointer", interrupted: false, isCertain: false };
 }
 
+/** A direct call just before this very code, below the frame pointer's record: the function has not made its own yet. */
+function callerByTarget(frame: OpenFrame, memory: UnwindMemory): Caller | null {
+  const { codeMap, window } = memory;
+  const { framePointer } = callingConvention[codeMap.architecture];
+  const { place } = frame;
+  const record = Number(frame.registers[framePointer] ?? 0n);
+  const stack = stackOf(frame, memory);
+  if (place === null || stack === 0) return null;
+  const pc = Number(frame.pc);
+  const isOwn = (target: number): boolean => target <= pc && pc - target < functionBytesMax;
+  const end = record >= stack ? Math.min(record + 16, stack + searchBytesMax) : stack + searchBytesMax;
+  const found = searchReturn(stack, end, memory, isOwn);
+  if (!found.isCertain) return null;
+  const isRecord = found.at === record + returnInRecord;
+  const outer = isRecord ? window.word(record) : (frame.registers[framePointer] ?? null);
+  return callerAt(found.at, outer, frame, memory);
+}
+
 function callerBySearch(frame: OpenFrame, memory: UnwindMemory): Caller | null {
-  const { codeMap, mask, window } = memory;
-  const convention = callingConvention[codeMap.architecture];
-  const found = searchReturn(frame, memory, null);
-  if (found === null) return null;
+  const stack = stackOf(frame, memory);
+  if (stack === 0) return null;
+  const { at } = searchReturn(stack, stack + searchBytesMax, memory, null);
+  if (at === null) return null;
+  const { link } = callingConvention[memory.codeMap.architecture];
+  return callerAt(at, link === null ? null : memory.window.word(at - returnInRecord), frame, memory);
+}
+
+/** The caller that the return address in the slot at `at` belongs to. */
+function callerAt(at: number, outer: bigint | null, frame: OpenFrame, memory: UnwindMemory): Caller {
+  const convention = callingConvention[memory.codeMap.architecture];
   const next: (bigint | null)[] = new Array(convention.names.length).fill(null);
-  next[convention.pc] = stripped(window.word(found.at) ?? 0n, mask);
+  next[convention.pc] = stripped(memory.window.word(at) ?? 0n, memory.mask);
+  next[convention.framePointer] = outer;
   if (convention.link === null) {
-    frame.cfa = BigInt(found.at + 8);
+    frame.cfa = BigInt(at + 8);
     next[convention.sp] = frame.cfa;
-  } else next[convention.framePointer] = window.word(found.at - returnInRecord);
+  }
   return { registers: next, foundBy: "returnAddress", interrupted: false, isCertain: false };
 }
 
-type FoundReturn = { readonly at: number; readonly isCertain: boolean };
+type FoundReturn =
+  | { readonly at: number; readonly isCertain: true }
+  | { readonly at: number | null; readonly isCertain: false };
 
-/** The nearest slot upwards that returns from a call to `callee`, else from a call through a pointer, else from any. */
-function searchReturn(frame: OpenFrame, memory: UnwindMemory, callee: number | null): FoundReturn | null {
+/**
+ * The nearest slot upwards that returns from a direct call whose target `isOwn`; else, not certain, the nearest that
+ * returns from a call through a pointer; else from any call. Without `isOwn` the nearest of any kind.
+ */
+function searchReturn(
+  from: number,
+  end: number,
+  memory: UnwindMemory,
+  isOwn: ((target: number) => boolean) | null,
+): FoundReturn {
   const { codeMap, mask, window } = memory;
-  const { sp, link } = callingConvention[codeMap.architecture];
-  const from = Number(frame.registers[sp] ?? 0n);
-  if (from === 0) return null;
+  const { link } = callingConvention[codeMap.architecture];
   let through: number | null = null;
   let any: number | null = null;
-  for (let at = from + ((8 - (from % 8)) % 8); at < from + searchBytesMax; at += 8) {
+  for (let at = from + ((8 - (from % 8)) % 8); at < end; at += 8) {
     const word = window.wordAsNumber(at);
     if (Number.isNaN(word)) break;
     if (word === 0 || (link === null && !codeMap.isExecutable(word))) continue;
     const target = link === null ? word : Number(stripped(window.word(at) ?? 0n, mask));
-    const call = codeMap.callBefore(target);
+    const call = callReturningTo(target, memory);
     if (call === null || (link !== null && !isFrameRecord(at - returnInRecord, memory))) continue;
-    if (callee !== null && call.target !== null && reaches(call.target, callee, memory)) return { at, isCertain: true };
+    if (isOwn === null) return { at, isCertain: false };
+    if (call.target !== null && isOwn(call.target)) return { at, isCertain: true };
     if (call.target === null) through ??= at;
     any ??= at;
-    if (callee === null) break;
   }
-  const at = through ?? any;
-  return at === null ? null : { at, isCertain: false };
+  return { at: through ?? any, isCertain: false };
 }
+
+const stackOf = (frame: OpenFrame, memory: UnwindMemory): number =>
+  Number(frame.registers[callingConvention[memory.codeMap.architecture].sp] ?? 0n);
 
 /** True where a direct call to `target` arrives at `callee`: it is the function, or a stub whose slot holds it. */
 function reaches(target: number, callee: number, memory: UnwindMemory): boolean {
@@ -135,8 +186,16 @@ function reaches(target: number, callee: number, memory: UnwindMemory): boolean 
 
 function isReturnAddress(pc: number, memory: UnwindMemory): boolean {
   const { codeMap } = memory;
-  if (codeMap.locate(pc - 1) !== null) return codeMap.callBefore(pc) !== null;
+  if (codeMap.locate(pc - 1) !== null) return callReturningTo(pc, memory) !== null;
   return codeMap.isExecutable(pc - 1);
+}
+
+/** The call before `pc`. The kernel's call of a signal handler has none: its return address is the trampoline. */
+function callReturningTo(pc: number, memory: UnwindMemory): CallPattern | null {
+  const call = memory.codeMap.callBefore(pc);
+  if (call !== null) return call;
+  const place = memory.codeMap.locate(pc);
+  return place !== null && isTrampoline(place.image, place.offset) ? { target: null } : null;
 }
 
 function isFrameRecord(at: number, memory: UnwindMemory): boolean {

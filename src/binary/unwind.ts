@@ -6,7 +6,7 @@
  * Reads the stack in blocks, allocates little, and takes time linear in the depth: it runs while the program is stopped.
  * Limits: frames (the caller's), and progress: an outer frame must lie higher on the stack, except across a signal.
  */
-import { address, type Frame, type Registers } from "#fault.ts";
+import { address, type Frame, type Registers, type VirtualAddress } from "#fault.ts";
 import { callingConvention } from "./callingConvention.ts";
 import type { CodeMap } from "./codeMap.ts";
 import { guessCaller, guessFrameAddress } from "./guess.ts";
@@ -29,6 +29,27 @@ export function unwind(
   options: UnwindOptions = {},
 ): Unwinding {
   return new Unwinder(read, codeMap, options).run(registers, Math.min(limit, frameLimitMax));
+}
+
+/**
+ * Walks the stack of a thread that waits in a system call, from its pc and stack pointer alone, without a stop.
+ *
+ * Most frames restore what outer ones need; where one does not, its return address is searched for, and a frame that rests
+ * on a guess has `isCertain` false, as have all outside it.
+ */
+export function unwindBlocked(
+  pc: VirtualAddress,
+  stackPointer: VirtualAddress,
+  read: ReadMemory,
+  codeMap: CodeMap,
+  limit: number,
+  options: UnwindOptions = {},
+): Unwinding {
+  const convention = callingConvention[codeMap.architecture];
+  const registers: (bigint | null)[] = new Array(convention.names.length).fill(null);
+  registers[convention.pc] = pc;
+  registers[convention.sp] = stackPointer;
+  return unwind(registers, read, codeMap, limit, options);
 }
 
 class Unwinder {
@@ -71,6 +92,7 @@ class Unwinder {
     const pc = caller.registers[convention.pc] ?? null;
     if (pc === null) return "lost";
     if (pc === 0n && !caller.interrupted) return "outermost";
+    if (!caller.interrupted && !this.codeMap.isExecutable(Number(pc) - 1)) return "lost";
     return this.#open(pc, caller.registers, caller.foundBy, caller.interrupted, frame.isCertain && caller.isCertain);
   }
 
@@ -92,7 +114,8 @@ class Unwinder {
       frame.isCertain &&= guess.isCertain;
       if (row.cfaRegister >= 0) registers[row.cfaRegister] = guess.cfa - BigInt(row.cfaOffset);
     } else frame.cfa = cfa;
-    return applyRow(row, frame, memory);
+    const caller = applyRow(row, frame, memory);
+    return caller === "lost" ? guessCaller(frame, memory) : caller;
   }
 
   #interrupted(frame: OpenFrame): Caller | UnwindEnd {

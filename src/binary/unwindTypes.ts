@@ -13,7 +13,7 @@ export type UnwoundFrame = Pick<Frame, "pc" | "cfa" | "registers" | "foundBy" | 
   readonly lookup: VirtualAddress;
   /** True for the trampoline that a signal handler returns to. */
   readonly isSignal: boolean;
-  /** False where this frame, or one inside it, was found by a guess. */
+  /** False where this frame, its CFA, or a frame inside it was found by a guess. */
   readonly isCertain: boolean;
 };
 

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples stacks of a running program from inside gdb: registers, raw stack and gdb's own backtrace, one JSON line a stack.
+
+Started by scripts/bench/gdbSampler.ts. Settings come by environment: SAMPLE_MODE, SAMPLE_OUT, SAMPLE_STACKS, SAMPLE_SEED,
+SAMPLE_GAP_MS. In mode `random` it interrupts by SIGSTOP, which no program can block and which gdb does not pass on.
+"""
+import json
+import os
+import random
+import signal
+import threading
+import time
+
+import gdb
+
+FRAMES_MAX = 2000
+VIRTUAL = (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME)
+STACK_BYTES_MAX = 1024 * 1024
+PAGE_BYTES = 4096
+RED_ZONE_BYTES = 128
+# Read above each stack pointer, and left out between two of them at most.
+BEYOND_BYTES = 4096
+GAP_BYTES_MAX = 65536
+# An idle program gives few stacks: sampling ends after this many stops for each stack that was wanted.
+STOPS_MAX_FACTOR = 3
+SETTINGS = (
+    "set pagination off",
+    "set confirm off",
+    "set backtrace past-main on",
+    "set backtrace past-entry on",
+    "handle SIGSTOP nopass stop print",
+)
+NAMES = {
+    "x86_64": "rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip".split(),
+    "aarch64": ["x%d" % number for number in range(31)] + ["sp", "pc"],
+}
+SAVED = {
+    "x86_64": "rbx rbp r12 r13 r14 r15".split(),
+    "aarch64": ["x%d" % number for number in range(19, 30)],
+}
+
+
+def word(value):
+    return "%x" % (int(value) & 0xFFFFFFFFFFFFFFFF)
+
+
+def saved_registers(frame, names):
+    values = {}
+    for name in names:
+        try:
+            value = frame.read_register(name)
+            if not value.is_optimized_out:
+                values[name] = word(value)
+        except (gdb.error, gdb.MemoryError):
+            pass
+    return values
+
+
+def walk(architecture):
+    frames = []
+    frame = gdb.newest_frame()
+    reason = "limit"
+    while frame is not None and len(frames) < FRAMES_MAX:
+        stack = int(frame.read_register("sp")) & 0xFFFFFFFFFFFFFFFF
+        kind = "signal" if frame.type() == gdb.SIGTRAMP_FRAME else "normal"
+        if frame.type() not in VIRTUAL:
+            frames.append(
+            {"pc": word(frame.pc()), "sp": "%x" % stack, "type": kind, "saved": saved_registers(frame, SAVED[architecture])}
+            )
+        try:
+            older = frame.older()
+        except gdb.error as error:
+            reason = str(error)
+            break
+        if older is None:
+            reason = gdb.frame_stop_reason_string(frame.unwind_stop_reason())
+            break
+        frame = older
+    return frames, reason
+
+
+def read_stacks(inferior, pointers):
+    """The bytes around every stack pointer, as few ranges: a signal handler can run on a stack of its own."""
+    ranges = []
+    for pointer in sorted(pointers):
+        first, last = pointer - RED_ZONE_BYTES, pointer + BEYOND_BYTES
+        if ranges and first - ranges[-1][1] < GAP_BYTES_MAX and last - ranges[-1][0] < STACK_BYTES_MAX:
+            ranges[-1][1] = last
+        else:
+            ranges.append([first, last])
+    return [content for content in (read_range(inferior, *each) for each in ranges) if content is not None]
+
+
+def read_range(inferior, first, last):
+    # Either end can lie in an unmapped page: behind the stack, or in the guard page below an exhausted one.
+    for begin in (first, -(-first // PAGE_BYTES) * PAGE_BYTES):
+        for end in (last, last // PAGE_BYTES * PAGE_BYTES):
+            try:
+                return {"from": "%x" % begin, "bytes": bytes(inferior.read_memory(begin, end - begin)).hex()}
+            except (gdb.MemoryError, ValueError, OverflowError):
+                continue
+    return None
+
+
+def sample(inferior, thread, seen):
+    """One stack, or None where the thread has not moved since its last sample."""
+    thread.switch()
+    frame = gdb.newest_frame()
+    name = frame.architecture().name()
+    architecture = "aarch64" if name.startswith("aarch64") else "x86_64"
+    registers = [word(frame.read_register(register)) for register in NAMES[architecture]]
+    if seen.get(thread.ptid) == registers:
+        return None
+    seen[thread.ptid] = registers
+    frames, reason = walk(architecture)
+    stacks = [int(entry["sp"], 16) for entry in frames]
+    return {
+        "thread": thread.ptid[1],
+        "registers": registers,
+        "frames": frames,
+        "reason": reason,
+        "memory": read_stacks(inferior, stacks),
+    }
+
+
+def interrupt_after(pid, delay):
+    time.sleep(delay)
+    os.kill(pid, signal.SIGSTOP)
+
+
+def at_random(out, wanted):
+    """Attached to a server: stops at random moments, every thread that has moved."""
+    chance = random.Random(int(os.environ["SAMPLE_SEED"]))
+    gap = float(os.environ["SAMPLE_GAP_MS"]) / 1000
+    inferior = gdb.selected_inferior()
+    taken = 0
+    stops = 0
+    seen = {}
+    while taken < wanted and stops < STOPS_MAX_FACTOR * wanted:
+        stops += 1
+        timer = threading.Thread(target=interrupt_after, args=(inferior.pid, chance.uniform(0.1, 1.9) * gap))
+        timer.start()
+        gdb.execute("continue", to_string=True)
+        timer.join()
+        for thread in inferior.threads():
+            found = sample(inferior, thread, seen)
+            if found is not None:
+                out.write(json.dumps(found) + "\n")
+                taken += 1
+    gdb.execute("detach")
+
+
+def write_maps(inferior):
+    with open("/proc/%d/maps" % inferior.pid, encoding="utf8") as maps:
+        content = maps.read()
+    with open(os.environ["SAMPLE_OUT"] + ".maps", "w", encoding="utf8") as copy:
+        copy.write(content)
+
+
+def at_fault(out):
+    """Runs the program to its first fatal signal."""
+    gdb.execute("handle SIGUSR1 SIGUSR2 nostop noprint pass")
+    gdb.execute("run", to_string=True)
+    inferior = gdb.selected_inferior()
+    write_maps(inferior)
+    out.write(json.dumps(sample(inferior, gdb.selected_thread(), {})) + "\n")
+    gdb.execute("kill")
+
+
+def at_steps(out, wanted):
+    """Steps by instruction from main on."""
+    gdb.execute("handle SIGUSR1 SIGUSR2 nostop noprint pass")
+    gdb.execute("tbreak main")
+    gdb.execute("run", to_string=True)
+    inferior = gdb.selected_inferior()
+    write_maps(inferior)
+    for _ in range(wanted):
+        out.write(json.dumps(sample(inferior, gdb.selected_thread(), {})) + "\n")
+        text = gdb.execute("stepi", to_string=True)
+        if "SIGSEGV" in text:
+            break
+    gdb.execute("kill")
+
+
+def main():
+    wanted = int(os.environ["SAMPLE_STACKS"])
+    mode = os.environ["SAMPLE_MODE"]
+    for setting in SETTINGS:
+        gdb.execute(setting)
+    with open(os.environ["SAMPLE_OUT"], "w", encoding="ascii") as out:
+        if mode == "random":
+            at_random(out, wanted)
+        elif mode == "fault":
+            at_fault(out)
+        else:
+            at_steps(out, wanted)
+
+
+main()
