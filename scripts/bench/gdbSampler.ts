@@ -9,7 +9,6 @@ import { CodeMap } from "#binary/codeMap.ts";
 import { type ElfImage, parseElf } from "#binary/elf.ts";
 import { type Mapping, parseMaps } from "#binary/maps.ts";
 import { ProgramError } from "#errors.ts";
-import type { Sample } from "./unwindCompare.ts";
 
 const samplerPath = `${import.meta.dir}/sampleStacks.py`;
 const settings = ["set debuginfod enabled off", "set debug-file-directory /nonexistent", "set auto-load off"];
@@ -24,6 +23,20 @@ export type SampleOrder = {
   readonly seed: number;
   /** File the samples are written to. */
   readonly out: string;
+};
+
+/** One line of sampleStacks.py. Numbers are hex without prefix. */
+export type Sample = {
+  readonly thread: number;
+  readonly registers: readonly string[];
+  readonly frames: readonly {
+    readonly pc: string;
+    readonly sp: string;
+    readonly type: "normal" | "signal";
+    readonly saved: Readonly<Record<string, string>>;
+  }[];
+  readonly reason: string;
+  readonly memory: readonly { readonly from: string; readonly bytes: string }[];
 };
 
 export type MemoryRange = { readonly from: bigint; readonly bytes: Uint8Array };

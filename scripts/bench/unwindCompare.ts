@@ -13,21 +13,7 @@ import { unwind, unwindBlocked } from "#binary/unwind.ts";
 import type { Unwinding } from "#binary/unwindTypes.ts";
 import { fromHex, toHex } from "#bytes.ts";
 import { address } from "#fault.ts";
-import type { MemoryRange, Sampled } from "./gdbSampler.ts";
-
-/** One line of sampleStacks.py. Numbers are hex without prefix. */
-export type Sample = {
-  readonly thread: number;
-  readonly registers: readonly string[];
-  readonly frames: readonly {
-    readonly pc: string;
-    readonly sp: string;
-    readonly type: "normal" | "signal";
-    readonly saved: Readonly<Record<string, string>>;
-  }[];
-  readonly reason: string;
-  readonly memory: readonly { readonly from: string; readonly bytes: string }[];
-};
+import type { MemoryRange, Sample, Sampled } from "./gdbSampler.ts";
 
 export type Comparison = {
   stacks: number;
@@ -133,7 +119,7 @@ export function compareBlocked(sample: Sample, { codeMap, constant }: Sampled, i
   into.stacks += 1;
   for (const [index, theirs] of sample.frames.entries()) {
     const found = ours.frames[index];
-    const isEqual = found?.pc === number64(theirs.pc);
+    const isEqual = found?.pc === number64(theirs.pc) && found.registers[sp] === number64(theirs.sp);
     into.frames += 1;
     if (isEqual) into.equalFrames += 1;
     if (found?.isCertain !== true) continue;

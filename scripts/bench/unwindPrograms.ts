@@ -63,9 +63,9 @@ const recipes: Readonly<Record<ProgramName, Recipe>> = {
   mariadbd: {
     executable: "mariadbd",
     prepare: async (directory) => {
-      const data = `--datadir=${directory}/db`;
+      const place = `--datadir=${directory}/db`;
       const made = Bun.spawn(
-        ["mariadb-install-db", "--no-defaults", data, "--user=root", "--auth-root-authentication-method=normal"],
+        ["mariadb-install-db", "--no-defaults", place, "--user=root", "--auth-root-authentication-method=normal"],
         {
           stdio: ["ignore", "ignore", "ignore"],
         },

@@ -29,6 +29,8 @@ export type Row = {
   readonly rules: readonly Rule[];
   /** AArch64: the return address carries a pointer authentication code. */
   readonly signed: boolean;
+  /** True where the row says that there is no caller: the first function of a thread. */
+  readonly isOutermost: boolean;
 };
 
 /** Gets the code range of each row and a function that makes the row; false ends the run. */
@@ -105,7 +107,8 @@ class CfiMachine {
 
   #row(): Row {
     const { cfaRegister, cfaOffset, cfaExpression, rules, signed } = this.#state;
-    return { fde: this.fde, cfaRegister, cfaOffset, cfaExpression, rules: [...rules.values()], signed };
+    const isOutermost = rules.get(this.fde.cie.returnColumn)?.kind === "undefined";
+    return { fde: this.fde, cfaRegister, cfaOffset, cfaExpression, rules: [...rules.values()], signed, isOutermost };
   }
 
   #step(cursor: Cursor): void {

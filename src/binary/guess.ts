@@ -9,6 +9,7 @@
 import { callingConvention } from "./callingConvention.ts";
 import type { CallPattern } from "./callPattern.ts";
 import type { Row } from "./cfi.ts";
+import type { ElfImage } from "./elf.ts";
 import { isStub, stubSlot } from "./plt.ts";
 import { stripped } from "./restore.ts";
 import { isTrampoline } from "./signalFrame.ts";
@@ -18,6 +19,8 @@ import type { Caller, OpenFrame, UnwindEnd, UnwindMemory } from "./unwindTypes.t
 const searchBytesMax = 65_536;
 /** A frame record lies at most this far below the next one; beyond that it is taken for a stray number. */
 const recordDistanceMax = 16 * 1024 * 1024;
+/** The part of a function in which `sub $N, %rsp` is looked for. */
+const prologueBytesMax = 96;
 /** A direct call to code at most this far before pc is taken for a call of the function around pc. */
 const functionBytesMax = 16_384;
 /** How an AArch64 frame record and an x86-64 frame lay out: saved frame pointer, then return address. */
@@ -36,8 +39,8 @@ export function guessCaller(frame: OpenFrame, memory: UnwindMemory): Caller | Un
 }
 
 /**
- * The CFA of a frame whose row is known but needs a register that is not: the slot where the row keeps the return address
- * is searched for. A direct call to this function, also through a linkage stub, makes it certain.
+ * The CFA of a frame whose row is known but needs a register that is not. Certain where the size of the frame, read from its
+ * prologue, leads to the return address of a call of this function; else the nearest such return address is a guess.
  */
 export function guessFrameAddress(
   row: Row,
@@ -45,15 +48,30 @@ export function guessFrameAddress(
   memory: UnwindMemory,
 ): { cfa: bigint; isCertain: boolean } | null {
   const rule = row.rules.find((candidate) => candidate.register === row.fde.cie.returnColumn);
-  if (row.cfaRegister < 0 || rule?.kind !== "offset" || frame.place === null) return null;
-  const bias = Number(memory.codeMap.modules[frame.place.module]!.bias);
   const stack = stackOf(frame, memory);
-  if (stack === 0) return null;
-  const callee = row.fde.start + bias;
-  const { at, isCertain } = searchReturn(stack, stack + searchBytesMax, memory, (target) =>
-    reaches(target, callee, memory),
-  );
-  return at === null ? null : { cfa: BigInt(at - rule.operand), isCertain };
+  if (row.cfaRegister < 0 || rule?.kind !== "offset" || frame.place === null || stack === 0) return null;
+  const callee = row.fde.start + Number(memory.codeMap.modules[frame.place.module]!.bias);
+  const isOwn = (target: number): boolean => reaches(target, callee, memory);
+  const sized = stack + frameBytes(row, frame.place.image);
+  const call = returnAt(sized + rule.operand, memory);
+  if (call !== null && (call.target === null || isOwn(call.target))) return { cfa: BigInt(sized), isCertain: true };
+  const { at, isCertain } = searchReturn(stack, stack + searchBytesMax, memory, isOwn);
+  if (at === null) return null;
+  const { link } = callingConvention[memory.codeMap.architecture];
+  return { cfa: BigInt(at - rule.operand), isCertain: isCertain && link !== null };
+}
+
+/** Bytes from the stack pointer to the CFA while an x86-64 function calls another: what it pushed, and `sub $N, %rsp`. */
+function frameBytes(row: Row, image: ElfImage): number {
+  const pushed = row.rules.reduce((most, rule) => (rule.kind === "offset" ? Math.max(most, -rule.operand) : most), 0);
+  const code = image.codeAt(row.fde.start, Math.min(prologueBytesMax, row.fde.end - row.fde.start));
+  const view = new DataView(code.buffer, code.byteOffset, code.length);
+  for (let at = 0; at + 7 <= code.length; at += 1) {
+    if (code[at] !== 0x48 || code[at + 2] !== 0xec) continue;
+    if (code[at + 1] === 0x83) return pushed + view.getInt8(at + 3);
+    if (code[at + 1] === 0x81) return pushed + view.getInt32(at + 3, true);
+  }
+  return pushed;
 }
 
 /** Just entered: by a call through a bad pointer, in a linkage stub, or (link register) in a leaf without information. */
@@ -98,7 +116,7 @@ function callerByFramePointer(frame: OpenFrame, memory: UnwindMemory): Caller | 
   return { registers: next, foundBy: "framePointer", interrupted: false, isCertain: false };
 }
 
-/** A direct call just before this very code, below the frame pointer's record: the function has not made its own yet. */
+/** A direct call to code just before pc, below the frame pointer's record: the function has not made its own yet. */
 function callerByTarget(frame: OpenFrame, memory: UnwindMemory): Caller | null {
   const { codeMap, window } = memory;
   const { framePointer } = callingConvention[codeMap.architecture];
@@ -107,7 +125,8 @@ function callerByTarget(frame: OpenFrame, memory: UnwindMemory): Caller | null {
   const stack = stackOf(frame, memory);
   if (place === null || stack === 0) return null;
   const pc = Number(frame.pc);
-  const isOwn = (target: number): boolean => target <= pc && pc - target < functionBytesMax;
+  const isOwn = (target: number): boolean =>
+    target <= pc && pc - target < functionBytesMax && place.image.fdeAt(place.offset - (pc - target)) === null;
   const end = record >= stack ? Math.min(record + 16, stack + searchBytesMax) : stack + searchBytesMax;
   const found = searchReturn(stack, end, memory, isOwn);
   if (!found.isCertain) return null;
@@ -152,23 +171,29 @@ function searchReturn(
   memory: UnwindMemory,
   isOwn: ((target: number) => boolean) | null,
 ): FoundReturn {
-  const { codeMap, mask, window } = memory;
-  const { link } = callingConvention[codeMap.architecture];
   let through: number | null = null;
   let any: number | null = null;
   for (let at = from + ((8 - (from % 8)) % 8); at < end; at += 8) {
-    const word = window.wordAsNumber(at);
-    if (Number.isNaN(word)) break;
-    if (word === 0 || (link === null && !codeMap.isExecutable(word))) continue;
-    const target = link === null ? word : Number(stripped(window.word(at) ?? 0n, mask));
-    const call = callReturningTo(target, memory);
-    if (call === null || (link !== null && !isFrameRecord(at - returnInRecord, memory))) continue;
+    if (Number.isNaN(memory.window.wordAsNumber(at))) break;
+    const call = returnAt(at, memory);
+    if (call === null) continue;
     if (isOwn === null) return { at, isCertain: false };
     if (call.target !== null && isOwn(call.target)) return { at, isCertain: true };
     if (call.target === null) through ??= at;
     any ??= at;
   }
   return { at: through ?? any, isCertain: false };
+}
+
+/** The call that the slot at `at` returns from; null where it holds no return address. */
+function returnAt(at: number, memory: UnwindMemory): CallPattern | null {
+  const { codeMap, mask, window } = memory;
+  const { link } = callingConvention[codeMap.architecture];
+  const word = window.wordAsNumber(at);
+  if (!(word > 0) || (link === null && !codeMap.isExecutable(word))) return null;
+  if (link === null) return callReturningTo(word, memory);
+  const call = callReturningTo(Number(stripped(window.word(at) ?? 0n, mask)), memory);
+  return call !== null && isFrameRecord(at - returnInRecord, memory) ? call : null;
 }
 
 const stackOf = (frame: OpenFrame, memory: UnwindMemory): number =>

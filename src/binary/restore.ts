@@ -35,10 +35,7 @@ export function applyRow(row: Row, frame: OpenFrame, memory: UnwindMemory): Call
   next[convention.pc] = null;
   let isReturnKept = true;
   for (const rule of row.rules) {
-    if (rule.register === returnColumn) {
-      if (rule.kind === "undefined") return "outermost";
-      isReturnKept = rule.kind === "same";
-    }
+    if (rule.register === returnColumn) isReturnKept = rule.kind === "same";
     if (rule.register < convention.names.length) next[rule.register] = restored(rule, frame, memory);
   }
   frame.isSignal = signal;

@@ -107,6 +107,10 @@ class Unwinder {
     }
     if (row === null) return guessCaller(frame, memory);
     const cfa = frameAddress(row, frame, memory);
+    if (row.isOutermost) {
+      frame.cfa = cfa;
+      return "outermost";
+    }
     if (cfa === null) {
       const guess = guessFrameAddress(row, frame, memory);
       if (guess === null) return guessCaller(frame, memory);
