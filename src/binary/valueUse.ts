@@ -81,7 +81,8 @@ export function followValue(stepAt: StepAt, start: bigint, convention: Conventio
   return verdict ?? { kind: "unknown" };
 }
 
-const weight: Record<ValueUse["kind"], number> = { ignored: 0, returned: 1, tested: 2, unknown: 3, used: 4 };
+/** A path that cannot be followed says nothing against a test on another one. */
+const weight: Record<ValueUse["kind"], number> = { ignored: 0, returned: 1, unknown: 2, tested: 3, used: 4 };
 const weightier = (one: ValueUse, other: ValueUse): ValueUse => (weight[other.kind] > weight[one.kind] ? other : one);
 
 function followPath(stepAt: StepAt, path: Path, paths: Path[], convention: Convention): ValueUse {

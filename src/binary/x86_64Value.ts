@@ -75,22 +75,28 @@ function flowOf(instruction: Iced.Instruction): ValueStep["flow"] {
 
 function conditionOf(instruction: Iced.Instruction): Condition | null {
   if (instruction.rflagsRead === 0) return null;
+  return conditions().get(instruction.conditionCode) ?? "other";
+}
+
+let conditionsByCode: ReadonlyMap<Iced.ConditionCode, Condition> | undefined;
+
+function conditions(): ReadonlyMap<Iced.ConditionCode, Condition> {
   const { ConditionCode } = iced().lib;
-  const conditions: Partial<Record<Iced.ConditionCode, Condition>> = {
-    [ConditionCode.e]: "equal",
-    [ConditionCode.ne]: "notEqual",
-    [ConditionCode.l]: "less",
-    [ConditionCode.le]: "lessEqual",
-    [ConditionCode.g]: "greater",
-    [ConditionCode.ge]: "greaterEqual",
-    [ConditionCode.b]: "below",
-    [ConditionCode.be]: "belowEqual",
-    [ConditionCode.a]: "above",
-    [ConditionCode.ae]: "aboveEqual",
-    [ConditionCode.s]: "negative",
-    [ConditionCode.ns]: "notNegative",
-  };
-  return conditions[instruction.conditionCode] ?? "other";
+  conditionsByCode ??= new Map<Iced.ConditionCode, Condition>([
+    [ConditionCode.e, "equal"],
+    [ConditionCode.ne, "notEqual"],
+    [ConditionCode.l, "less"],
+    [ConditionCode.le, "lessEqual"],
+    [ConditionCode.g, "greater"],
+    [ConditionCode.ge, "greaterEqual"],
+    [ConditionCode.b, "below"],
+    [ConditionCode.be, "belowEqual"],
+    [ConditionCode.a, "above"],
+    [ConditionCode.ae, "aboveEqual"],
+    [ConditionCode.s, "negative"],
+    [ConditionCode.ns, "notNegative"],
+  ]);
+  return conditionsByCode;
 }
 
 /** ah, ch, dh and bh are no place of their own: what is in them is not the value. */

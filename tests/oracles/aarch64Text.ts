@@ -43,6 +43,8 @@ function literalOf(operands: string): string {
 function addressOf(text: string): string {
   const [, inside = "", mark = "", after = ""] = /^\[([^\]]*)\](!?)(?:, (.*))?$/.exec(text) ?? [];
   const [from = "", ...rest] = inside.split(", ");
+  // The zero register as an index, however extended, is no index.
+  if (/^[wx]zr/.test(rest[0] ?? "")) rest.length = 0;
   const wrote = mark === "!" || after !== "" ? "writes" : "";
   return [from, constants(rest.join(" ")), wrote, constants(after)].filter((part) => part !== "").join(" ");
 }

@@ -3,11 +3,12 @@
  * The processor as an oracle (execute.c): gets instructions with registers, gives what they did. Builds the C program
  * into a temporary directory; AArch64 runs under qemu-aarch64-static.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { assert } from "#errors.ts";
 import type { Architecture } from "#fault.ts";
+import type { Need } from "#tests/skip.ts";
 
 export const slots = 34;
 /** Slot of the flags: x86-64 rflags, AArch64 NZCV. */
@@ -22,6 +23,11 @@ export type Execution = { readonly code: Uint8Array; readonly registers: readonl
 export type Executed = { readonly signal: number; readonly registers: readonly bigint[] };
 
 export const compilers: Record<Architecture, string> = { x86_64: "gcc", aarch64: "aarch64-linux-gnu-gcc" };
+/** The AArch64 C library: real code to decode, and what the C programs are linked with. */
+export const armLibraryPath = "/usr/aarch64-linux-gnu/lib/libc.so.6";
+export const armLibrary: Need = () =>
+  existsSync(armLibraryPath) ? null : "the arm64 C library: apt-get install libc6-dev-arm64-cross";
+
 const fill: Record<Architecture, readonly number[]> = { x86_64: [0x90], aarch64: [0x1f, 0x20, 0x03, 0xd5] };
 
 export function execute(architecture: Architecture, executions: readonly Execution[]): readonly Executed[] {

@@ -12,6 +12,7 @@ import { instructionsOf } from "#binary/instructions.ts";
 import { decodeAt, iced } from "#binary/x86_64Decode.ts";
 import { stepAt as x86StepAt } from "#binary/x86_64Value.ts";
 import { type Random, seededRandom } from "#clock.ts";
+import { armLibrary, armLibraryPath } from "#tests/oracles/execute.ts";
 import { distinctInstructions, openImage, sample } from "#tests/oracles/realCode.ts";
 import { compareSkips } from "#tests/oracles/skips.ts";
 import { compareSteps } from "#tests/oracles/steps.ts";
@@ -19,9 +20,9 @@ import { need, processor } from "#tests/skip.ts";
 
 const seed = 20230826;
 const x86Programs = ["/usr/bin/redis-server", "/lib/x86_64-linux-gnu/libc.so.6"];
-const armPrograms = ["/usr/aarch64-linux-gnu/lib/libc.so.6"];
+const armPrograms = [armLibraryPath];
 const onX86 = need("gcc", "redis-server", processor("x64"));
-const onArm = need("aarch64-linux-gnu-gcc", "qemu-aarch64-static");
+const onArm = need("aarch64-linux-gnu-gcc", "qemu-aarch64-static", armLibrary);
 const testTimeoutMs = 120_000;
 const allEqual = (differences: readonly string[]): void => expect(differences.slice(0, 20)).toEqual([]);
 
