@@ -141,7 +141,7 @@ export class GdbClient implements AsyncDisposable {
   }
 
   /**
-   * All stops from now on, in order, for one reader. Ends when this side closes or the program has ended.
+   * All stops from now on, in order, for one reader. Ends when this side closes, lets go, or the program has ended.
    * @throws GdbError "gdb.closed", "gdb.timeout", "gdb.frame", "gdb.message", "gdb.violation" where the stub was lost
    */
   async *stops(): AsyncGenerator<StopEvent, void, void> {
@@ -149,8 +149,9 @@ export class GdbClient implements AsyncDisposable {
       const event = this.#events.shift();
       if (event !== undefined) {
         yield event;
+      } else if (this.#finished) {
+        return;
       } else if (this.#lost !== null) {
-        if (this.#finished) return;
         throw this.#lost;
       } else {
         await this.#change();
@@ -240,6 +241,7 @@ export class GdbClient implements AsyncDisposable {
     this.#pid = null;
     this.#finished = true;
     this.#stopped.clear();
+    this.#changed();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -348,12 +350,21 @@ export class GdbClient implements AsyncDisposable {
   #takeEnd(reply: Ended): void {
     if (reply.kind === "exited" || reply.kind === "killed") {
       for (const [tid, { stop }] of this.#stopped) if (stop.thread.pid === reply.pid) this.#stopped.delete(tid);
-      if (reply.pid === this.#pid) this.#finished = true;
+      if (reply.pid === this.#pid) this.#finish();
       this.#tell(reply);
     } else if (reply.kind === "threadExited") {
       this.#stopped.delete(reply.thread.tid);
     }
     this.#changed();
+  }
+
+  /** The program has ended: so does gdbserver, which in non-stop mode would stay for ever (measured). */
+  #finish(): void {
+    this.#finished = true;
+    const exit = `qRcmd,${Buffer.from("exit").toHex()}`;
+    this.#open()
+      .request([exit])
+      .catch(() => {}); // It may end before it answers.
   }
 
   #tell(event: StopEvent): void {

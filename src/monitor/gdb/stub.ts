@@ -80,7 +80,7 @@ export async function startStub(
     const starting: Starting = { clock, alive: () => process.exitCode === null, signal };
     await writeFile(path("pid"), `${process.pid}\n`);
     transport = await openWhenRead(runDirectory, starting);
-    await untilWritten(process.pid, path("out"), starting);
+    await untilRunning(process.pid, path("out"), starting);
     return { pid: process.pid, transport };
   } catch (error) {
     await transport?.[Symbol.asyncDispose]();
@@ -141,13 +141,14 @@ async function openWhenRead(runDirectory: string, { clock, alive, signal }: Star
   throw new GdbError("gdb.start", `it opened no FIFO in ${runDirectory}`, {}, last);
 }
 
-/** The shell opens `in`, then `out`: waits until the second is the standard output of the stub. */
-async function untilWritten(pid: number, out: string, { clock, alive, signal }: Starting): Promise<void> {
+/** The shell opens `in`, then `out`, then becomes gdbserver: waits for the end of that. */
+async function untilRunning(pid: number, out: string, { clock, alive, signal }: Starting): Promise<void> {
   const { ino } = await stat(out);
   for (let waitedMs = 0; waitedMs < startTimeoutMs && alive(); waitedMs += pollMs) {
     const opened = await stat(`/proc/${pid}/fd/1`).catch(() => null);
-    if (opened?.ino === ino) return;
+    const name = await readFile(`/proc/${pid}/comm`, "latin1").catch(() => "");
+    if (opened?.ino === ino && name.trim() !== "sh") return;
     await clock.sleep(pollMs, signal);
   }
-  throw new GdbError("gdb.start", `it did not open ${out}`);
+  throw new GdbError("gdb.start", `it ended before it was running`);
 }

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The client with stock gdbserver and a real multi-threaded program.
+ */
+import { afterEach, expect } from "bun:test";
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { systemClock } from "#clock.ts";
+import { GdbError } from "#errors.ts";
+import { address } from "#fault.ts";
+import { silentLog } from "#log.ts";
+import { GdbClient, type StopEvent } from "#monitor/gdb/client.ts";
+import { ReplayTransport } from "#monitor/gdb/replay.ts";
+import { gdbserverVersion, reopenStub, type Stub, startStub, stubErrors } from "#monitor/gdb/stub.ts";
+import { parseTrace, WireTrace } from "#monitor/gdb/trace.ts";
+import { Faulter } from "#tests/peers/faulter.ts";
+import { need, root, tracing } from "#tests/skip.ts";
+
+const path = need("gdbserver", "gcc", tracing);
+const options = { clock: systemClock, log: silentLog };
+/** Bytes of the load that faults. */
+const loadBytes = process.arch === "x64" ? 3n : 4n;
+
+const scratch: string[] = [];
+function runDirectory(): string {
+  const directory = mkdtempSync(join(tmpdir(), "holdfast-gdb-"));
+  scratch.push(directory);
+  return directory;
+}
+/** Stubs that a test has left running, by our own ids. */
+const stubs: number[] = [];
+afterEach(() => {
+  for (const pid of stubs.splice(0)) if (runs(pid)) process.kill(pid, "SIGKILL");
+  for (const directory of scratch.splice(0)) rmSync(directory, { recursive: true, force: true });
+});
+
+async function start(directory = runDirectory(), program = "gdbserver"): Promise<Stub> {
+  const stub = await startStub(directory, { clock: systemClock, program });
+  stubs.push(stub.pid);
+  return stub;
+}
+
+function runs(pid: number): boolean {
+  try {
+    return !readFileSync(`/proc/${pid}/stat`, "latin1").includes(") Z ");
+  } catch {
+    return false;
+  }
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let tries = 0; !condition(); tries += 1) {
+    if (tries > 5000) throw new TypeError(`never: ${condition}`);
+    await systemClock.sleep(1);
+  }
+}
+
+const guarded = async (faulter: Faulter, trace?: WireTrace): Promise<GdbClient> => {
+  const client = await GdbClient.open((await start()).transport, { ...options, trace });
+  await client.attach(faulter.pid, { stopAll: false });
+  return client;
+};
+
+async function nextStop(client: GdbClient): Promise<StopEvent> {
+  for await (const event of client.stops()) return event;
+  throw new TypeError("the stops have ended");
+}
+
+async function nextSignal(client: GdbClient): Promise<Extract<StopEvent, { kind: "signal" }>> {
+  const event = await nextStop(client);
+  if (event.kind !== "signal") throw new TypeError(`${event.kind} instead of a signal`);
+  return event;
+}
+
+/** Skips the faulting load of the stopped thread. */
+async function skipLoad(client: GdbClient, tid: number): Promise<void> {
+  const { registers } = await client.inspect(tid);
+  const control = client.control(tid);
+  const { pc } = client.layout;
+  await control.writeRegisters(new Map([[pc, registers[pc]! + loadBytes]]));
+  await control.resume();
+}
+
+async function errorOf(promise: Promise<unknown>): Promise<GdbError> {
+  const error = await promise.then(
+    () => new TypeError("no error"),
+    (thrown: unknown) => thrown,
+  );
+  if (!(error instanceof GdbError)) throw error;
+  return error;
+}
+
+path("one thread faults and is mended while 16 others go on", async () => {
+  await using faulter = await Faulter.start();
+  await using client = await guarded(faulter);
+  faulter.tell("segv 0");
+  const { tid, signal } = await nextSignal(client);
+  expect(signal).toBe("SIGSEGV");
+  expect(tid).not.toBe(faulter.pid);
+  const before = await faulter.count();
+  while ((await faulter.count()) < before + 100) await systemClock.sleep(1);
+  const { registers, cause } = await client.inspect(tid);
+  expect(cause).toEqual({ number: 11, code: 1, faultAddress: address(16n), senderPid: null });
+  const pc = registers[client.layout.pc]!;
+  const code = await client.readMemory(address(pc), 4, tid);
+  if (process.arch === "x64") expect([...code.slice(0, 2)]).toEqual([0x48, 0x8b]);
+  await skipLoad(client, tid);
+  expect(await faulter.until("survived")).toBe("survived 0");
+  await client.detach();
+  faulter.tell("exit 7");
+  expect(await faulter.end()).toBe(7);
+});
+
+path("two threads fault at once; each is mended by itself, a hundred times", async () => {
+  await using faulter = await Faulter.start();
+  await using client = await guarded(faulter);
+  for (let round = 0; round < 100; round += 1) {
+    faulter.tell("segv 0");
+    faulter.tell("segv 1");
+    const [one, other] = [await nextSignal(client), await nextSignal(client)];
+    expect(one.tid).not.toBe(other.tid);
+    await Promise.all([skipLoad(client, other.tid), skipLoad(client, one.tid)]);
+    const lines = [await faulter.until("survived"), await faulter.until("survived")];
+    expect(lines.sort()).toEqual(["survived 0", "survived 1"]);
+  }
+});
+
+path("attach with stopAll gives registers of every thread; resumeAll lets all go on", async () => {
+  await using faulter = await Faulter.start();
+  await using client = await GdbClient.open((await start()).transport, options);
+  const threads = await client.attach(faulter.pid);
+  expect(threads).toHaveLength(19);
+  for (const { registers } of threads) expect(registers![client.layout.sp]).toBeGreaterThan(0n);
+  await client.resumeAll();
+  expect(await faulter.count()).toBeGreaterThanOrEqual(0);
+  const { tid } = threads[5]!;
+  const { signal } = await client.stopThread(tid);
+  expect(signal).toBe("SIGSTOP");
+  expect(await faulter.count()).toBeGreaterThanOrEqual(0);
+  await client.control(tid).resume();
+  await client.detach();
+  expect(await faulter.count()).toBeGreaterThanOrEqual(0);
+});
+
+path("threads that come and go, caught signals, and stop and continue by a shell tell nothing", async () => {
+  await using faulter = await Faulter.start();
+  await using client = await guarded(faulter);
+  faulter.tell("churn 200");
+  await faulter.until("churned");
+  for (let round = 1; round <= 20; round += 1) {
+    faulter.tell("usr1");
+    expect(await faulter.until("caught")).toBe(`caught ${round}`);
+  }
+  process.kill(faulter.pid, "SIGSTOP");
+  process.kill(faulter.pid, "SIGCONT");
+  expect(await faulter.count()).toBeGreaterThanOrEqual(0);
+  faulter.tell("segv 1");
+  expect((await nextSignal(client)).signal).toBe("SIGSEGV");
+});
+
+path("a delivered signal ends the program, which is told, and gdbserver ends by itself", async () => {
+  await using faulter = await Faulter.start();
+  const stub = await start();
+  await using client = await GdbClient.open(stub.transport, options);
+  await client.attach(faulter.pid, { stopAll: false });
+  faulter.tell("abort 0");
+  const { tid, signal } = await nextSignal(client);
+  expect(signal).toBe("SIGABRT");
+  const { cause } = await client.inspect(tid);
+  expect([cause?.code, cause?.senderPid]).toEqual([-6, faulter.pid]);
+  await client.control(tid).deliver();
+  const events: StopEvent[] = [];
+  for await (const event of client.stops()) events.push(event);
+  expect(events).toEqual([{ kind: "killed", pid: faulter.pid, signal: "SIGABRT" }]);
+  expect(await faulter.end()).toBe("SIGABRT");
+  await until(() => !runs(stub.pid));
+});
+
+path("exit is told with its code, exec with its path", async () => {
+  await using faulter = await Faulter.start();
+  await using client = await guarded(faulter);
+  faulter.tell("exit 42");
+  expect(await nextStop(client)).toEqual({ kind: "exited", pid: faulter.pid, code: 42 });
+  await using other = await Faulter.start();
+  await using second = await guarded(other);
+  const sleep = Bun.which("sleep")!;
+  other.tell(`exec ${sleep}`);
+  const event = await nextStop(second);
+  expect(event).toMatchObject({ kind: "exec", pid: other.pid, tid: other.pid });
+  expect(other.ended).toBeNull();
+  await second.detach();
+});
+
+path(
+  "a breakpoint instruction of the program's own is reported where the kernel left the program counter",
+  async () => {
+    await using faulter = await Faulter.start();
+    await using client = await guarded(faulter);
+    faulter.tell("trap 0");
+    const { tid, signal } = await nextSignal(client);
+    expect(signal).toBe("SIGTRAP");
+    const { registers } = await client.inspect(tid);
+    const pc = registers[client.layout.pc]!;
+    if (process.arch === "x64") {
+      expect(await client.readMemory(address(pc - 1n), 1, tid)).toEqual(Buffer.from([0xcc]));
+      await client.control(tid).resume();
+    } else await skipLoad(client, tid);
+    await faulter.until("survived 0");
+  },
+);
+
+path("the supervisor is killed while a thread sits in its fatal stop: the next one takes over", async () => {
+  await using faulter = await Faulter.start();
+  const directory = runDirectory();
+  const holder = Bun.spawn(
+    [process.execPath, join(import.meta.dir, "../peers/gdbHolder.ts"), directory, String(faulter.pid)],
+    {
+      stdout: "pipe",
+      stderr: "inherit",
+    },
+  );
+  const output = holder.stdout.getReader();
+  const line = async (): Promise<string> =>
+    Buffer.from((await output.read()).value ?? "")
+      .toString()
+      .trim();
+  expect(await line()).toBe("attached");
+  stubs.push(Number(readFileSync(join(directory, "pid"), "latin1")));
+  faulter.tell("segv 0");
+  const stopped = Number((await line()).split(" ")[1]);
+  holder.kill("SIGKILL");
+  await holder.exited;
+  // A fault while nobody is there waits, too.
+  faulter.tell("segv 1");
+  const stub = await reopenStub(directory, { clock: systemClock, nonce: crypto.randomUUID() });
+  await using client = await GdbClient.open(stub.transport, { ...options, sync: stub.sync });
+  expect(await client.adopt(faulter.pid)).toHaveLength(19);
+  const tids = [(await nextSignal(client)).tid, (await nextSignal(client)).tid];
+  expect(tids).toContain(stopped);
+  expect(new Set(tids).size).toBe(2);
+  for (const tid of tids) {
+    expect((await client.inspect(tid)).cause?.faultAddress).toBe(address(16n));
+    await skipLoad(client, tid);
+    await faulter.until("survived");
+  }
+  // And again, with nothing stopped.
+  await client[Symbol.asyncDispose]();
+  const again = await reopenStub(directory, { clock: systemClock, nonce: crypto.randomUUID() });
+  await using third = await GdbClient.open(again.transport, { ...options, sync: again.sync });
+  expect(await third.adopt(faulter.pid)).toHaveLength(19);
+  faulter.tell("segv 0");
+  const { tid } = await nextSignal(third);
+  await skipLoad(third, tid);
+  await faulter.until("survived 0");
+  await third.detach();
+});
+
+path("gdbserver dies: it is told at once, and the program goes on", async () => {
+  await using faulter = await Faulter.start();
+  const directory = runDirectory();
+  const stub = await start(directory);
+  await using client = await GdbClient.open(stub.transport, options);
+  await client.attach(faulter.pid, { stopAll: false });
+  process.kill(stub.pid, "SIGKILL");
+  expect((await errorOf(nextStop(client))).code).toBe("gdb.closed");
+  expect((await errorOf(client.threads())).code).toBe("gdb.closed");
+  expect(await faulter.count()).toBeGreaterThanOrEqual(0);
+  expect((await errorOf(reopenStub(directory, { clock: systemClock, nonce: "n" }))).code).toBe("gdb.closed");
+});
+
+path("a process that is gone, or has a tracer, says so", async () => {
+  await using faulter = await Faulter.start();
+  await using holder = await guarded(faulter);
+  await using client = await GdbClient.open((await start()).transport, options);
+  const busy = await errorOf(client.attach(faulter.pid));
+  expect([busy.code, busy.message.includes("already traced by gdbserver")]).toEqual(["gdb.busy", true]);
+  const gone = await errorOf(client.attach(0x3fffff));
+  expect(gone.code).toBe("gdb.gone");
+  expect(await client.processes()).toContainEqual(expect.objectContaining({ pid: faulter.pid }));
+  expect(Buffer.from((await client.readFile("/proc/self/status"))!).toString()).toContain("gdbserver");
+  await holder.detach();
+});
+
+need(
+  "gdbserver",
+  "gcc",
+  "setpriv",
+  root,
+)("a stub of another user may not trace, and says who may", async () => {
+  await using faulter = await Faulter.start();
+  const directory = runDirectory();
+  const wrapper = join(directory, "nobody");
+  writeFileSync(wrapper, '#!/bin/sh\nexec setpriv --reuid 65534 --regid 65534 --clear-groups gdbserver "$@"\n');
+  chmodSync(wrapper, 0o755);
+  chmodSync(directory, 0o755);
+  await using client = await GdbClient.open((await start(join(directory, "run"), wrapper)).transport, options);
+  const error = await errorOf(client.attach(faulter.pid));
+  expect(error.code).toBe("gdb.permission");
+  expect(error.message).toContain("user 0");
+  expect(await faulter.count()).toBeGreaterThanOrEqual(0);
+});
+
+path("gdbserver missing, too old, or something else: a clear error", async () => {
+  expect(Number.parseInt(await gdbserverVersion(), 10)).toBeGreaterThanOrEqual(13);
+  expect((await errorOf(gdbserverVersion("/nowhere/gdbserver"))).code).toBe("gdb.start");
+  const directory = runDirectory();
+  const script = (name: string, text: string): string => {
+    const file = join(directory, name);
+    writeFileSync(file, `#!/bin/sh\n${text}\n`);
+    chmodSync(file, 0o755);
+    return file;
+  };
+  const old = await errorOf(gdbserverVersion(script("old", "echo 'GNU gdbserver (Debian 12.1-4) 12.1'")));
+  expect([old.code, old.message.includes("12.1")]).toEqual(["gdb.version", true]);
+  expect((await errorOf(gdbserverVersion("/bin/true"))).code).toBe("gdb.version");
+  const missing = await errorOf(start(join(directory, "a"), "/nowhere/gdbserver"));
+  expect([missing.code, missing.message.includes("not found")]).toEqual(["gdb.start", true]);
+  // Whether it ends before or after it counts as started, its words are kept.
+  const failing = script("failing", "echo no permission >&2; exit 1");
+  const failed = await errorOf(
+    start(join(directory, "b"), failing).then((stub) => GdbClient.open(stub.transport, options)),
+  );
+  expect(["gdb.start", "gdb.closed"]).toContain(failed.code);
+  expect(await stubErrors(join(directory, "b"))).toBe("no permission");
+  const echo = await start(join(directory, "c"), script("echo", "exec cat"));
+  const hostile = await errorOf(GdbClient.open(echo.transport, { ...options, requestTimeoutMs: 500 }));
+  expect(["gdb.violation", "gdb.message", "gdb.timeout"]).toContain(hostile.code);
+});
+
+path("the run directory is ours alone, and what gdbserver says there is capped", async () => {
+  const directory = runDirectory();
+  const talker = join(directory, "talker");
+  writeFileSync(talker, "#!/bin/sh\nyes 'a long complaint' | head -c 1000000 >&2\nexec cat\n");
+  chmodSync(talker, 0o755);
+  chmodSync(directory, 0o755);
+  const run = join(directory, "run");
+  const stub = await start(run, talker);
+  expect(statSync(run).mode & 0o777).toBe(0o700);
+  for (const name of ["in", "out"]) expect(statSync(join(run, name)).mode & 0o777).toBe(0o600);
+  await until(() => readFileSync(`/proc/${stub.pid}/comm`, "latin1").trim() === "cat");
+  expect(statSync(join(run, "errors")).size).toBeLessThanOrEqual(64 * 1024);
+  await stub.transport[Symbol.asyncDispose]();
+});
+
+path("a recorded conversation with gdbserver replays to the same requests", async () => {
+  const lines: string[] = [];
+  const converse = async (client: GdbClient, pid: number, faulter: Faulter | null): Promise<void> => {
+    await client.attach(pid, { stopAll: false });
+    for (let round = 0; round < 3; round += 1) {
+      faulter?.tell("segv 0");
+      await skipLoad(client, (await nextSignal(client)).tid);
+      await faulter?.until("survived 0");
+    }
+    await client.detach();
+  };
+  await using faulter = await Faulter.start();
+  const trace = new WireTrace("gdbserver", systemClock, (line) => lines.push(line));
+  await using client = await GdbClient.open((await start()).transport, { ...options, trace });
+  await converse(client, faulter.pid, faulter);
+  const replay = new ReplayTransport(parseTrace(lines.join("\n")));
+  await using second = await GdbClient.open(replay, options);
+  await converse(second, faulter.pid, null);
+  expect(replay.linesLeft).toBe(0);
+});
+
+path("attach and detach leave no descriptor and no gdbserver behind", async () => {
+  await using faulter = await Faulter.start();
+  const descriptors = (): number => readdirSync("/proc/self/fd").length;
+  const pids: number[] = [];
+  const round = async (): Promise<void> => {
+    const stub = await start();
+    pids.push(stub.pid);
+    await using client = await GdbClient.open(stub.transport, options);
+    await client.attach(faulter.pid, { stopAll: false });
+    await client.detach();
+  };
+  for (let warm = 0; warm < 3; warm += 1) await round();
+  const before = descriptors();
+  for (let index = 0; index < 20; index += 1) await round();
+  await until(() => descriptors() <= before + 1);
+  await until(() => pids.every((pid) => !runs(pid)));
+});
