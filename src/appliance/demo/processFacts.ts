@@ -29,6 +29,16 @@ export function contextSwitchesOf(pid: number, tids: readonly number[]): number 
   }, 0);
 }
 
+/** Processor time of a process so far, user and system, in clock ticks (10 ms); 0 where it is gone. */
+export function processorTicksOf(pid: number): number {
+  const fields = statOf(`/proc/${pid}/stat`);
+  return fields === null ? 0 : Number(fields[11]) + Number(fields[12]);
+}
+
+/** Time that one thread has run on a processor, ns; 0 where it is gone or the kernel does not count it. */
+export const runTimeNsOf = (pid: number, tid: number): number =>
+  Number(readText(`/proc/${pid}/task/${tid}/schedstat`)?.split(" ")[0] ?? 0);
+
 /** The fields of a stat file from the state letter on (field 3 of proc(5)); null where it cannot be read. */
 function statOf(path: string): readonly string[] | null {
   const text = readText(path);
