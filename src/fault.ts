@@ -126,6 +126,26 @@ export type Session = {
   readonly confidence: number;
 };
 
+/** How often a number occurs in memory that a thread's work reaches: by itself, one pointer away, two pointers away. */
+export type Reach = { readonly direct: number; readonly near: number; readonly far: number };
+
+/** What speaks for and against one client connection at the moment of a fault. */
+export type SessionEvidence = {
+  readonly fd: number;
+  readonly peer: string;
+  /** Bytes that have arrived and that the program has not read. */
+  readonly unreadBytes: number;
+  /** Age of the last received and the last sent data, ms; null where the kernel keeps none (unix sockets). */
+  readonly lastReceivedMs: number | null;
+  readonly lastSentMs: number | null;
+  /** True where data was received and none was ever sent. */
+  readonly neverAnswered: boolean;
+  /** Occurrences of the descriptor number in what the faulting request reaches. */
+  readonly reach: Reach;
+  /** Share of all 32-bit words in comparable memory nearby that hold this number: how common it is by chance. */
+  readonly commonness: number;
+};
+
 /** Everything a decision may look at, and all that `replay` needs. */
 export type FaultReport = {
   readonly id: FaultId;
@@ -157,6 +177,8 @@ export type FaultReport = {
   readonly inAllocator: boolean;
   /** True where the stack pointer is outside, or within one page of the end of, the thread's stack. */
   readonly stackExhausted: boolean;
+  /** The client connections of the program that may be meant, in no order; empty where it has none or they are not known. */
+  readonly sessions: readonly SessionEvidence[];
   /** Raw stack from the stack pointer upwards, hex. */
   readonly stack: { readonly from: VirtualAddress; readonly bytes: string };
   /** Times the thread blocked by itself since it was last resumed from a fault; null where not known. */

@@ -26,6 +26,7 @@ import {
   type VirtualAddress,
 } from "#fault.ts";
 import type { CallSites, NeverFollows } from "./callSites.ts";
+import type { Sessions } from "./sessions.ts";
 import type { SpineFrame, Spines } from "./spines.ts";
 
 /** A stack overflow has a hundred thousand frames; both ends of it say all there is to say. */
@@ -49,6 +50,7 @@ export type ProgramKnowledge = {
   readonly callSites: CallSites;
   readonly neverFollows: NeverFollows;
   readonly spines: Spines;
+  readonly sessions: Sessions;
 };
 
 /** What is known of this one stop. */
@@ -77,6 +79,7 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
   const kept = bothEnds(unwinding.frames);
   const modules = modulesOf(kept, map);
   const frames = kept.map((frame, index) => describeFrame(frame, kept[index + 1], modules, program));
+  const spine = program.spines.spineIn(facts.tid, spineFrames(kept, map));
   const code = map.isMapped(Number(pc)) ? view.readMemory(address(pc), codeBytes) : new Uint8Array();
   return {
     ...facts,
@@ -85,7 +88,8 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
     architecture: view.architecture,
     modules: modules.map(({ path, buildId, bias, ownsSignals }) => ({ path, buildId, bias, ownsSignals })),
     frames,
-    spine: program.spines.spineIn(facts.tid, spineFrames(kept, map)),
+    spine,
+    sessions: program.sessions.evidence(kept, spine, address(sp), map),
     complete: unwinding.end === "outermost",
     instruction:
       code.length === 0

@@ -22,6 +22,7 @@ import type { GdbClient } from "./gdb/client.ts";
 import { linuxSignalNumber } from "./gdb/signals.ts";
 import { type BlockedThread, isAlive, readBlocked, readStatus, readThreads } from "./processes.ts";
 import { NativeProgramView } from "./programView.ts";
+import { Sessions } from "./sessions.ts";
 import { Spines } from "./spines.ts";
 import { waitKind } from "./waits.ts";
 
@@ -40,6 +41,7 @@ export class Watch implements Disposable {
   readonly #view: NativeProgramView;
   readonly #code: CodeLoader;
   readonly #callSites: CallSites;
+  readonly #sessions: Sessions;
   /** Voluntary switches of a thread at its last stop. */
   readonly #blockedAtStop = new Map<number, number>();
 
@@ -64,6 +66,7 @@ export class Watch implements Disposable {
     this.#view = new NativeProgramView(options.pid, options.architecture);
     this.#code = new CodeLoader(this.#view, options.log);
     this.#callSites = new CallSites(instructions);
+    this.#sessions = new Sessions(this.#view, options.log);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
   }
 
@@ -169,6 +172,7 @@ export class Watch implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#sessions[Symbol.dispose]();
     this.#view[Symbol.dispose]();
   }
 
@@ -181,6 +185,7 @@ export class Watch implements Disposable {
       callSites: this.#callSites,
       neverFollows: () => false,
       spines: this.spines,
+      sessions: this.#sessions,
     });
   }
 

@@ -53,6 +53,7 @@ export function report(frames: readonly FrameSketch[], changes: Partial<FaultRep
     serving: true,
     inAllocator: false,
     stackExhausted: false,
+    sessions: [],
     stack: { from: address(stackTop), bytes: "" },
     blockedSince: null,
     ...changes,

@@ -53,6 +53,7 @@ export function sampleReport(id: FaultId, change: Partial<FaultReport> = {}): Fa
     serving: true,
     inAllocator: false,
     stackExhausted: false,
+    sessions: [],
     stack: { from: address(0x7ffd_0000_1000n), bytes: "00".repeat(256) },
     blockedSince: null,
     ...change,

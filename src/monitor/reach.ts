@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * How often small numbers occur in the memory that a stopped thread's work reaches. Gets registers and stack of the
+ * frames above the spine, and a memory reader; gives counts for the numbers asked for.
+ *
+ * Three depths: the registers and stack words themselves, the objects they point to, and the objects those point to.
+ * A number's commonness is counted in the neighbourhood of the same objects, which has nothing to do with the request.
+ * Limits: 16 KiB of stack, 96 near objects of 256 bytes, 384 far ones of 96 bytes. Runs while the thread is stopped.
+ */
+import { address, type Reach, type VirtualAddress } from "#fault.ts";
+
+const stackBytesMax = 16_384;
+const nearObjectsMax = 96;
+const farObjectsMax = 384;
+const nearBytes = 256;
+const farBytes = 96;
+/** Memory on both sides of a near object that stands for "anything". */
+const neighbourBytes = 512;
+const pointerAlignment = 8n;
+
+export type ReachQuery = {
+  /** Register values of the frames above the spine and of the innermost spine frame. */
+  readonly registers: readonly bigint[];
+  readonly stackFrom: VirtualAddress;
+  readonly stackTo: VirtualAddress;
+  readonly read: (from: VirtualAddress, lengthBytes: number) => Uint8Array;
+  /** True for addresses of objects worth looking at: mapped, writable, not this stack. */
+  readonly isObject: (at: number) => boolean;
+};
+
+export type ReachAnswer = {
+  readonly reach: ReadonlyMap<number, Reach>;
+  readonly commonness: ReadonlyMap<number, number>;
+};
+
+export function reachOf(numbers: readonly number[], query: ReachQuery): ReachAnswer {
+  const counts = new Map(numbers.map((number) => [number, { direct: 0, near: 0, far: 0 }]));
+  const count =
+    (depth: keyof Reach) =>
+    (word: number): void => {
+      const found = counts.get(word);
+      if (found !== undefined) found[depth] += 1;
+    };
+  const stack = query.read(
+    query.stackFrom,
+    Math.min(stackBytesMax, Math.max(0, Number(query.stackTo - query.stackFrom))),
+  );
+  for (const value of query.registers) if (value <= 0xffff_ffffn) count("direct")(Number(value));
+  words(stack, count("direct"));
+  const near = pointersIn([...query.registers, ...quads(stack)], query.isObject, nearObjectsMax);
+  const nearObjects = near.map((at) => query.read(address(at), nearBytes));
+  for (const bytes of nearObjects) words(bytes, count("near"));
+  const inside = nearObjects.flatMap((bytes) => [...quads(bytes)]);
+  for (const at of pointersIn(inside, query.isObject, farObjectsMax))
+    words(query.read(address(at), farBytes), count("far"));
+  return { reach: counts, commonness: commonnessOf(numbers, near, query) };
+}
+
+function commonnessOf(numbers: readonly number[], near: readonly bigint[], query: ReachQuery): Map<number, number> {
+  const seen = new Map(numbers.map((number) => [number, 0]));
+  let total = 0;
+  const count = (word: number): void => {
+    total += 1;
+    const before = seen.get(word);
+    if (before !== undefined) seen.set(word, before + 1);
+  };
+  for (const at of near) {
+    words(query.read(address(at - BigInt(neighbourBytes)), neighbourBytes), count);
+    words(query.read(address(at + BigInt(nearBytes)), neighbourBytes), count);
+  }
+  return new Map([...seen].map(([number, times]) => [number, total === 0 ? 0 : times / total]));
+}
+
+/** Distinct aligned addresses of objects, in order of appearance. */
+function pointersIn(values: Iterable<bigint>, isObject: (at: number) => boolean, limit: number): bigint[] {
+  const found = new Set<bigint>();
+  for (const value of values) {
+    if (found.size >= limit) break;
+    if (value % pointerAlignment === 0n && isObject(Number(value))) found.add(value);
+  }
+  return [...found];
+}
+
+function words(bytes: Uint8Array, visit: (word: number) => void): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let offset = 0; offset + 4 <= bytes.length; offset += 4) visit(view.getUint32(offset, true));
+}
+
+function quads(bytes: Uint8Array): bigint[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Array.from({ length: bytes.length >> 3 }, (_, index) => view.getBigUint64(index * 8, true));
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Gathers the evidence on whose request a stopped thread was working for: every client connection, what the kernel knows
+ * of it, and how far the abandoned frames reach its descriptor number. Decides nothing.
+ *
+ * Limits: 4,096 descriptors are listed, 1,024 connections looked at, those with unread data last.
+ */
+import { readdirSync } from "node:fs";
+import type { CodeMap } from "#binary/codeMap.ts";
+import type { UnwoundFrame } from "#binary/unwindTypes.ts";
+import { type ForeignSocket, ForeignSockets } from "#board/native/foreignSockets.ts";
+import { explain, NativeError } from "#errors.ts";
+import { address, type ProgramView, type SessionEvidence, type VirtualAddress } from "#fault.ts";
+import type { Log } from "#log.ts";
+import { reachOf } from "./reach.ts";
+
+const descriptorsMax = 4096;
+const connectionsMax = 1024;
+
+export class Sessions implements Disposable {
+  readonly #sockets: ForeignSockets | null;
+
+  constructor(
+    private readonly view: ProgramView,
+    log: Log,
+  ) {
+    this.#sockets = openSockets(view.pid, log);
+  }
+
+  /** Evidence for each connection. `frames` are those of the stopped thread, `spine` the index of its first spine frame. */
+  evidence(frames: readonly UnwoundFrame[], spine: number | null, sp: VirtualAddress, map: CodeMap): SessionEvidence[] {
+    const connections = this.#connections();
+    if (connections.length === 0) return [];
+    const work = frames.slice(0, (spine ?? frames.length - 1) + 1);
+    const stackTo = work.at(-2)?.cfa ?? address(sp + 4096n);
+    const query = {
+      registers: work.flatMap((frame) => frame.registers.filter((value) => value !== null)),
+      stackFrom: sp,
+      stackTo,
+      read: (from: VirtualAddress, bytes: number) => this.view.readMemory(from, bytes),
+      isObject: (at: number) => map.isWritable(at) && !(at >= Number(sp) && at < Number(stackTo)),
+    };
+    const { reach, commonness } = reachOf(
+      connections.map(({ fd }) => fd),
+      query,
+    );
+    return connections.map((socket) => ({
+      fd: socket.fd,
+      peer: socket.peer,
+      unreadBytes: socket.unreadBytes,
+      lastReceivedMs: socket.tcp?.lastReceivedMs ?? null,
+      lastSentMs: socket.tcp?.lastSentMs ?? null,
+      neverAnswered: socket.tcp !== null && socket.tcp.bytesSent === 0n && socket.tcp.bytesReceived > 0n,
+      reach: reach.get(socket.fd)!,
+      commonness: commonness.get(socket.fd)!,
+    }));
+  }
+
+  [Symbol.dispose](): void {
+    this.#sockets?.[Symbol.dispose]();
+  }
+
+  #connections(): ForeignSocket[] {
+    const sockets = this.#sockets;
+    if (sockets === null) return [];
+    const found: ForeignSocket[] = [];
+    for (const fd of descriptorsOf(this.view.pid)) {
+      const socket = sockets.look(fd);
+      if (socket !== null) found.push(socket);
+    }
+    if (found.length <= connectionsMax) return found;
+    return found.sort((a, b) => a.unreadBytes - b.unreadBytes).slice(0, connectionsMax);
+  }
+}
+
+function openSockets(pid: number, log: Log): ForeignSockets | null {
+  try {
+    return new ForeignSockets(pid);
+  } catch (error) {
+    if (!(error instanceof NativeError)) throw error;
+    // Without it nobody is ever blamed, and every outcome says that the session is not known.
+    log("warn", "sessions.unavailable", { why: explain(error) });
+    return null;
+  }
+}
+
+function descriptorsOf(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).slice(0, descriptorsMax).map(Number);
+  } catch {
+    return []; // The process is ending.
+  }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Whose request was it? Gets the evidence on every connection at the moment of a fault; gives the one to blame and how
+ * sure that is, or nobody. Pure.
+ *
+ * Two kinds of evidence, neither enough by itself: the kernel's (received last, not answered, nothing waits unread) and
+ * memory's (the descriptor number occurs where the request reaches, weighed by how common that number is anyway).
+ * Cutting a bystander is worse than cutting nobody: below `blameConfidence` nobody is cut.
+ */
+import type { Session, SessionEvidence } from "#fault.ts";
+
+/** Least confidence at which a session is cut. */
+export const blameConfidence = 0.8;
+
+/** Weight of one occurrence by depth; further away means more objects and more chance. */
+const depthWeights = { direct: 1, near: 0.7, far: 0.35 };
+/** Occurrences beyond these say nothing new: the same variable is on the stack many times. */
+const countedMax = { direct: 4, near: 3, far: 3 };
+/** A number that was never seen nearby still occurs by chance about so often. */
+const commonnessFloor = 1 / 4096;
+/** log2 of the odds that the kernel's view of a connection gives. */
+const unansweredBits = 4;
+const tieBits = 1;
+const answeredBits = -6;
+const unreadBits = -8;
+const staleBits = -3;
+/** Received this long after the newest data of any connection: some other request, long done or given up. */
+const staleMs = 50;
+
+/** The connection to blame with its confidence; null where there is none with any evidence of its own. */
+export function findSession(evidence: readonly SessionEvidence[]): Session | null {
+  const newestMs = Math.min(...evidence.map((socket) => socket.lastReceivedMs ?? Number.POSITIVE_INFINITY));
+  const scored = evidence
+    .map((socket) => ({
+      socket,
+      bits: reachBits(socket) + stateBits(socket, newestMs),
+      reached: reachBits(socket) > 0,
+    }))
+    .sort((a, b) => b.bits - a.bits);
+  const best = scored[0];
+  if (best === undefined || best.bits <= 0 || !best.reached) return null;
+  // The share of the best one in the odds of all: 1 where the others are far behind.
+  const others = scored.slice(1).reduce((sum, { bits }) => sum + 2 ** (bits - best.bits), 0);
+  const prior = 2 ** -Math.min(best.bits, 16);
+  return { fd: best.socket.fd, peer: best.socket.peer, confidence: round(1 / (1 + others + prior)) };
+}
+
+/** Bits that memory speaks for a connection: rare numbers in reach weigh more than common ones. */
+export function reachBits({ reach, commonness }: SessionEvidence): number {
+  const rarity = -Math.log2(Math.max(commonness, commonnessFloor));
+  const counted = (["direct", "near", "far"] as const).reduce(
+    (sum, depth) => sum + depthWeights[depth] * Math.min(reach[depth], countedMax[depth]),
+    0,
+  );
+  return (counted * rarity) / 8;
+}
+
+/** Bits that the kernel's view of a connection speaks for it. */
+export function stateBits(socket: SessionEvidence, newestMs: number): number {
+  if (socket.unreadBytes > 0) return unreadBits;
+  const { lastReceivedMs, lastSentMs } = socket;
+  if (lastReceivedMs === null || lastSentMs === null) return 0;
+  const stale = lastReceivedMs - newestMs > staleMs ? staleBits : 0;
+  if (socket.neverAnswered || lastReceivedMs < lastSentMs) return unansweredBits + stale;
+  return (lastReceivedMs === lastSentMs ? tieBits : answeredBits) + stale;
+}
+
+const round = (value: number): number => Math.round(value * 1000) / 1000;
