@@ -263,12 +263,20 @@ export type PastTrial = {
   readonly session: Session | null;
 };
 
+/** System calls that a stopped thread may be made to run. */
+export type SystemCall = "timerfd_create" | "dup3" | "close" | "epoll_ctl" | "shutdown";
+
 /** The right to read, change and resume one stopped thread. Every call but resume throws `GdbError` once it is resumed. */
 export interface ThreadControl {
   readonly pid: number;
   readonly tid: number;
   /** Sets registers by DWARF number and leaves all others, vector state included, as they are. */
   writeRegisters(changes: ReadonlyMap<number, bigint>): Promise<void>;
+  /**
+   * Makes the thread run one system call and gives the kernel's answer, negative for an error. The registers are then
+   * those of the call: write all that matter before `resume`.
+   */
+  systemCall(name: SystemCall, words: readonly bigint[]): Promise<bigint>;
   /** Resumes the thread without a signal. */
   resume(): Promise<void>;
   /** Resumes the thread and delivers the signal it stopped for. */

@@ -51,6 +51,8 @@ export class GdbClient implements AsyncDisposable {
   readonly #stopped = new Map<number, StopRecord>();
   /** Threads whose stop was asked for and is not news. */
   readonly #asked = new Set<number>();
+  /** Threads that run one instruction: the stop after it is no news. */
+  readonly #stepping = new Set<number>();
   #askedAll = false;
   readonly #events: StopEvent[] = [];
   #watchers: (() => void)[] = [];
@@ -210,6 +212,24 @@ export class GdbClient implements AsyncDisposable {
     }
   }
 
+  /**
+   * Runs one instruction of a stopped thread with these registers changed, and gives the thread as it is afterwards: in a
+   * stop of its own, whose signal is SIGTRAP unless another one came first. `stops` does not tell it.
+   */
+  async step(tid: number, changes: ReadonlyMap<number, bigint>): Promise<Inspection> {
+    const record = this.#stopped.get(tid);
+    if (record === undefined) throw stale(tid);
+    const { raw } = await this.inspect(tid);
+    this.#stepping.add(tid);
+    try {
+      await this.#resume(record, "s", this.#write(raw, changes));
+      await this.#until(() => this.#stopped.has(tid));
+      return await this.inspect(tid);
+    } finally {
+      this.#stepping.delete(tid);
+    }
+  }
+
   /** Reads memory, of a running thread too; shorter where unmapped memory begins. */
   readMemory(from: VirtualAddress, lengthBytes: number, tid: number, signal?: AbortSignal): Promise<Uint8Array> {
     return readStubMemory(this.#open(), this.#thread(tid), from, lengthBytes, signal);
@@ -328,6 +348,8 @@ export class GdbClient implements AsyncDisposable {
       for (const other of [...this.#stopped.keys()]) if (other !== tid) this.#stopped.delete(other);
       this.#tell({ kind: "exec", pid, tid, path: stop.execPath });
       this.#letGo(record);
+    } else if (this.#stepping.has(tid)) {
+      // `step` waits for it.
     } else if (stop.gdbSignal !== 0) {
       this.#tell({ kind: "signal", pid, tid, signal: stop.signal, atNs: this.options.clock.monotonicNs() });
     } else if (!this.#askedAll && !this.#asked.has(tid)) {
