@@ -166,6 +166,7 @@ async function announce(
 ): Promise<void> {
   const { watch } = protection;
   const serving = await watch.untilServing(servingPatienceMs, signal);
+  await watch.prepare(signal);
   await watch.rehearse(rehearsalRounds, (report) => rehearse(workload, sited(report)), signal);
   if (signal.aborted || !protection.watch.isAlive()) return;
   notices.tell({

@@ -7,22 +7,24 @@
 import type { CodeMap } from "#binary/codeMap.ts";
 import type { InstructionSet } from "#binary/instructionSet.ts";
 import { type AfterCall, address, type CallKind, type VirtualAddress } from "#fault.ts";
+import type { CodeFacts } from "./codeFacts.ts";
 
 export type CallSite = { readonly enteredBy: CallKind; readonly afterCall: AfterCall };
 
-/** True where no code can follow a call that returns to `offset` of `module`; from the preparation of the program. */
-export type NeverFollows = (module: number, offset: number) => boolean;
-
 const answersMax = 16_384;
-const codeAfterBytes = 160;
+/** On each side of a return address: branches lead back in the function and on into the next one. */
+const codeAroundBytes = 4096;
 const unknown: CallSite = { enteredBy: "none", afterCall: "unknown" };
 
 export class CallSites {
   #answers = new Map<string, CallSite>();
 
-  constructor(private readonly instructions: InstructionSet) {}
+  constructor(
+    private readonly instructions: InstructionSet,
+    private readonly facts: CodeFacts,
+  ) {}
 
-  at(returnAddress: VirtualAddress, map: CodeMap, neverFollows: NeverFollows): CallSite {
+  at(returnAddress: VirtualAddress, map: CodeMap): CallSite {
     const place = map.locate(Number(returnAddress) - 1);
     if (place === null) return unknown;
     const offset = place.offset + 1;
@@ -33,7 +35,7 @@ export class CallSites {
     if (this.#answers.size >= answersMax) this.#answers = new Map();
     const site: CallSite = {
       enteredBy: this.#enteredBy(returnAddress, map),
-      afterCall: neverFollows(place.module, offset) ? "never" : this.#afterCall(returnAddress, map),
+      afterCall: this.facts.canFollow(map, place.module, offset) ? this.#afterCall(returnAddress, map) : "never",
     };
     this.#answers.set(key, site);
     return site;
@@ -57,8 +59,11 @@ export class CallSites {
   }
 
   #afterCall(returnAddress: VirtualAddress, map: CodeMap): AfterCall {
-    const found = map.locate(Number(returnAddress));
+    const found = map.find(returnAddress);
     if (found === null) return "never";
-    return this.instructions.afterCall(found.image.codeAt(found.offset, codeAfterBytes), returnAddress);
+    const start = found.fde === null ? found.offset : Math.max(found.fde.start, found.offset - codeAroundBytes);
+    const end = found.fde === null ? found.offset + codeAroundBytes : found.fde.end + codeAroundBytes;
+    const code = found.image.codeAt(start, Math.min(end - start, 2 * codeAroundBytes));
+    return this.instructions.afterCall(code, returnAddress, returnAddress - BigInt(found.offset - start));
   }
 }

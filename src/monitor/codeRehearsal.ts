@@ -29,7 +29,7 @@ export function rehearseCode(map: CodeMap, instructions: InstructionSet, callSit
       const returnAddress = address(module.bias + BigInt(offset));
       if (map.callBefore(Number(returnAddress)) === null) continue;
       map.symbolAt(returnAddress);
-      callSites.at(returnAddress, map, () => false);
+      callSites.at(returnAddress, map);
       break;
     }
   }

@@ -25,7 +25,7 @@ import {
   type SignalCause,
   type VirtualAddress,
 } from "#fault.ts";
-import type { CallSites, NeverFollows } from "./callSites.ts";
+import type { CallSites } from "./callSites.ts";
 import type { Sessions } from "./sessions.ts";
 import type { SpineFrame, Spines } from "./spines.ts";
 
@@ -48,7 +48,6 @@ export type ProgramKnowledge = {
   readonly map: CodeMap;
   readonly instructions: InstructionSet;
   readonly callSites: CallSites;
-  readonly neverFollows: NeverFollows;
   readonly spines: Spines;
   readonly sessions: Sessions;
 };
@@ -126,7 +125,7 @@ function describeFrame(
   const call =
     outer === undefined || outer.foundBy === "signal"
       ? { enteredBy: outer === undefined ? ("none" as const) : ("signal" as const), afterCall: "unknown" as const }
-      : program.callSites.at(outer.pc, program.map, program.neverFollows);
+      : program.callSites.at(outer.pc, program.map);
   return {
     pc: frame.pc,
     cfa: frame.cfa,

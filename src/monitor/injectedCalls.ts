@@ -59,11 +59,13 @@ export async function runSystemCall(
     [pc, instruction],
     [numberRegister[architecture], BigInt(numbers[architecture][name])],
   ]);
-  argumentRegisters[architecture].forEach((register, index) => changes.set(register, words[index] ?? 0n));
+  for (const [index, register] of argumentRegisters[architecture].entries()) changes.set(register, words[index] ?? 0n);
   const { registers, signal } = await step(changes);
   const expected = instruction + BigInt(instructionBytes[architecture].length);
   if (signal !== "SIGTRAP" || registers[pc] !== expected) {
-    throw new GdbError("gdb.refused", `${name} run by the stopped thread ended in ${signal}`, { pc: registers[pc] ?? null });
+    throw new GdbError("gdb.refused", `${name} run by the stopped thread ended in ${signal}`, {
+      pc: registers[pc] ?? null,
+    });
   }
   return BigInt.asIntN(64, registers[returnValue] ?? -1n);
 }

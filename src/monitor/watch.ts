@@ -9,17 +9,19 @@
 import { callingConvention } from "#binary/callingConvention.ts";
 import type { InstructionSet } from "#binary/instructionSet.ts";
 import { instructionsOf } from "#binary/instructions.ts";
-import { unwind } from "#binary/unwind.ts";
+import { unwindBlocked } from "#binary/unwind.ts";
 import { type Clock, seededRandom } from "#clock.ts";
 import { ProgramError } from "#errors.ts";
-import type { Architecture, FaultId, FaultSignal, Registers, ThreadControl } from "#fault.ts";
+import type { Architecture, FaultId, FaultSignal, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { CallSites } from "./callSites.ts";
+import { CodeFacts } from "./codeFacts.ts";
 import { CodeLoader } from "./codeLoader.ts";
 import { rehearseCode } from "./codeRehearsal.ts";
 import { decodeFault, type StopFacts, spineFrames, type UnsitedReport } from "./faultDecoder.ts";
 import type { GdbClient } from "./gdb/client.ts";
 import { linuxSignalNumber } from "./gdb/signals.ts";
+import { findSystemCallInstruction, runSystemCall, type Step } from "./injectedCalls.ts";
 import { type BlockedThread, isAlive, readBlocked, readStatus, readThreads } from "./processes.ts";
 import { NativeProgramView } from "./programView.ts";
 import { Sessions } from "./sessions.ts";
@@ -40,8 +42,10 @@ export class Watch implements Disposable {
   readonly spines: Spines;
   readonly #view: NativeProgramView;
   readonly #code: CodeLoader;
+  readonly #facts = new CodeFacts();
   readonly #callSites: CallSites;
   readonly #sessions: Sessions;
+  #systemCallAt: bigint | null = null;
   /** Voluntary switches of a thread at its last stop. */
   readonly #blockedAtStop = new Map<number, number>();
 
@@ -65,7 +69,7 @@ export class Watch implements Disposable {
   ) {
     this.#view = new NativeProgramView(options.pid, options.architecture);
     this.#code = new CodeLoader(this.#view, options.log);
-    this.#callSites = new CallSites(instructions);
+    this.#callSites = new CallSites(instructions, this.#facts);
     this.#sessions = new Sessions(this.#view, options.log);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
   }
@@ -76,7 +80,7 @@ export class Watch implements Disposable {
 
   /** Reads the stopped thread once. @throws GdbError */
   async report(stop: Stop, client: GdbClient): Promise<{ report: UnsitedReport; control: ThreadControl }> {
-    const control = client.control(stop.tid);
+    const control = this.#control(stop.tid, client);
     const { registers, cause } = await client.inspect(stop.tid);
     const status = readStatus(this.pid, stop.tid);
     this.#followCode(registers);
@@ -93,6 +97,12 @@ export class Watch implements Disposable {
       blockedSince: this.#blockedSince(stop.tid, switches),
     });
     return { report, control };
+  }
+
+  /** Reads all code for what decisions need of it. Takes some 10 ms for a million bytes, in small steps. */
+  async prepare(signal: AbortSignal): Promise<void> {
+    this.#systemCallAt = findSystemCallInstruction(this.#code.map);
+    await this.#facts.prepare(this.#code.map, this.options.clock, signal);
   }
 
   /** Learns how threads wait until the signal aborts. Never rejects for a program that is gone. */
@@ -176,6 +186,29 @@ export class Watch implements Disposable {
     this.#view[Symbol.dispose]();
   }
 
+  /** A system call is a step, and a step ends in a stop of its own: the right to the thread moves on to that one. */
+  #control(tid: number, client: GdbClient): ThreadControl {
+    let stopped = client.control(tid);
+    return {
+      pid: this.pid,
+      tid,
+      writeRegisters: (changes) => stopped.writeRegisters(changes),
+      resume: () => stopped.resume(),
+      deliver: () => stopped.deliver(),
+      systemCall: async (name, words) => {
+        const instruction = this.#systemCallAt;
+        if (instruction === null)
+          throw new ProgramError("program.unsupported", "the program has no system call instruction");
+        try {
+          const step: Step = (changes) => client.step(tid, changes);
+          return await runSystemCall(name, words, this.options.architecture, instruction, step);
+        } finally {
+          stopped = client.control(tid);
+        }
+      },
+    };
+  }
+
   #decode(facts: StopFacts): UnsitedReport {
     return decodeFault(facts, {
       workload: this.options.workload,
@@ -183,7 +216,6 @@ export class Watch implements Disposable {
       map: this.#code.map,
       instructions: this.instructions,
       callSites: this.#callSites,
-      neverFollows: () => false,
       spines: this.spines,
       sessions: this.#sessions,
     });
@@ -208,13 +240,10 @@ export class Watch implements Disposable {
   }
 
   #framesOf(blocked: BlockedThread): ReturnType<typeof spineFrames> {
-    const registers = registersOf(blocked, this.options.architecture);
     if (this.#code.map.locate(Number(blocked.pc)) === null) this.#code.refresh();
     const map = this.#code.map;
-    return spineFrames(
-      unwind(registers, (from, bytes) => this.#view.readMemory(from, bytes), map, spineFramesMax).frames,
-      map,
-    );
+    const read = (from: VirtualAddress, bytes: number): Uint8Array => this.#view.readMemory(from, bytes);
+    return spineFrames(unwindBlocked(blocked.pc, blocked.sp, read, map, spineFramesMax).frames, map);
   }
 }
 

@@ -170,7 +170,7 @@ export class GdbClient implements AsyncDisposable {
   }
 
   /** The right to change and resume the thread in its present stop. @throws GdbError "gdb.stale" where it is not stopped */
-  control(tid: number): ThreadControl {
+  control(tid: number): Omit<ThreadControl, "systemCall"> {
     const record = this.#stopped.get(tid);
     if (record === undefined) throw stale(tid);
     const changes = new Map<number, bigint>();
@@ -223,7 +223,7 @@ export class GdbClient implements AsyncDisposable {
     this.#stepping.add(tid);
     try {
       await this.#resume(record, "s", this.#write(raw, changes));
-      await this.#until(() => this.#stopped.has(tid));
+      await this.#until(() => this.#stopped.has(tid), undefined);
       return await this.inspect(tid);
     } finally {
       this.#stepping.delete(tid);

@@ -32,6 +32,8 @@ export const maxDocuments = 64;
 
 const x86Names = "rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip".split(" ");
 const armNames = [...Array.from({ length: 31 }, (_, index) => `x${index}`), "sp", "pc"];
+/** DWARF number of rflags on x86-64: decoders complete instructions that set flags. */
+const flagsNumber = 49;
 /** PSTATE.BTYPE: set while a branch target is checked; stale once the program counter is changed by hand. */
 const branchTypeBits = 0xc00n;
 const noSystemCall = 0xffff_ffff_ffff_ffffn;
@@ -142,7 +144,12 @@ export function readRegisters(layout: RegisterLayout, raw: Uint8Array): Register
     );
   }
   const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
-  return layout.general.map(({ offset }) => view.getBigUint64(offset, true));
+  const registers: (bigint | null)[] = layout.general.map(({ offset }) => view.getBigUint64(offset, true));
+  if (layout.architecture === "x86_64") {
+    while (registers.length < flagsNumber) registers.push(null);
+    registers.push(BigInt(view.getUint32(layout.flags.offset, true)));
+  }
+  return registers;
 }
 
 /**
@@ -157,6 +164,10 @@ export function patchRegisters(
   const patched = new Uint8Array(raw);
   const view = new DataView(patched.buffer);
   for (const [register, value] of changes) {
+    if (register === flagsNumber && layout.architecture === "x86_64") {
+      view.setUint32(layout.flags.offset, Number(BigInt.asUintN(32, value)), true);
+      continue;
+    }
     const slot = layout.general[register];
     if (slot === undefined) throw new GdbError("gdb.refused", `there is no general register ${register} to write`);
     view.setBigUint64(slot.offset, BigInt.asUintN(64, value), true);
