@@ -179,6 +179,8 @@ export type FaultReport = {
   readonly stackExhausted: boolean;
   /** The client connections of the program that may be meant, in no order; empty where it has none or they are not known. */
   readonly sessions: readonly SessionEvidence[];
+  /** Multiplexers (epoll) of a program whose descriptors other processes share; empty where nobody does. */
+  readonly sharedMultiplexers: readonly number[];
   /** Raw stack from the stack pointer upwards, hex. */
   readonly stack: { readonly from: VirtualAddress; readonly bytes: string };
   /** Times the thread blocked by itself since it was last resumed from a fault; null where not known. */
@@ -227,12 +229,23 @@ export type Decision = {
    * frame), `inward …` likewise, `neutralise BUILDID+OFFSET`, `deliver REASON`.
    */
   readonly key: string;
+  /** The connection that is blamed; null where nobody is. */
+  readonly session: Session | null;
+  /** Whether that connection is cut in the same stop (rung 2). */
+  readonly cut: boolean;
   readonly reason: string;
   /** The trials that this decision looked at: with the report they make it again, in a replay. */
   readonly past: readonly PastTrial[];
 };
 
 export type Verdict = "clean" | "degraded" | "failed";
+
+/** What was really done, as far as it can differ from what was decided. */
+export type Applied = {
+  readonly rung: Rung;
+  /** Why the blamed session could not be cut; null where it was, or was not to be. */
+  readonly cutFailure: string | null;
+};
 
 /** The judgement of one trial, after probation. */
 export type Outcome = {
@@ -261,6 +274,8 @@ export type PastTrial = {
   /** null while on probation. */
   readonly verdict: Verdict | null;
   readonly session: Session | null;
+  /** True where that session was connected already when its site faulted first: it is no client that comes to kill. */
+  readonly veteran: boolean;
 };
 
 /** System calls that a stopped thread may be made to run. */

@@ -5,8 +5,13 @@
  * Pure. An edit that failed at this site is not tried again; a trial still on probation has failed when its own site
  * faults again on its thread and nothing shows that the thread came back to its idle point in between.
  */
-import type { Decision, DeliverReason, Edit, FaultReport, PastTrial, Plan, TrialId } from "#fault.ts";
+import type { Decision, DeliverReason, Edit, FaultReport, PastTrial, Plan, Session, TrialId } from "#fault.ts";
 import { keyOf, type Policy } from "#suppression/plan.ts";
+import { blameConfidence, findSession } from "#suppression/sessionFinder.ts";
+
+/** So many different old sessions at one site within the window, and the state is blamed instead of them. */
+const veteransMin = 2;
+const stateWindowMs = 60_000;
 
 export function decide(report: FaultReport, plan: Plan, trials: readonly PastTrial[], policy: Policy): Decision {
   const trial = nextTrial(report, trials);
@@ -23,11 +28,15 @@ export function decide(report: FaultReport, plan: Plan, trials: readonly PastTri
   }
   const failed = failedKeys(report, trials);
   const neutralised = trials.filter((past) => past.rung === "neutralise").length;
-  for (const edit of plan.edits) {
+  const blamed = findSession(report.sessions);
+  const state = blamesState(report, trials);
+  for (const edit of state ? inwardFirst(plan.edits) : plan.edits) {
     const key = keyOf(report, edit);
     if (failed.has(key)) continue;
     if (edit.kind === "neutralise" && neutralised >= policy.neutralisedMax) continue;
-    return { trial, edit, key, reason: reasonFor(key, failed, trials), past: trials };
+    const cut = !state && isCut(edit, blamed, policy);
+    const reason = state ? "different sessions fault here: the state is blamed" : reasonFor(key, failed, trials);
+    return { trial, edit, key, session: blamed, cut, reason, past: trials };
   }
   return deliver(report, trial, "exhausted", `all ${plan.edits.length} edits for this site have failed`, trials);
 }
@@ -36,6 +45,24 @@ export function decide(report: FaultReport, plan: Plan, trials: readonly PastTri
 export function refuted(report: FaultReport, trials: readonly PastTrial[]): PastTrial[] {
   if (report.blockedSince !== null && report.blockedSince > 0) return [];
   return trials.filter((past) => past.verdict === null && past.tid === report.tid);
+}
+
+/** Sessions that were there before the first fault of a site and now fault there too: the damage is not theirs. Pure. */
+export function blamesState(report: FaultReport, trials: readonly PastTrial[]): boolean {
+  const since = report.atMs - stateWindowMs;
+  const veterans = trials.filter((past) => past.site.fault === report.site.fault && past.veteran && past.atMs >= since);
+  return new Set(veterans.map((past) => past.session?.peer)).size >= veteransMin;
+}
+
+const inwardFirst = (edits: readonly Edit[]): Edit[] => {
+  const isInward = (edit: Edit): boolean => edit.kind === "abandon" && edit.rung === "inward";
+  return [...edits.filter(isInward), ...edits.filter((edit) => !isInward(edit))];
+};
+
+/** A session is cut where its request was abandoned and the blame is sure: it would be out of step from now on. */
+function isCut(edit: Edit, blamed: Session | null, policy: Policy): boolean {
+  const sure = blamed !== null && blamed.confidence >= blameConfidence;
+  return sure && policy.rungs.has("quarantine") && edit.kind === "abandon" && edit.rung === "abandon";
 }
 
 function failedKeys(report: FaultReport, trials: readonly PastTrial[]): Set<string> {
@@ -77,5 +104,5 @@ function deliver(
   past: readonly PastTrial[],
 ): Decision {
   const edit: Edit = { kind: "deliver", reason };
-  return { trial, edit, key: keyOf(report, edit), reason: because, past };
+  return { trial, edit, key: keyOf(report, edit), session: null, cut: false, reason: because, past };
 }

@@ -21,11 +21,11 @@ export async function faultPath(workload: Workload, stop: Stop): Promise<void> {
   const decision = decide(report, proposal, past, policy);
 
   storage.intent(report, decision);
-  await apply(report, decision, control);
+  const applied = await apply(report, decision, control);
   const stopUs = Math.round((clock.monotonicNs() - stop.atNs) / 1000);
 
   storage.report(report, proposal, decision);
   notices.fault(report, decision, stopUs);
   for (const trial of refuted(report, past)) probation.refute(trial, report);
-  if (decision.edit.kind !== "deliver") probation.begin(report, decision, stopUs);
+  if (decision.edit.kind !== "deliver") probation.begin(report, decision, applied, stopUs);
 }

@@ -117,6 +117,7 @@ async function protectOnce(parts: GuardParts, trials: Trials): Promise<LaneEnd> 
   try {
     if (letGo.aborted) release();
     tasks.start((signal) => protection.watch.learn(signal));
+    tasks.start((signal) => protection.watch.prepare(signal));
     tasks.start((signal) => announce(parts, protection, workload, signal));
     const end = await Promise.race([runLane(workload, protection.watch, protection.client), tasks.failed]);
     workload.probation.programEnded(end.kind === "ended" ? describeEnd(end) : "protection ended");
@@ -166,7 +167,6 @@ async function announce(
 ): Promise<void> {
   const { watch } = protection;
   const serving = await watch.untilServing(servingPatienceMs, signal);
-  await watch.prepare(signal);
   await watch.rehearse(rehearsalRounds, (report) => rehearse(workload, sited(report)), signal);
   if (signal.aborted || !protection.watch.isAlive()) return;
   notices.tell({

@@ -9,7 +9,7 @@
  * Nothing here stops a thread: idleness is read from /proc. A trial has one outcome, whatever arrives first.
  */
 import type { Clock } from "#clock.ts";
-import type { Decision, FaultReport, Outcome, PastTrial, Verdict } from "#fault.ts";
+import type { Applied, Decision, FaultReport, Outcome, PastTrial, Verdict } from "#fault.ts";
 import type { Probe } from "#monitor/probes.ts";
 import type { TaskGroup } from "#tasks.ts";
 import type { Trials } from "./trials.ts";
@@ -39,6 +39,7 @@ export interface SignsOfLife {
 type OpenTrial = {
   readonly report: FaultReport;
   readonly decision: Decision;
+  readonly applied: Applied;
   readonly stopUs: number;
   readonly beganNs: number;
   readonly ended: AbortController;
@@ -57,9 +58,16 @@ export class Probation {
     private readonly record: (outcome: Outcome, report: FaultReport) => void,
   ) {}
 
-  begin(report: FaultReport, decision: Decision, stopUs: number): void {
-    this.trials.open(report, decision);
-    const trial = { report, decision, stopUs, beganNs: this.clock.monotonicNs(), ended: new AbortController() };
+  begin(report: FaultReport, decision: Decision, applied: Applied, stopUs: number): void {
+    this.trials.open(report, decision, applied.rung);
+    const trial = {
+      report,
+      decision,
+      applied,
+      stopUs,
+      beganNs: this.clock.monotonicNs(),
+      ended: new AbortController(),
+    };
     this.#open.set(decision.trial, trial);
     this.tasks.start((signal) => this.#watch(trial, AbortSignal.any([signal, trial.ended.signal])));
   }
@@ -84,7 +92,7 @@ export class Probation {
   async #watch(trial: OpenTrial, signal: AbortSignal): Promise<void> {
     try {
       const evidence = await this.#gather(trial, signal);
-      const { verdict, because } = judge(trial.report, trial.decision, evidence);
+      const { verdict, because } = judge(trial.report, trial.decision, trial.applied, evidence);
       this.#close(trial, verdict, because);
     } catch (error) {
       // Closed by refute or programEnded while it waited; any other end is the owner's own.
@@ -123,18 +131,17 @@ export class Probation {
     const { decision, report } = trial;
     if (!this.#open.delete(decision.trial)) return;
     trial.ended.abort();
-    const edit = decision.edit;
     const outcome: Outcome = {
       fault: report.id,
       trial: decision.trial,
-      rung: edit.kind === "abandon" ? edit.rung : "neutralise",
+      rung: trial.applied.rung,
       verdict,
       evidence,
       stopUs: trial.stopUs,
       probationMs: Math.round((this.clock.monotonicNs() - trial.beganNs) / 1e6),
-      session: null,
+      session: decision.session,
     };
-    this.trials.close(decision.trial, verdict, null);
+    this.trials.close(decision.trial, verdict);
     this.record(outcome, report);
   }
 }

@@ -4,15 +4,18 @@
  *
  * Limits: 16 trials a site, 4,096 in all; open ones are never dropped. Times are wall-clock ms.
  */
-import type { Decision, FaultReport, PastTrial, Session, TrialId, Verdict } from "#fault.ts";
+import type { Decision, FaultReport, PastTrial, Rung, Session, TrialId, Verdict } from "#fault.ts";
 
 const trialsPerSiteMax = 16;
 const trialsMax = 4096;
+const sitesMax = 1024;
 /** A neutralised instruction counts against the budget for this long. */
 const neutraliseWindowMs = 3_600_000;
 
 export class Trials {
   #trials: PastTrial[];
+  /** Who was connected when a site faulted first in this run, the culprit of then left out. */
+  readonly #firstSeen = new Map<string, ReadonlySet<string>>();
 
   constructor(history: readonly PastTrial[]) {
     this.#trials = [...history].sort((a, b) => a.atMs - b.atMs).slice(-trialsMax);
@@ -28,25 +31,35 @@ export class Trials {
     );
   }
 
-  open(report: FaultReport, decision: Decision): PastTrial {
-    const edit = decision.edit;
+  open(report: FaultReport, decision: Decision, rung: Rung): PastTrial {
+    const { session } = decision;
     const trial: PastTrial = {
       trial: decision.trial,
       site: report.site,
       tid: report.tid,
       key: decision.key,
-      rung: edit.kind === "abandon" ? edit.rung : "neutralise",
+      rung,
       atMs: report.atMs,
       verdict: null,
-      session: null,
+      session,
+      veteran: session !== null && this.#isVeteran(report, session),
     };
     this.#trials.push(trial);
     this.#trim(report.site.fault);
     return trial;
   }
 
-  close(id: TrialId, verdict: Verdict, session: Session | null): void {
-    this.#trials = this.#trials.map((past) => (past.trial === id ? { ...past, verdict, session } : past));
+  close(id: TrialId, verdict: Verdict): void {
+    this.#trials = this.#trials.map((past) => (past.trial === id ? { ...past, verdict } : past));
+  }
+
+  #isVeteran(report: FaultReport, session: Session): boolean {
+    const known = this.#firstSeen.get(report.site.fault);
+    if (known !== undefined) return known.has(session.peer);
+    if (this.#firstSeen.size >= sitesMax) this.#firstSeen.delete(this.#firstSeen.keys().next().value!);
+    const others = report.sessions.filter((other) => other.fd !== session.fd).map((other) => other.peer);
+    this.#firstSeen.set(report.site.fault, new Set(others));
+    return false;
   }
 
   #trim(site: string): void {

@@ -5,7 +5,7 @@
  *
  * A zombie (alive, not serving) is a failure. Survival is never assumed: without a sign of life there is none.
  */
-import type { Decision, FaultReport, Verdict } from "#fault.ts";
+import type { Applied, Decision, FaultReport, Verdict } from "#fault.ts";
 
 export type Evidence = {
   readonly alive: boolean;
@@ -18,11 +18,12 @@ export type Evidence = {
 export function judge(
   report: FaultReport,
   decision: Decision,
+  applied: Applied,
   evidence: Evidence,
 ): { readonly verdict: Verdict; readonly because: readonly string[] } {
   const failure = failureOf(evidence);
   if (failure !== null) return { verdict: "failed", because: [failure] };
-  const losses = lossesOf(report, decision, evidence);
+  const losses = lossesOf(report, decision, applied, evidence);
   const proof =
     evidence.thread === "idle" ? "the thread waits for work again" : `the thread waited ${evidence.timesBlocked} times`;
   return losses.length === 0
@@ -39,11 +40,12 @@ function failureOf(evidence: Evidence): string | null {
   return null;
 }
 
-function lossesOf(report: FaultReport, decision: Decision, evidence: Evidence): string[] {
+function lossesOf(report: FaultReport, decision: Decision, applied: Applied, evidence: Evidence): string[] {
   const losses: string[] = [];
   if (evidence.thread === "gone") losses.push("the thread ended");
   if (decision.edit.kind === "neutralise") losses.push("one instruction was completed by hand: a value may be wrong");
   if (report.inAllocator) losses.push("the fault was inside the memory allocator");
   if (report.spine === null) losses.push("the spine of the thread was not known");
+  if (applied.cutFailure !== null) losses.push(`the blamed session could not be cut: ${applied.cutFailure}`);
   return losses;
 }

@@ -24,6 +24,11 @@ export class CallSites {
     private readonly facts: CodeFacts,
   ) {}
 
+  /** Forgets all answers, because more is known of the code now. */
+  forget(): void {
+    this.#answers = new Map();
+  }
+
   at(returnAddress: VirtualAddress, map: CodeMap): CallSite {
     const place = map.locate(Number(returnAddress) - 1);
     if (place === null) return unknown;

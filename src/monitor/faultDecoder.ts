@@ -89,6 +89,7 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
     frames,
     spine,
     sessions: program.sessions.evidence(kept, spine, address(sp), map),
+    sharedMultiplexers: program.sessions.sharedMultiplexers(),
     complete: unwinding.end === "outermost",
     instruction:
       code.length === 0

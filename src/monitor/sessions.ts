@@ -5,7 +5,7 @@
  *
  * Limits: 4,096 descriptors are listed, 1,024 connections looked at, those with unread data last.
  */
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { CodeMap } from "#binary/codeMap.ts";
 import type { UnwoundFrame } from "#binary/unwindTypes.ts";
 import { type ForeignSocket, ForeignSockets } from "#board/native/foreignSockets.ts";
@@ -16,6 +16,7 @@ import { reachOf } from "./reach.ts";
 
 const descriptorsMax = 4096;
 const connectionsMax = 1024;
+const multiplexersMax = 64;
 
 export class Sessions implements Disposable {
   readonly #sockets: ForeignSockets | null;
@@ -56,6 +57,15 @@ export class Sessions implements Disposable {
     }));
   }
 
+  /** The program's multiplexers, where children of it may hold its connections too. */
+  sharedMultiplexers(): number[] {
+    const { pid } = this.view;
+    if (!hasChildren(pid)) return [];
+    return descriptorsOf(pid)
+      .filter((fd) => linkOf(pid, fd) === "anon_inode:[eventpoll]")
+      .slice(0, multiplexersMax);
+  }
+
   [Symbol.dispose](): void {
     this.#sockets?.[Symbol.dispose]();
   }
@@ -81,6 +91,22 @@ function openSockets(pid: number, log: Log): ForeignSockets | null {
     // Without it nobody is ever blamed, and every outcome says that the session is not known.
     log("warn", "sessions.unavailable", { why: explain(error) });
     return null;
+  }
+}
+
+function hasChildren(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim() !== "";
+  } catch {
+    return true; // A kernel that does not tell: the careful way works in both cases.
+  }
+}
+
+function linkOf(pid: number, fd: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/fd/${fd}`);
+  } catch {
+    return ""; // Closed since.
   }
 }
 

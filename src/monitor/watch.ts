@@ -103,6 +103,7 @@ export class Watch implements Disposable {
   async prepare(signal: AbortSignal): Promise<void> {
     this.#systemCallAt = findSystemCallInstruction(this.#code.map);
     await this.#facts.prepare(this.#code.map, this.options.clock, signal);
+    this.#callSites.forget();
   }
 
   /** Learns how threads wait until the signal aborts. Never rejects for a program that is gone. */

@@ -108,6 +108,7 @@ export function pastTrial(intent: IntentHead, atMs: number, outcome: Outcome | n
     atMs,
     verdict: outcome?.verdict ?? null,
     session: outcome?.session ?? null,
+    veteran: false,
   };
 }
 
@@ -147,7 +148,15 @@ function rowsOfIntent(slot: IntentSlot): JournalRow[] {
   const { workload, pid, tid, signal, site, edit, key } = slot;
   const fault: FaultHead = { workload, pid, tid, threadName: "", signal, site, symbol: null };
   const reason = "from the ring: the supervisor ended before the report was written";
-  const decision: Decision = { trial: trialId(slot.fault, slot.number), edit, key, reason, past: [] };
+  const decision: Decision = {
+    trial: trialId(slot.fault, slot.number),
+    edit,
+    key,
+    session: null,
+    cut: false,
+    reason,
+    past: [],
+  };
   return [
     { kind: "fault", id: slot.fault, atMs: slot.atMs, open: false, head: toJson(fault), body: null },
     intentRowOf({ decision, site, tid }, slot.atMs),

@@ -383,6 +383,6 @@ function historyOfRing(slots: readonly Slot[]): PastTrial[] {
     const outcome = slots.find(isOutcome);
     const verdict = outcome?.kind === "outcome" ? outcome.verdict : "failed";
     const trial = trialId(fault, number);
-    return [{ trial, site, tid, key, rung: rungOf(edit), atMs, verdict, session: null }];
+    return [{ trial, site, tid, key, rung: rungOf(edit), atMs, verdict, session: null, veteran: false }];
   });
 }

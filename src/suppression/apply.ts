@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Does one decided edit to the one stopped thread. Gets the report, the decision and the right to the thread; the thread
- * runs on when this returns. One register write and one resume, nothing is read.
+ * runs on when this returns. One register write and one resume; the system calls of rung 2 come before.
  *
  * An abandoned frame is left as an ordinary return would leave it: callee-saved registers, stack pointer and program
  * counter of its caller, and the chosen value in the return register.
@@ -9,13 +9,23 @@
 import { callingConvention } from "#binary/callingConvention.ts";
 import { skipWrites } from "#binary/instructionSet.ts";
 import { assert, unreachable } from "#errors.ts";
-import type { Decision, Edit, FaultReport, ThreadControl } from "#fault.ts";
+import type { Applied, Decision, Edit, FaultReport, ThreadControl } from "#fault.ts";
+import { quarantine } from "./quarantine.ts";
 
-/** @throws GdbError where the stub refuses or is gone. */
-export async function apply(report: FaultReport, decision: Decision, control: ThreadControl): Promise<void> {
-  if (decision.edit.kind === "deliver") return await control.deliver();
-  await control.writeRegisters(registerChanges(report, decision.edit));
+/** @throws GdbError where the stub refuses or is gone */
+export async function apply(report: FaultReport, decision: Decision, control: ThreadControl): Promise<Applied> {
+  const { edit } = decision;
+  if (edit.kind === "deliver") {
+    await control.deliver();
+    return { rung: "abandon", cutFailure: null };
+  }
+  const cutFailure =
+    decision.cut && decision.session !== null ? await quarantine(report, decision.session, control) : null;
+  await control.writeRegisters(registerChanges(report, edit));
   await control.resume();
+  const rung =
+    edit.kind === "neutralise" ? "neutralise" : decision.cut && cutFailure === null ? "quarantine" : edit.rung;
+  return { rung, cutFailure };
 }
 
 /** The registers that make `edit` true, by DWARF number. Pure. */

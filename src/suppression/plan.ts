@@ -12,7 +12,7 @@ import { canAbandon, faultingFrame, interfaceFrame, placeOf, workFrames } from "
 
 /** Rungs that may be used for this workload; configuration. */
 export type Policy = {
-  readonly rungs: ReadonlySet<"abandon" | "inward" | "neutralise">;
+  readonly rungs: ReadonlySet<"abandon" | "quarantine" | "inward" | "neutralise">;
   /** Edits proposed for one fault at most. */
   readonly editsMax: number;
   /** Neutralised instructions within one budget window at most. */
@@ -22,7 +22,7 @@ export type Policy = {
 };
 
 export const defaultPolicy: Policy = {
-  rungs: new Set(["abandon", "inward", "neutralise"]),
+  rungs: new Set(["abandon", "quarantine", "inward", "neutralise"]),
   editsMax: 24,
   neutralisedMax: 8,
   consequencesMax: 3,

@@ -54,6 +54,7 @@ export function report(frames: readonly FrameSketch[], changes: Partial<FaultRep
     inAllocator: false,
     stackExhausted: false,
     sessions: [],
+    sharedMultiplexers: [],
     stack: { from: address(stackTop), bytes: "" },
     blockedSince: null,
     ...changes,
@@ -92,6 +93,7 @@ export function pastTrial(changes: Partial<PastTrial> & Pick<PastTrial, "site">)
     atMs: 1_699_999_999_000,
     verdict: null,
     session: null,
+    veteran: false,
     ...changes,
   };
 }

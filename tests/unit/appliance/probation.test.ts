@@ -19,6 +19,8 @@ const decision: Decision = {
   trial: "fault-1.1" as TrialId,
   edit: { kind: "abandon", rung: "abandon", point: { frame: 1, returnValue: -1n } },
   key: "abandon somewhere=-1",
+  session: null,
+  cut: false,
   reason: "test",
   past: [],
 };
@@ -31,7 +33,7 @@ function stage(probes: readonly Probe[] = []) {
   const tasks = new TaskGroup();
   const life = { isAlive: () => program.alive, threadState: () => program.thread, timesBlocked: () => program.blocked };
   const probation = new Probation(life, probes, limits, trials, tasks, clock, (outcome) => outcomes.push(outcome));
-  probation.begin(fault, decision, 900);
+  probation.begin(fault, decision, { rung: "abandon", cutFailure: null }, 900);
   return { clock, program, outcomes, trials, probation };
 }
 

@@ -54,6 +54,7 @@ export function sampleReport(id: FaultId, change: Partial<FaultReport> = {}): Fa
     inAllocator: false,
     stackExhausted: false,
     sessions: [],
+    sharedMultiplexers: [],
     stack: { from: address(0x7ffd_0000_1000n), bytes: "00".repeat(256) },
     blockedSince: null,
     ...change,
@@ -64,7 +65,15 @@ export const sampleEdit: Edit = { kind: "abandon", rung: "abandon", point: { fra
 export const samplePlan: Plan = { kind: "edits", edits: [sampleEdit], notes: ["one candidate"] };
 
 export function sampleDecision(id: FaultId, number = 1, edit: Edit = sampleEdit): Decision {
-  return { trial: trialId(id, number), edit, key: `abandon ${buildId}+0x2020=-1`, reason: "a new site", past: [] };
+  return {
+    trial: trialId(id, number),
+    edit,
+    key: `abandon ${buildId}+0x2020=-1`,
+    session: null,
+    cut: false,
+    reason: "a new site",
+    past: [],
+  };
 }
 
 export function sampleOutcome(id: FaultId, number = 1, verdict: Verdict = "clean"): Outcome {
