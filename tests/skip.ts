@@ -25,6 +25,9 @@ const packages: Readonly<Record<string, string>> = {
   mosquitto_pub: "mosquitto-clients",
   "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
   "qemu-aarch64-static": "qemu-user-static",
+  nbdfuse: "libnbd-bin",
+  losetup: "mount",
+  "mkfs.ext4": "e2fsprogs",
 };
 
 /** Where daemons live that an ordinary user's PATH leaves out. */

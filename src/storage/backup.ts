@@ -7,11 +7,19 @@
  * directory for itself, checks every file of the backup first, and sets aside what it replaces: nothing is overwritten.
  * Blocks: command line only.
  */
-import { Database } from "bun:sqlite";
+import type { Database } from "bun:sqlite";
 import { copyFileSync, existsSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { StorageError } from "#errors.ts";
-import { applicationId, asStorageError, closeQuietly, type FileName, openReadOnly, readNumber } from "./database.ts";
+import {
+  applicationId,
+  asStorageError,
+  closeQuietly,
+  type FileName,
+  openImmutable,
+  openReadOnly,
+  readNumber,
+} from "./database.ts";
 import { makeDirectory, syncDirectory, syncFile } from "./flush.ts";
 import { journalFile } from "./journal.ts";
 import { outboxFile } from "./outbox.ts";
@@ -64,8 +72,8 @@ export function checkCopy(path: string, file: FileName): number {
   const definition = definitions.find((known) => known.file === file)!;
   let database: Database | undefined;
   try {
-    // No WAL comes with a backup, and a check must leave nothing beside it: immutable.
-    database = new Database(`file:${encodeURI(path)}?immutable=1`, openImmutable);
+    // No WAL comes with a backup, and a check must leave nothing beside it.
+    database = openImmutable(path);
     if (readNumber(database, "PRAGMA application_id") !== applicationId) {
       throw new StorageError("storage.corrupt", `${path} is no backup of ours`);
     }
@@ -88,9 +96,6 @@ export function checkCopy(path: string, file: FileName): number {
     closeQuietly(database);
   }
 }
-
-/** SQLITE_OPEN_READONLY | SQLITE_OPEN_URI. */
-const openImmutable = 0x1 | 0x40;
 
 function copyOut(directory: string, file: FileName, target: string): BackedUp {
   const unfinished = join(target, `${file}.db.part`);

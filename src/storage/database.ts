@@ -7,7 +7,9 @@
  * through a mapping is a SIGBUS that would end us). SQLite before 3.51.3 is refused: its WAL reset can lose a commit with
  * two connections (fixed upstream in 3.51.3). A file that is not ours is told apart before anything in it is changed.
  */
-import { Database } from "bun:sqlite";
+import { constants, Database } from "bun:sqlite";
+import { accessSync, constants as fileAccess } from "node:fs";
+import { dirname } from "node:path";
 import { StorageError } from "#errors.ts";
 
 export const fileNames = ["journal", "outbox", "history", "pages"] as const;
@@ -64,11 +66,16 @@ export function openWritable(path: string, settings: FileSettings): Database {
   }
 }
 
-/** Opens `path` read-only; the file must exist. @throws StorageError */
+/**
+ * Opens `path` read-only; the file must exist. On a read-only disk, where the index of a WAL cannot be made, what is in the
+ * database itself is read. @throws StorageError
+ */
 export function openReadOnly(path: string): Database {
   let database: Database | undefined;
   try {
-    database = new Database(path, { readonly: true, strict: true });
+    database = isDiskReadOnly(dirname(path))
+      ? openImmutable(path)
+      : new Database(path, { readonly: true, strict: true });
     database.run(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
     database.run("PRAGMA mmap_size = 0");
     database.run("PRAGMA trusted_schema = OFF");
@@ -77,6 +84,19 @@ export function openReadOnly(path: string): Database {
   } catch (cause) {
     closeQuietly(database);
     throw asStorageError(cause, `read ${path}`);
+  }
+}
+
+/** For a file that nobody writes: leaves nothing beside it and takes no lock. */
+export const openImmutable = (path: string): Database =>
+  new Database(`file:${encodeURI(path)}?immutable=1`, constants.SQLITE_OPEN_READONLY | constants.SQLITE_OPEN_URI);
+
+function isDiskReadOnly(directory: string): boolean {
+  try {
+    accessSync(directory, fileAccess.W_OK);
+    return false;
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "EROFS";
   }
 }
 

@@ -37,6 +37,8 @@ const numberGap = 1_000_000;
 /** Salvage before the first answer; the rest is done in idle. */
 const salvageAtOpenMs = 500;
 const deleteRowsMax = 500;
+/** 2025-01-01: a clock that shows less was never set. */
+const clockSetFromMs = 1_735_689_600_000;
 
 const steps: readonly Migration[] = [
   {
@@ -144,16 +146,19 @@ export class Journal implements Disposable {
     return readMemory(this.#database);
   }
 
-  /** Deletes some of what retention lets go. True where there is more. */
+  /**
+   * Deletes some of what retention lets go. True where there is more. Rows from before the clock was set (a board without a
+   * battery starts in 1970) have no known age: they go only when the file is too large.
+   */
   retain(atMs: number, limits: StorageLimits): boolean {
-    const ageMsMax = this.#contentBytes() > limits.journalBytesMax ? limits.journalAgeMsMin : limits.journalAgeMsMax;
+    const full = this.#contentBytes() > limits.journalBytesMax;
     const result = this.#database
-      .query<unknown, [number, number]>(
+      .query<unknown, [number, number, number]>(
         `DELETE FROM entry WHERE n IN (
            SELECT n FROM (SELECT n, at_ms, open FROM entry ORDER BY n LIMIT ?)
-           WHERE at_ms < ? AND open = 0 AND n < (SELECT max(n) FROM entry))`,
+           WHERE at_ms < ? AND at_ms >= ? AND open = 0 AND n < (SELECT max(n) FROM entry))`,
       )
-      .run(deleteRowsMax, atMs - ageMsMax);
+      .run(deleteRowsMax, atMs - (full ? limits.journalAgeMsMin : limits.journalAgeMsMax), full ? 0 : clockSetFromMs);
     return result.changes > 0;
   }
 

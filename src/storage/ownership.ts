@@ -7,8 +7,17 @@
  * but native calls belong to board/native and storage may not import board.)
  */
 import { Database } from "bun:sqlite";
-import { chmodSync, lstatSync, readFileSync, realpathSync, statfsSync, statSync } from "node:fs";
-import { join, resolve } from "node:path";
+import {
+  chmodSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  type Stats,
+  statfsSync,
+  statSync,
+} from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 import { StorageError } from "#errors.ts";
 import { makeDirectory } from "./flush.ts";
 
@@ -42,39 +51,60 @@ export const guardDirectory = (stateDirectory: string, name: string): string => 
  */
 export function ringPath(runDirectory: string, stateDirectory: string): string {
   const key = Bun.hash.xxHash3(realPath(stateDirectory)).toString(16).padStart(16, "0");
-  const place =
-    isMemory(runDirectory) || !isMemory(sharedMemory) ? runDirectory : `${sharedMemory}/holdfast-${userId()}`;
+  const place = isMemory(runDirectory) || !isMemory(sharedMemory) ? runDirectory : ourSharedMemory();
   return join(place, "rings", `${key}.ring`);
 }
 
-/** Makes `directory` if needed and sees that it is a directory, ours, and closed to others. @throws StorageError storage.owner storage.io */
+/** Makes the directory of a ring. Ours in shared memory is claimed with it: anybody may make a directory there. */
+export function claimRingDirectory(path: string): void {
+  const directory = dirname(path);
+  if (dirname(directory) === ourSharedMemory()) claimDirectory(ourSharedMemory());
+  claimDirectory(directory);
+}
+
+const ourSharedMemory = (): string => `${sharedMemory}/holdfast-${userId()}`;
+
+/**
+ * Makes `directory` if needed and sees that it is a directory, ours, and closed to others. One that is open to others is
+ * closed, but only if nothing else is in it: somebody may have given us /tmp. @throws StorageError storage.owner storage.io
+ */
 export function claimDirectory(directory: string): void {
-  let stat: ReturnType<typeof lstatSync>;
+  let stat: Stats;
   try {
     makeDirectory(directory);
+    // A link is as good as what it leads to if it is ours: in /tmp or shared memory anybody can put one.
     stat = lstatSync(directory);
+    if (stat.isSymbolicLink() && stat.uid === userId()) stat = statSync(directory);
   } catch (cause) {
     throw new StorageError("storage.io", `cannot use ${directory}`, {}, cause);
   }
-  if (!stat.isDirectory()) throw new StorageError("storage.owner", `${directory} is not a directory`);
+  if (!stat.isDirectory()) throw new StorageError("storage.owner", `${directory} is not a directory of ours`);
   if (stat.uid !== userId()) {
     throw new StorageError("storage.owner", `${directory} belongs to somebody else; give another one with --state`, {
       owner: stat.uid,
       us: userId(),
     });
   }
-  if ((stat.mode & 0o077) === 0) return;
-  try {
-    chmodSync(directory, 0o700);
-  } catch (cause) {
-    throw new StorageError(
-      "storage.owner",
-      `${directory} is open to others and cannot be closed`,
-      { mode: stat.mode & 0o777 },
-      cause,
-    );
-  }
+  if ((stat.mode & 0o077) !== 0) closeToOthers(directory, stat.mode & 0o7777);
 }
+
+function closeToOthers(directory: string, mode: number): void {
+  const context = { mode: `0${mode.toString(8)}` };
+  try {
+    const names = readdirSync(directory);
+    if (names.length === 0 || names.some((name) => ourNames.test(name))) {
+      chmodSync(directory, 0o700);
+      return;
+    }
+  } catch (cause) {
+    throw new StorageError("storage.owner", `${directory} is open to others and cannot be closed`, context, cause);
+  }
+  const advice = "give a directory of its own with --state";
+  throw new StorageError("storage.owner", `${directory} is open to others and holds other things; ${advice}`, context);
+}
+
+/** Files by which a directory is known to be one of ours. */
+const ourNames = /^(owner\.lock|journal\.db|[0-9a-f]{16}\.ring|guards|rings)$/;
 
 /** Takes the exclusive lock `path` until it is disposed or we die. @throws StorageError storage.locked storage.io */
 export function lockFile(path: string): Disposable {
@@ -82,6 +112,8 @@ export function lockFile(path: string): Disposable {
   try {
     lock = new Database(path, { create: true, readwrite: true });
     lock.run("PRAGMA busy_timeout = 0");
+    // Nothing is ever committed here; a journal on disk would be the only thing written.
+    lock.run("PRAGMA journal_mode = MEMORY");
     lock.run("BEGIN EXCLUSIVE");
   } catch (cause) {
     lock?.close();
@@ -99,12 +131,14 @@ const userId = (): number => process.geteuid?.() ?? 0;
 const isBusy = (error: unknown): boolean =>
   error instanceof Error && "code" in error && String(error.code).startsWith("SQLITE_BUSY");
 
+/** The same for a directory before and after it is made. */
 function realPath(directory: string): string {
+  const path = resolve(directory);
   try {
-    return realpathSync(directory);
+    return realpathSync(path);
   } catch {
-    // It does not exist, and could not be made: its name alone is the key.
-    return resolve(directory);
+    // Not there yet: its name below the real path of its parent.
+    return path === "/" ? path : join(realPath(dirname(path)), basename(path));
   }
 }
 

@@ -3,12 +3,11 @@
  * The ring with its lock and its bookkeeping: which slot belongs to which trial. Gets records; never throws after `open`,
  * because acting on a fault comes first: trouble is told in `trouble` and the rows still go through the queue.
  */
-import { dirname } from "node:path";
 import { explain, StorageError } from "#errors.ts";
 import type { TrialId } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { type FoundSlot, IntentRing, type SlotIndex } from "./intentRing.ts";
-import { claimDirectory, lockFile, ringPath } from "./ownership.ts";
+import { claimRingDirectory, lockFile, ringPath } from "./ownership.ts";
 import { type JournalRow, rowsOfSlot } from "./rows.ts";
 import type { IntentSlot, Slot } from "./slot.ts";
 
@@ -23,7 +22,7 @@ export class RingBooks implements Disposable {
     const path = ringPath(runDirectory, directory);
     let lock: Disposable | null = null;
     try {
-      claimDirectory(dirname(path));
+      claimRingDirectory(path);
       lock = lockFile(`${path}.lock`);
       return new RingBooks(IntentRing.open(path), lock, path, "");
     } catch (error) {

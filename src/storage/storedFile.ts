@@ -26,6 +26,8 @@ export type FileDefinition = {
 export type OpenedFile = {
   readonly database: Database;
   readonly path: string;
+  /** By which it is seen whether the file at `path` is still this one. */
+  readonly inode: number;
   /** The damaged file that was here, with the reason; null where there was none. */
   readonly quarantined: { readonly set: QuarantineSet; readonly why: string } | null;
   readonly migratedFrom: number | null;
@@ -52,6 +54,11 @@ export function openStored(directory: string, definition: FileDefinition, condit
     const set = quarantine(directory, definition.file, conditions.atMs);
     return { ...openWhole(directory, definition, conditions), quarantined: { set, why: explain(error) } };
   }
+}
+
+/** 0 where there is no file. */
+export function inodeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.ino ?? 0;
 }
 
 /** One line for each thing that is wrong with the content; empty where nothing is. */
@@ -104,7 +111,7 @@ function openWhole(
     settleWal(database, path, conditions.afterError);
     const { from, to } = migrate(database, path, definition.steps, conditions.freeBytes);
     if (from > 0) bootCheck(database, path, definition);
-    return { database, path, migratedFrom: from === to || from === 0 ? null : from };
+    return { database, path, inode: inodeOf(path), migratedFrom: from === to || from === 0 ? null : from };
   } catch (cause) {
     closeQuietly(database);
     throw asStorageError(cause, `open ${path}`);

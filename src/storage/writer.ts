@@ -18,7 +18,7 @@ import { Outbox, type OutboxRow } from "./outbox.ts";
 import { claimDirectory, lockFile } from "./ownership.ts";
 import type { JournalRow } from "./rows.ts";
 import { dropBallast, type Fullness, fullness, readSpace, type Space } from "./space.ts";
-import { checkpointWal, pathOf, walFrames } from "./storedFile.ts";
+import { checkpointWal, inodeOf, pathOf, walFrames } from "./storedFile.ts";
 import { keepUp, type OpenFile, Upkeep } from "./upkeep.ts";
 import { threadBytesWritten, WearCount } from "./wear.ts";
 
@@ -194,6 +194,7 @@ export class Writer {
     const nowNs = this.#clock.monotonicNs();
     if (nowNs - this.#spaceAtNs < spaceIntervalMs * 1e6) return;
     this.#spaceAtNs = nowNs;
+    this.#leaveRemovedFiles();
     this.#space = readSpace(this.#directory);
     if (this.#fullness() === "critical" && dropBallast(this.#directory)) {
       this.#tell({ event: "ballastDropped", facts: { freeBytes: this.#space.freeBytes } });
@@ -202,6 +203,17 @@ export class Writer {
     const written = threadBytesWritten();
     if (written !== null) this.#wear.add(this.#clock.wallMs(), written - (this.#bytesSeen ?? written), 0);
     this.#bytesSeen = written;
+  }
+
+  /** A file that was removed under us takes commits that nobody will ever find: leave it, and claim the directory anew. */
+  #leaveRemovedFiles(): void {
+    for (const [name, { opened }] of this.#files) {
+      if (inodeOf(opened.path) === opened.inode) continue;
+      this.#tell({ event: "fileRemoved", facts: { file: name, path: opened.path } });
+      this.#closeFile(name);
+      this.#lock?.[Symbol.dispose]();
+      this.#lock = undefined;
+    }
   }
 
   #fullness(): Fullness {

@@ -21,7 +21,7 @@ let clock = new ManualClock();
 let open: Writer[] = [];
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), "holdfast-writer-"));
-  clock = new ManualClock();
+  clock = new ManualClock(1_760_000_000_000);
   open = [];
 });
 afterEach(() => {
