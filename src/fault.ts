@@ -28,7 +28,7 @@ export type FaultSignal = FatalSignal | "SIGSTOP";
 /**
  * The registers that a call-frame unwinder and a decoder need, by DWARF register number.
  * x86-64: 0..15 = rax rdx rcx rbx rsi rdi rbp rsp r8..r15, 16 = rip, and 49 = rflags where a decoder is to complete
- * instructions that set flags. AArch64: 0..30 = x0..x30, 31 = sp, 32 = pc.
+ * instructions that set flags, 58 = fs.base. AArch64: 0..30 = x0..x30, 31 = sp, 32 = pc, 36 = TPIDR_EL0.
  * null: not known in this frame (a caller-saved register of an outer frame).
  */
 export type Registers = readonly (bigint | null)[];
@@ -179,6 +179,8 @@ export type FaultReport = {
   readonly stackExhausted: boolean;
   /** The client connections of the program that may be meant, in no order; empty where it has none or they are not known. */
   readonly sessions: readonly SessionEvidence[];
+  /** Address of the thread's restartable-sequence pointer where that is what the kernel stumbled over; else null. */
+  readonly damagedSequence: VirtualAddress | null;
   /** Multiplexers (epoll) of a program whose descriptors other processes share; empty where nobody does. */
   readonly sharedMultiplexers: readonly number[];
   /** Raw stack from the stack pointer upwards, hex. */
@@ -211,6 +213,8 @@ export type RescuePoint = {
 export type Edit =
   | { readonly kind: "abandon"; readonly rung: "abandon" | "inward"; readonly point: RescuePoint }
   | { readonly kind: "neutralise"; readonly skip: InstructionSkip; readonly lengthBytes: number }
+  /** Clear the thread's damaged restartable-sequence pointer and run the same instruction again: it was innocent. */
+  | { readonly kind: "mend"; readonly at: VirtualAddress }
   /** Let the signal be delivered, as if nobody watched. */
   | { readonly kind: "deliver"; readonly reason: DeliverReason };
 export type DeliverReason = "sentByProcess" | "runtimeOwnsSignal" | "notServing" | "exhausted" | "disabled";
@@ -226,7 +230,7 @@ export type Decision = {
   readonly edit: Edit;
   /**
    * The edit in a form that outlives the process: `abandon BUILDID+OFFSET=VALUE` (the return address of the abandoned
-   * frame), `inward …` likewise, `neutralise BUILDID+OFFSET`, `deliver REASON`.
+   * frame), `inward …` likewise, `neutralise BUILDID+OFFSET`, `mend`, `deliver REASON`.
    */
   readonly key: string;
   /** The connection that is blamed; null where nobody is. */
@@ -292,6 +296,8 @@ export interface ThreadControl {
    * those of the call: write all that matter before `resume`.
    */
   systemCall(name: SystemCall, words: readonly bigint[]): Promise<bigint>;
+  /** Writes memory of the program. @throws GdbError "gdb.refused" where it cannot be written */
+  writeMemory(at: VirtualAddress, bytes: Uint8Array): Promise<void>;
   /** Resumes the thread without a signal. */
   resume(): Promise<void>;
   /** Resumes the thread and delivers the signal it stopped for. */

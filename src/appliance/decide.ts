@@ -12,6 +12,8 @@ import { blameConfidence, findSession } from "#suppression/sessionFinder.ts";
 /** So many different old sessions at one site within the window, and the state is blamed instead of them. */
 const veteransMin = 2;
 const stateWindowMs = 60_000;
+const mendKey = "mend";
+const mendsMax = 64;
 
 export function decide(report: FaultReport, plan: Plan, trials: readonly PastTrial[], policy: Policy): Decision {
   const trial = nextTrial(report, trials);
@@ -27,13 +29,14 @@ export function decide(report: FaultReport, plan: Plan, trials: readonly PastTri
     );
   }
   const failed = failedKeys(report, trials);
-  const neutralised = trials.filter((past) => past.rung === "neutralise").length;
+  const neutralised = trials.filter((past) => past.rung === "neutralise" && past.key !== mendKey).length;
   const blamed = findSession(report.sessions);
   const state = blamesState(report, trials);
   for (const edit of state ? inwardFirst(plan.edits) : plan.edits) {
     const key = keyOf(report, edit);
     if (failed.has(key)) continue;
     if (edit.kind === "neutralise" && neutralised >= policy.neutralisedMax) continue;
+    if (edit.kind === "mend" && openMends(report, trials) >= mendsMax) continue;
     const cut = !state && isCut(edit, blamed, policy);
     const reason = state ? "different sessions fault here: the state is blamed" : reasonFor(key, failed, trials);
     return { trial, edit, key, session: blamed, cut, reason, past: trials };
@@ -44,8 +47,12 @@ export function decide(report: FaultReport, plan: Plan, trials: readonly PastTri
 /** Trials on probation that this fault proves wrong: same thread, and the thread never went idle since. Pure. */
 export function refuted(report: FaultReport, trials: readonly PastTrial[]): PastTrial[] {
   if (report.blockedSince !== null && report.blockedSince > 0) return [];
-  return trials.filter((past) => past.verdict === null && past.tid === report.tid);
+  return trials.filter((past) => past.verdict === null && past.tid === report.tid && past.key !== mendKey);
 }
+
+/** A mend changes nothing of the work: what fails after it is no consequence of it, so only their number tells a loop. */
+const openMends = (report: FaultReport, trials: readonly PastTrial[]): number =>
+  trials.filter((past) => past.key === mendKey && past.verdict === null && past.tid === report.tid).length;
 
 /** Sessions that were there before the first fault of a site and now fault there too: the damage is not theirs. Pure. */
 export function blamesState(report: FaultReport, trials: readonly PastTrial[]): boolean {

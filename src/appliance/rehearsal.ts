@@ -14,5 +14,5 @@ export function rehearse({ trials, policy }: Workload, report: FaultReport): voi
   const open = { ...report, spine: null };
   const past = trials.relevantTo(open);
   const { edit } = decide(open, plan(open, past, policy), past, policy);
-  if (edit.kind !== "deliver") registerChanges(open, edit);
+  if (edit.kind === "abandon" || edit.kind === "neutralise") registerChanges(open, edit);
 }

@@ -73,6 +73,8 @@ export function describeEdit(report: FaultReport, edit: Edit): string {
       return edit.skip.kind === "drop"
         ? "neutralise: the store is dropped"
         : "neutralise: the instruction is completed as if it had read zero";
+    case "mend":
+      return "mend: the thread's damaged restartable-sequence pointer is cleared, the instruction runs again";
     case "deliver":
       return `deliver the signal to the program (${edit.reason})`;
   }

@@ -27,7 +27,7 @@ export class Trials {
       (past) =>
         past.site.fault === report.site.fault ||
         (past.verdict === null && past.tid === report.tid) ||
-        (past.rung === "neutralise" && past.atMs > report.atMs - neutraliseWindowMs),
+        (past.rung === "neutralise" && past.key !== "mend" && past.atMs > report.atMs - neutraliseWindowMs),
     );
   }
 

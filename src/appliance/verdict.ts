@@ -44,6 +44,7 @@ function lossesOf(report: FaultReport, decision: Decision, applied: Applied, evi
   const losses: string[] = [];
   if (evidence.thread === "gone") losses.push("the thread ended");
   if (decision.edit.kind === "neutralise") losses.push("one instruction was completed by hand: a value may be wrong");
+  if (decision.edit.kind === "mend") losses.push("the program had damaged thread-local memory");
   if (report.inAllocator) losses.push("the fault was inside the memory allocator");
   if (report.spine === null) losses.push("the spine of the thread was not known");
   if (applied.cutFailure !== null) losses.push(`the blamed session could not be cut: ${applied.cutFailure}`);

@@ -60,6 +60,11 @@ export class CodeMap {
     return this.#row(at)?.writable === true;
   }
 
+  /** True for memory that shows a file, such as the constants of a program. */
+  isInFile(at: number): boolean {
+    return (this.#row(at)?.module ?? null) !== null || (this.#row(at)?.inode ?? 0) !== 0;
+  }
+
   isMapped(at: number): boolean {
     return this.#row(at) !== null;
   }
@@ -126,6 +131,8 @@ type Placed = {
   readonly end: number;
   readonly executable: boolean;
   readonly writable: boolean;
+  /** 0 for anonymous memory. */
+  readonly inode: number;
   readonly module: PlacedModule | null;
 };
 
@@ -135,6 +142,7 @@ function place(mapping: Mapping, image: ElfImage | null, modules: CodeModule[]):
     end: Number(mapping.end),
     executable: mapping.permissions[2] === "x",
     writable: mapping.permissions[1] === "w",
+    inode: mapping.inode,
     module: image === null ? null : moduleOf(mapping, image, modules),
   };
 }

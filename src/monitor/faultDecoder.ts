@@ -26,6 +26,8 @@ import {
   type VirtualAddress,
 } from "#fault.ts";
 import type { CallSites } from "./callSites.ts";
+import { threadPointerNumber } from "./gdb/registers.ts";
+import type { RestartableSequences } from "./restartableSequences.ts";
 import type { Sessions } from "./sessions.ts";
 import type { SpineFrame, Spines } from "./spines.ts";
 
@@ -34,6 +36,8 @@ const framesKeptMax = 512;
 const unwindFramesMax = 100_000;
 const stackWindowBytes = 2048;
 const codeBytes = 16;
+/** si_code of a signal that the kernel sends for a reason of its own (`asm-generic/siginfo.h`). */
+const siKernel = 0x80;
 /** A fault this near to the stack pointer, outside the stack, is an overflow: the guard and the largest usual frame. */
 const overflowReachBytes = 65_536n;
 
@@ -50,6 +54,7 @@ export type ProgramKnowledge = {
   readonly callSites: CallSites;
   readonly spines: Spines;
   readonly sessions: Sessions;
+  readonly sequences: RestartableSequences;
 };
 
 /** What is known of this one stop. */
@@ -89,6 +94,7 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
     frames,
     spine,
     sessions: program.sessions.evidence(kept, spine, address(sp), map),
+    damagedSequence: damagedSequence(facts, program),
     sharedMultiplexers: program.sessions.sharedMultiplexers(),
     complete: unwinding.end === "outermost",
     instruction:
@@ -164,6 +170,15 @@ function codeAt(pc: number, innermost: Frame | undefined, map: CodeMap): FaultRe
   if (innermost !== undefined && innermost.module !== null) return "file";
   if (map.isExecutable(pc)) return "anonymous";
   return map.isMapped(pc) ? "data" : "unmapped";
+}
+
+/** The kernel names no address where the thread's restartable sequence is what it could not read. */
+function damagedSequence(
+  { signal, cause, registers }: StopFacts,
+  { view, map, sequences }: ProgramKnowledge,
+): VirtualAddress | null {
+  if (signal !== "SIGSEGV" || cause?.code !== siKernel) return null;
+  return sequences.damage(registers[threadPointerNumber[view.architecture]] ?? null, map);
 }
 
 /** True where the outermost frame of the library that faulted, or one inside it, is an entry of the allocator. */

@@ -5,8 +5,8 @@
  *
  * Reads are synchronous: 0.7 µs for 8 bytes. Source: proc(5); measured 2026-11 with Bun 1.4.5.
  */
-import { closeSync, openSync, readSync } from "node:fs";
-import { ProgramError } from "#errors.ts";
+import { closeSync, openSync, readSync, writeSync } from "node:fs";
+import { GdbError, ProgramError } from "#errors.ts";
 import type { Architecture, ProgramView, VirtualAddress } from "#fault.ts";
 
 /** Longest single read; a stack window or a page of code is far smaller. */
@@ -45,6 +45,19 @@ export class NativeProgramView implements ProgramView, Disposable {
     return toEdge >= bytes.length
       ? bytes.subarray(0, 0)
       : bytes.subarray(0, this.#readInto(bytes.subarray(0, toEdge), from));
+  }
+
+  /** Writes as a debugger does, through page protections. To be used on stopped threads' own memory only. @throws GdbError */
+  writeMemory(at: VirtualAddress, bytes: Uint8Array): void {
+    let memory = -1;
+    try {
+      memory = openSync(`/proc/${this.pid}/mem`, "r+");
+      writeSync(memory, bytes, 0, bytes.length, Number(at));
+    } catch (error) {
+      throw new GdbError("gdb.refused", `cannot write memory of process ${this.pid}`, { at }, error);
+    } finally {
+      if (memory >= 0) closeSync(memory);
+    }
   }
 
   [Symbol.dispose](): void {

@@ -24,6 +24,7 @@ import { linuxSignalNumber } from "./gdb/signals.ts";
 import { findSystemCallInstruction, runSystemCall, type Step } from "./injectedCalls.ts";
 import { type BlockedThread, isAlive, readBlocked, readStatus, readThreads } from "./processes.ts";
 import { NativeProgramView } from "./programView.ts";
+import { RestartableSequences } from "./restartableSequences.ts";
 import { Sessions } from "./sessions.ts";
 import { Spines } from "./spines.ts";
 import { waitKind } from "./waits.ts";
@@ -45,6 +46,7 @@ export class Watch implements Disposable {
   readonly #facts = new CodeFacts();
   readonly #callSites: CallSites;
   readonly #sessions: Sessions;
+  readonly #sequences: RestartableSequences;
   #systemCallAt: bigint | null = null;
   /** Voluntary switches of a thread at its last stop. */
   readonly #blockedAtStop = new Map<number, number>();
@@ -70,6 +72,7 @@ export class Watch implements Disposable {
     this.#view = new NativeProgramView(options.pid, options.architecture);
     this.#code = new CodeLoader(this.#view, options.log);
     this.#callSites = new CallSites(instructions, this.#facts);
+    this.#sequences = new RestartableSequences(this.#view);
     this.#sessions = new Sessions(this.#view, options.log);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
   }
@@ -101,6 +104,7 @@ export class Watch implements Disposable {
 
   /** Reads all code for what decisions need of it. Takes some 10 ms for a million bytes, in small steps. */
   async prepare(signal: AbortSignal): Promise<void> {
+    this.#sequences.learn(this.#code.map);
     this.#systemCallAt = findSystemCallInstruction(this.#code.map);
     await this.#facts.prepare(this.#code.map, this.options.clock, signal);
     this.#callSites.forget();
@@ -194,6 +198,7 @@ export class Watch implements Disposable {
       pid: this.pid,
       tid,
       writeRegisters: (changes) => stopped.writeRegisters(changes),
+      writeMemory: async (at, bytes) => this.#view.writeMemory(at, bytes),
       resume: () => stopped.resume(),
       deliver: () => stopped.deliver(),
       systemCall: async (name, words) => {
@@ -219,6 +224,7 @@ export class Watch implements Disposable {
       callSites: this.#callSites,
       spines: this.spines,
       sessions: this.#sessions,
+      sequences: this.#sequences,
     });
   }
 

@@ -12,6 +12,8 @@ import { assert, unreachable } from "#errors.ts";
 import type { Applied, Decision, Edit, FaultReport, ThreadControl } from "#fault.ts";
 import { quarantine } from "./quarantine.ts";
 
+const pointerBytes = 8;
+
 /** @throws GdbError where the stub refuses or is gone */
 export async function apply(report: FaultReport, decision: Decision, control: ThreadControl): Promise<Applied> {
   const { edit } = decision;
@@ -19,17 +21,24 @@ export async function apply(report: FaultReport, decision: Decision, control: Th
     await control.deliver();
     return { rung: "abandon", cutFailure: null };
   }
-  const cutFailure =
-    decision.cut && decision.session !== null ? await quarantine(report, decision.session, control) : null;
+  if (edit.kind === "mend") {
+    await control.writeMemory(edit.at, new Uint8Array(pointerBytes));
+    await control.resume();
+    return { rung: "neutralise", cutFailure: null };
+  }
+  const { session } = decision;
+  const cutFailure = decision.cut && session !== null ? await quarantine(report, session, control) : null;
   await control.writeRegisters(registerChanges(report, edit));
   await control.resume();
-  const rung =
-    edit.kind === "neutralise" ? "neutralise" : decision.cut && cutFailure === null ? "quarantine" : edit.rung;
-  return { rung, cutFailure };
+  if (edit.kind === "neutralise") return { rung: "neutralise", cutFailure };
+  return { rung: decision.cut && cutFailure === null ? "quarantine" : edit.rung, cutFailure };
 }
 
 /** The registers that make `edit` true, by DWARF number. Pure. */
-export function registerChanges(report: FaultReport, edit: Exclude<Edit, { kind: "deliver" }>): Map<number, bigint> {
+export function registerChanges(
+  report: FaultReport,
+  edit: Exclude<Edit, { kind: "deliver" | "mend" }>,
+): Map<number, bigint> {
   switch (edit.kind) {
     case "abandon":
       return abandonFrame(report, edit.point.frame, edit.point.returnValue);

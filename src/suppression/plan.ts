@@ -35,6 +35,7 @@ export function plan(report: FaultReport, trials: readonly PastTrial[], policy: 
   const reason = whyDeliver(report);
   if (reason !== null) return { kind: "deliver", reason, notes: [] };
   const ladder = distinct(report, [
+    ...mendEdits(report, policy),
     ...interfaceEdits(report, policy),
     ...outermostEdits(report, policy),
     ...inwardEdits(report, policy),
@@ -50,11 +51,18 @@ export function keyOf(report: FaultReport, edit: Edit): string {
   switch (edit.kind) {
     case "abandon":
       return `${edit.rung} ${placeOf(report.frames[edit.point.frame + 1]!, report.modules)}=${edit.point.returnValue}`;
+    case "mend":
+      return "mend";
     case "neutralise":
       return `neutralise ${placeOf(report.frames[0]!, report.modules)}`;
     case "deliver":
       return `deliver ${edit.reason}`;
   }
+}
+
+/** The instruction did nothing wrong, so nothing is abandoned. */
+function mendEdits({ damagedSequence }: FaultReport, policy: Policy): Edit[] {
+  return damagedSequence !== null && policy.rungs.has("neutralise") ? [{ kind: "mend", at: damagedSequence }] : [];
 }
 
 function interfaceEdits(report: FaultReport, policy: Policy): Edit[] {

@@ -55,6 +55,7 @@ export function report(frames: readonly FrameSketch[], changes: Partial<FaultRep
     stackExhausted: false,
     sessions: [],
     sharedMultiplexers: [],
+    damagedSequence: null,
     stack: { from: address(stackTop), bytes: "" },
     blockedSince: null,
     ...changes,

@@ -22,6 +22,8 @@ export type RegisterLayout = {
   readonly sp: number;
   /** eflags or cpsr. */
   readonly flags: RegisterSlot;
+  /** fs_base or tpidr; null where the stub does not show it. */
+  readonly threadPointer: RegisterSlot | null;
   /** x86-64 only: the number of the system call the thread is in, -1 for none. */
   readonly origRax: RegisterSlot | null;
 };
@@ -34,6 +36,8 @@ const x86Names = "rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 
 const armNames = [...Array.from({ length: 31 }, (_, index) => `x${index}`), "sp", "pc"];
 /** DWARF number of rflags on x86-64: decoders complete instructions that set flags. */
 const flagsNumber = 49;
+/** DWARF numbers of the thread pointer: fs.base and TPIDR_EL0. */
+export const threadPointerNumber: Readonly<Record<Architecture, number>> = { x86_64: 58, aarch64: 36 };
 /** PSTATE.BTYPE: set while a branch target is checked; stale once the program counter is changed by hand. */
 const branchTypeBits = 0xc00n;
 const noSystemCall = 0xffff_ffff_ffff_ffffn;
@@ -125,10 +129,20 @@ function placeRegisters(sizes: ReadonlyMap<string, { regnum: number; lengthBytes
   };
   if (placed.has("rip")) {
     const origRax = placed.has("orig_rax") ? slot("orig_rax", 8) : null;
-    return layout(x86Names, { architecture: "x86_64", pc: 16, sp: 7, flags: slot("eflags", 4), origRax });
+    const threadPointer = placed.get("fs_base") ?? null;
+    return layout(x86Names, {
+      architecture: "x86_64",
+      pc: 16,
+      sp: 7,
+      flags: slot("eflags", 4),
+      threadPointer,
+      origRax,
+    });
   }
   if (placed.has("cpsr") && placed.has("x30")) {
-    return layout(armNames, { architecture: "aarch64", pc: 32, sp: 31, flags: slot("cpsr", 4), origRax: null });
+    const threadPointer = placed.get("tpidr") ?? null;
+    const flags = slot("cpsr", 4);
+    return layout(armNames, { architecture: "aarch64", pc: 32, sp: 31, flags, threadPointer, origRax: null });
   }
   throw unusable("is neither of 64-bit x86 nor of AArch64; only 64-bit programs are guarded");
 }
@@ -145,9 +159,14 @@ export function readRegisters(layout: RegisterLayout, raw: Uint8Array): Register
   }
   const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
   const registers: (bigint | null)[] = layout.general.map(({ offset }) => view.getBigUint64(offset, true));
-  if (layout.architecture === "x86_64") {
-    while (registers.length < flagsNumber) registers.push(null);
-    registers.push(BigInt(view.getUint32(layout.flags.offset, true)));
+  const put = (register: number, value: bigint): void => {
+    while (registers.length < register) registers.push(null);
+    registers[register] = value;
+  };
+  if (layout.architecture === "x86_64") put(flagsNumber, BigInt(view.getUint32(layout.flags.offset, true)));
+  const thread = layout.threadPointer;
+  if (thread?.lengthBytes === 8 && thread.offset + 8 <= raw.length) {
+    put(threadPointerNumber[layout.architecture], view.getBigUint64(thread.offset, true));
   }
   return registers;
 }

@@ -55,6 +55,7 @@ export function sampleReport(id: FaultId, change: Partial<FaultReport> = {}): Fa
     stackExhausted: false,
     sessions: [],
     sharedMultiplexers: [],
+    damagedSequence: null,
     stack: { from: address(0x7ffd_0000_1000n), bytes: "00".repeat(256) },
     blockedSince: null,
     ...change,
