@@ -56,6 +56,18 @@ need("redis-server", "prlimit")(
   timeoutMs,
 );
 
+need("redis-server", "prlimit")(
+  "faults that a newer package has fixed are named, and the rest is used",
+  async () => {
+    const { report, lines } = await run("newer", { seconds: null });
+    expect(report).toMatchObject({ harmed: null, crashes: 4, fixed: ["acl-use-after-free", "getkeys-overflow"] });
+    const states = lines.filter((line) => line.event === "demoShot").map((line) => line.state);
+    expect(states).toEqual(["judged", "judged", "judged", "judged", "fixed", "fixed"]);
+    expect(summaryLines(report, "holdfast").join("\n")).toContain("Fixed in this package");
+  },
+  timeoutMs,
+);
+
 const harms: readonly (readonly [string, RegExp])[] = [
   ["cut", /bystanders were harmed/],
   ["wrong", /bystanders were harmed/],
