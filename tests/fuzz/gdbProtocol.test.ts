@@ -123,7 +123,7 @@ test("descriptions: any registers that are accepted can be read from bytes of th
             layout,
             new Uint8Array(layout.totalBytes).map((_, index) => index),
           );
-          expect(registers).toHaveLength(17);
+          expect(registers.slice(0, 17)).not.toContain(null);
           expect(new Set(layout.general.map(({ offset }) => offset)).size).toBe(17);
         } catch (error) {
           if (!(error instanceof GdbError)) throw error;

@@ -203,7 +203,7 @@ path(
     const { registers } = await client.inspect(tid);
     const pc = registers[client.layout.pc]!;
     if (process.arch === "x64") {
-      expect(await client.readMemory(address(pc - 1n), 1, tid)).toEqual(Buffer.from([0xcc]));
+      expect(await client.readMemory(address(pc - 1n), 1, tid)).toEqual(new Uint8Array([0xcc]));
       await client.control(tid).resume();
     } else await skipLoad(client, tid);
     await faulter.until("survived 0");
@@ -266,6 +266,7 @@ path("gdbserver dies: it is told at once, and the program goes on", async () => 
   expect((await errorOf(nextStop(client))).code).toBe("gdb.closed");
   expect((await errorOf(client.threads())).code).toBe("gdb.closed");
   expect(await faulter.count()).toBeGreaterThanOrEqual(0);
+  await until(() => !runs(stub.pid));
   expect((await errorOf(reopenStub(directory, { clock: systemClock, nonce: "n" }))).code).toBe("gdb.closed");
 });
 

@@ -4,9 +4,8 @@
  *
  * Gets a transport; gives threads, an iterable of stops, and ThreadControl for each stop. A thread whose stop nobody
  * asked for and that no signal explains is resumed at once: nothing is left stopped.
- * Limits: `stopQueueMax` stops that nobody has read; `stopRoundsMax`. Source: GDB manual, appendix E; gdbserver 13.
+ * Limits: `stopQueueMax` (stopQueue.ts), `stopRoundsMax`. Source: GDB manual, appendix E; gdbserver 13.
  */
-import { deadline } from "#clock.ts";
 import { GdbError } from "#errors.ts";
 import type { Architecture, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
 import { attachRefusal, checkTraceable } from "./attach.ts";
@@ -16,6 +15,8 @@ import { formatThread, parseProcesses, parseThreads, type ThreadId } from "./mes
 import { readLayout, readStubFile, readStubMemory } from "./reads.ts";
 import type { RegisterLayout } from "./registers.ts";
 import type { Ended, Stopped } from "./session.ts";
+import { passedSignals } from "./signals.ts";
+import { StopQueue } from "./stopQueue.ts";
 import type { Transport } from "./transport.ts";
 
 export type StopEvent =
@@ -42,7 +43,6 @@ type StopRecord = {
   inspection: Promise<Inspection> | null;
 };
 
-export const stopQueueMax = 65_536;
 /** Rounds in which new threads may appear while all are being stopped. */
 const stopRoundsMax = 64;
 const resumesPerPacket = 200;
@@ -54,13 +54,10 @@ export class GdbClient implements AsyncDisposable {
   /** Threads that run one instruction: the stop after it is no news. */
   readonly #stepping = new Set<number>();
   #askedAll = false;
-  readonly #events: StopEvent[] = [];
-  #watchers: (() => void)[] = [];
+  readonly #events = new StopQueue<StopEvent>();
   #connection: GdbConnection | null = null;
-  #lost: GdbError | null = null;
   #layout: RegisterLayout | null = null;
   #pid: number | null = null;
-  #finished = false;
 
   private constructor(private readonly options: GdbClientOptions) {}
 
@@ -70,10 +67,7 @@ export class GdbClient implements AsyncDisposable {
     client.#connection = await GdbConnection.open(transport, options, {
       stopped: (stop, replies) => client.#takeStop(stop, replies),
       ended: (reply) => client.#takeEnd(reply),
-      lost: (error) => {
-        client.#lost = error;
-        client.#changed();
-      },
+      lost: (error) => client.#events.lose(error),
     });
     return client;
   }
@@ -146,19 +140,8 @@ export class GdbClient implements AsyncDisposable {
    * All stops from now on, in order, for one reader. Ends when this side closes, lets go, or the program has ended.
    * @throws GdbError "gdb.closed", "gdb.timeout", "gdb.frame", "gdb.message", "gdb.violation" where the stub was lost
    */
-  async *stops(): AsyncGenerator<StopEvent, void, void> {
-    for (;;) {
-      const event = this.#events.shift();
-      if (event !== undefined) {
-        yield event;
-      } else if (this.#finished) {
-        return;
-      } else if (this.#lost !== null) {
-        throw this.#lost;
-      } else {
-        await this.#change();
-      }
-    }
+  stops(): AsyncGenerator<StopEvent, void, void> {
+    return this.#events.read();
   }
 
   /** Registers and cause of a stopped thread. They were asked for when the stop came, so this seldom waits. */
@@ -223,7 +206,7 @@ export class GdbClient implements AsyncDisposable {
     this.#stepping.add(tid);
     try {
       await this.#resume(record, "s", this.#write(raw, changes));
-      await this.#until(() => this.#stopped.has(tid), undefined);
+      await this.#until(() => this.#stopped.has(tid));
       return await this.inspect(tid);
     } finally {
       this.#stepping.delete(tid);
@@ -259,13 +242,12 @@ export class GdbClient implements AsyncDisposable {
     const [reply = ""] = await this.#open().request([`D;${pid.toString(16)}`], { signal });
     if (reply !== "OK") throw new GdbError("gdb.refused", `gdbserver did not let go of process ${pid}`, { reply });
     this.#pid = null;
-    this.#finished = true;
     this.#stopped.clear();
-    this.#changed();
+    this.#events.finish();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#finished = true;
+    this.#events.finish();
     await this.#connection?.[Symbol.asyncDispose]();
   }
 
@@ -279,25 +261,8 @@ export class GdbClient implements AsyncDisposable {
     return { pid: this.#pid, tid };
   }
 
-  /** Waits until something is told or lost. */
-  #change(): Promise<void> {
-    return new Promise((resolve) => this.#watchers.push(resolve));
-  }
-
-  #changed(): void {
-    for (const wake of this.#watchers.splice(0)) wake();
-  }
-
-  async #until(condition: () => boolean, signal: AbortSignal | undefined): Promise<void> {
-    const { timeoutMs } = this.#open();
-    using limit = deadline(timeoutMs, () => new GdbError("gdb.timeout", `no stop came in ${timeoutMs} ms`), signal);
-    const aborted = Promise.withResolvers<void>();
-    limit.signal.addEventListener("abort", () => aborted.resolve(), { once: true });
-    while (!condition()) {
-      if (this.#lost !== null) throw this.#lost;
-      limit.signal.throwIfAborted();
-      await Promise.race([this.#change(), aborted.promise]);
-    }
+  #until(condition: () => boolean, signal?: AbortSignal): Promise<void> {
+    return this.#events.until(condition, this.#open().timeoutMs, signal);
   }
 
   async #learnLayout(pid: number, signal: AbortSignal | undefined): Promise<void> {
@@ -343,24 +308,34 @@ export class GdbClient implements AsyncDisposable {
     const { pid, tid } = stop.thread;
     const record: StopRecord = { stop, replies, inspection: null };
     this.#stopped.set(tid, record);
-    this.#changed();
     if (stop.execPath !== null) {
       for (const other of [...this.#stopped.keys()]) if (other !== tid) this.#stopped.delete(other);
-      this.#tell({ kind: "exec", pid, tid, path: stop.execPath });
+      this.#events.push({ kind: "exec", pid, tid, path: stop.execPath });
       this.#letGo(record);
     } else if (this.#stepping.has(tid)) {
       // `step` waits for it.
+    } else if (passedSignals.includes(stop.gdbSignal)) {
+      // gdbserver 13 now and then reports a signal that it was told to pass on (SIGCONT after SIGSTOP, measured).
+      this.#letGo(record, deliverAction(stop));
     } else if (stop.gdbSignal !== 0) {
-      this.#tell({ kind: "signal", pid, tid, signal: stop.signal, atNs: this.options.clock.monotonicNs() });
-    } else if (!this.#askedAll && !this.#asked.has(tid)) {
+      this.#events.push({ kind: "signal", pid, tid, signal: stop.signal, atNs: this.options.clock.monotonicNs() });
+    } else if (!this.#isAsked(tid)) {
       // Asked for by a client before us, or by a caller who gave up waiting.
       this.options.log("info", "gdb.unasked", { tid });
       this.#letGo(record);
     }
+    this.#events.changed();
   }
 
-  #letGo(record: StopRecord): void {
-    this.#resume(record, "c", null).catch((error: unknown) => {
+  #isAsked = (tid: number): boolean => this.#askedAll || this.#asked.has(tid);
+
+  /** Resumes a thread whose stop is nobody's business. One that was to be stopped is asked again: this was its stop. */
+  #letGo(record: StopRecord, action = "c"): void {
+    const { thread, gdbSignal } = record.stop;
+    const again = gdbSignal !== 0 && this.#isAsked(thread.tid);
+    const resumed = this.#resume(record, action, null);
+    const done = again ? resumed.then(() => this.#open().request([`vCont;t:${formatThread(thread)}`])) : resumed;
+    done.catch((error: unknown) => {
       // Gone or stale: the thread has ended meanwhile. Anything else would leave it stopped for ever.
       if (error instanceof GdbError && (error.code === "gdb.gone" || error.code === "gdb.stale")) return;
       this.#open().lose(
@@ -372,27 +347,21 @@ export class GdbClient implements AsyncDisposable {
   #takeEnd(reply: Ended): void {
     if (reply.kind === "exited" || reply.kind === "killed") {
       for (const [tid, { stop }] of this.#stopped) if (stop.thread.pid === reply.pid) this.#stopped.delete(tid);
+      this.#events.push(reply);
       if (reply.pid === this.#pid) this.#finish();
-      this.#tell(reply);
     } else if (reply.kind === "threadExited") {
       this.#stopped.delete(reply.thread.tid);
     }
-    this.#changed();
+    this.#events.changed();
   }
 
   /** The program has ended: so does gdbserver, which in non-stop mode would stay for ever (measured). */
   #finish(): void {
-    this.#finished = true;
+    this.#events.finish();
     const exit = `qRcmd,${Buffer.from("exit").toHex()}`;
     this.#open()
       .request([exit])
       .catch(() => {}); // It may end before it answers.
-  }
-
-  #tell(event: StopEvent): void {
-    if (this.#events.length >= stopQueueMax) throw new GdbError("gdb.violation", `${stopQueueMax} stops are unread`);
-    this.#events.push(event);
-    this.#changed();
   }
 }
 

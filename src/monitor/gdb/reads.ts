@@ -33,7 +33,7 @@ export async function readStubFile(
     for (let length = 0; length <= fileBytesMax; ) {
       const piece = await ask(`vFile:pread:${file},${filePieceBytes.toString(16)},${length.toString(16)}`);
       if (piece.kind === "failed") throw new GdbError("gdb.refused", `reading ${path} failed`, { errno: piece.errno });
-      if (piece.bytes.length === 0) return Buffer.concat(pieces);
+      if (piece.bytes.length === 0) return joinBytes(pieces);
       pieces.push(piece.bytes);
       length += piece.bytes.length;
     }
@@ -66,7 +66,7 @@ export async function readStubMemory(
     pieces.push(piece);
     if (piece.length < sizes[index]!) break;
   }
-  return Buffer.concat(pieces);
+  return joinBytes(pieces);
 }
 
 /** Where the registers of a process lie in `g`. */
@@ -84,4 +84,14 @@ export async function readLayout(
     const { document } = description;
     documents.set(document, await connection.xfer(`features:read:${document}`, { thread, signal }));
   }
+}
+
+function joinBytes(pieces: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(pieces.reduce((length, piece) => length + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
 }

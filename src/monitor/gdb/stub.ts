@@ -147,7 +147,7 @@ async function untilRunning(pid: number, out: string, { clock, alive, signal }: 
   for (let waitedMs = 0; waitedMs < startTimeoutMs && alive(); waitedMs += pollMs) {
     const opened = await stat(`/proc/${pid}/fd/1`).catch(() => null);
     const name = await readFile(`/proc/${pid}/comm`, "latin1").catch(() => "");
-    if (opened?.ino === ino && name.trim() !== "sh") return;
+    if (opened?.ino === ino && name !== "" && name.trim() !== "sh") return;
     await clock.sleep(pollMs, signal);
   }
   throw new GdbError("gdb.start", `it ended before it was running`);
