@@ -3,93 +3,33 @@
  * The client with stock gdbserver and a real multi-threaded program.
  */
 import { afterEach, expect } from "bun:test";
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "#clock.ts";
-import { GdbError } from "#errors.ts";
 import { address } from "#fault.ts";
-import { silentLog } from "#log.ts";
 import { GdbClient, type StopEvent } from "#monitor/gdb/client.ts";
 import { ReplayTransport } from "#monitor/gdb/replay.ts";
-import { gdbserverVersion, reopenStub, type Stub, startStub, stubErrors } from "#monitor/gdb/stub.ts";
+import { reopenStub } from "#monitor/gdb/stub.ts";
 import { parseTrace, WireTrace } from "#monitor/gdb/trace.ts";
 import { Faulter } from "#tests/peers/faulter.ts";
-import { need, root, tracing } from "#tests/skip.ts";
+import {
+  cleanUp,
+  errorOf,
+  guarded,
+  loadBytes,
+  nextSignal,
+  nextStop,
+  options,
+  path,
+  runDirectory,
+  runs,
+  skipLoad,
+  start,
+  stubs,
+  until,
+} from "./gdbScene.ts";
 
-const path = need("gdbserver", "gcc", tracing);
-const options = { clock: systemClock, log: silentLog };
-/** Bytes of the load that faults. */
-const loadBytes = process.arch === "x64" ? 3n : 4n;
-
-const scratch: string[] = [];
-function runDirectory(): string {
-  const directory = mkdtempSync(join(tmpdir(), "holdfast-gdb-"));
-  scratch.push(directory);
-  return directory;
-}
-/** Stubs that a test has left running, by our own ids. */
-const stubs: number[] = [];
-afterEach(() => {
-  for (const pid of stubs.splice(0)) if (runs(pid)) process.kill(pid, "SIGKILL");
-  for (const directory of scratch.splice(0)) rmSync(directory, { recursive: true, force: true });
-});
-
-async function start(directory = runDirectory(), program = "gdbserver"): Promise<Stub> {
-  const stub = await startStub(directory, { clock: systemClock, program });
-  stubs.push(stub.pid);
-  return stub;
-}
-
-function runs(pid: number): boolean {
-  try {
-    return !readFileSync(`/proc/${pid}/stat`, "latin1").includes(") Z ");
-  } catch {
-    return false;
-  }
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let tries = 0; !condition(); tries += 1) {
-    if (tries > 5000) throw new TypeError(`never: ${condition}`);
-    await systemClock.sleep(1);
-  }
-}
-
-const guarded = async (faulter: Faulter, trace?: WireTrace): Promise<GdbClient> => {
-  const client = await GdbClient.open((await start()).transport, { ...options, trace });
-  await client.attach(faulter.pid, { stopAll: false });
-  return client;
-};
-
-async function nextStop(client: GdbClient): Promise<StopEvent> {
-  for await (const event of client.stops()) return event;
-  throw new TypeError("the stops have ended");
-}
-
-async function nextSignal(client: GdbClient): Promise<Extract<StopEvent, { kind: "signal" }>> {
-  const event = await nextStop(client);
-  if (event.kind !== "signal") throw new TypeError(`${event.kind} instead of a signal`);
-  return event;
-}
-
-/** Skips the faulting load of the stopped thread. */
-async function skipLoad(client: GdbClient, tid: number): Promise<void> {
-  const { registers } = await client.inspect(tid);
-  const control = client.control(tid);
-  const { pc } = client.layout;
-  await control.writeRegisters(new Map([[pc, registers[pc]! + loadBytes]]));
-  await control.resume();
-}
-
-async function errorOf(promise: Promise<unknown>): Promise<GdbError> {
-  const error = await promise.then(
-    () => new TypeError("no error"),
-    (thrown: unknown) => thrown,
-  );
-  if (!(error instanceof GdbError)) throw error;
-  return error;
-}
+afterEach(cleanUp);
 
 path("one thread faults and is mended while 16 others go on", async () => {
   await using faulter = await Faulter.start();
@@ -175,6 +115,25 @@ path("a delivered signal ends the program, which is told, and gdbserver ends by 
   expect(events).toEqual([{ kind: "killed", pid: faulter.pid, signal: "SIGABRT" }]);
   expect(await faulter.end()).toBe("SIGABRT");
   await until(() => !runs(stub.pid));
+});
+
+path("a stopped thread runs one instruction at a time, and nobody else is told", async () => {
+  await using faulter = await Faulter.start();
+  await using client = await guarded(faulter);
+  faulter.tell("segv 0");
+  const { tid } = await nextSignal(client);
+  const { pc } = client.layout;
+  let at = (await client.inspect(tid)).registers[pc]! + loadBytes;
+  for (let count = 0; count < 3; count += 1) {
+    const { signal, registers } = await client.step(tid, new Map([[pc, at]]));
+    expect(signal).toBe("SIGTRAP");
+    expect(registers[pc]).not.toBe(at);
+    at = registers[pc]!;
+  }
+  await client.control(tid).resume();
+  await faulter.until("survived 0");
+  faulter.tell("segv 1");
+  expect((await nextSignal(client)).signal).toBe("SIGSEGV");
 });
 
 path("exit is told with its code, exec with its path", async () => {
@@ -283,67 +242,6 @@ path("a process that is gone, or has a tracer, says so", async () => {
   await holder.detach();
 });
 
-need(
-  "gdbserver",
-  "gcc",
-  "setpriv",
-  root,
-)("a stub of another user may not trace, and says who may", async () => {
-  await using faulter = await Faulter.start();
-  const directory = runDirectory();
-  const wrapper = join(directory, "nobody");
-  writeFileSync(wrapper, '#!/bin/sh\nexec setpriv --reuid 65534 --regid 65534 --clear-groups gdbserver "$@"\n');
-  chmodSync(wrapper, 0o755);
-  chmodSync(directory, 0o755);
-  await using client = await GdbClient.open((await start(join(directory, "run"), wrapper)).transport, options);
-  const error = await errorOf(client.attach(faulter.pid));
-  expect(error.code).toBe("gdb.permission");
-  expect(error.message).toContain("user 0");
-  expect(await faulter.count()).toBeGreaterThanOrEqual(0);
-});
-
-path("gdbserver missing, too old, or something else: a clear error", async () => {
-  expect(Number.parseInt(await gdbserverVersion(), 10)).toBeGreaterThanOrEqual(13);
-  expect((await errorOf(gdbserverVersion("/nowhere/gdbserver"))).code).toBe("gdb.start");
-  const directory = runDirectory();
-  const script = (name: string, text: string): string => {
-    const file = join(directory, name);
-    writeFileSync(file, `#!/bin/sh\n${text}\n`);
-    chmodSync(file, 0o755);
-    return file;
-  };
-  const old = await errorOf(gdbserverVersion(script("old", "echo 'GNU gdbserver (Debian 12.1-4) 12.1'")));
-  expect([old.code, old.message.includes("12.1")]).toEqual(["gdb.version", true]);
-  expect((await errorOf(gdbserverVersion("/bin/true"))).code).toBe("gdb.version");
-  const missing = await errorOf(start(join(directory, "a"), "/nowhere/gdbserver"));
-  expect([missing.code, missing.message.includes("not found")]).toEqual(["gdb.start", true]);
-  // Whether it ends before or after it counts as started, its words are kept.
-  const failing = script("failing", "echo no permission >&2; exit 1");
-  const failed = await errorOf(
-    start(join(directory, "b"), failing).then((stub) => GdbClient.open(stub.transport, options)),
-  );
-  expect(["gdb.start", "gdb.closed"]).toContain(failed.code);
-  expect(await stubErrors(join(directory, "b"))).toBe("no permission");
-  const echo = await start(join(directory, "c"), script("echo", "exec cat"));
-  const hostile = await errorOf(GdbClient.open(echo.transport, { ...options, requestTimeoutMs: 500 }));
-  expect(["gdb.violation", "gdb.message", "gdb.timeout"]).toContain(hostile.code);
-});
-
-path("the run directory is ours alone, and what gdbserver says there is capped", async () => {
-  const directory = runDirectory();
-  const talker = join(directory, "talker");
-  writeFileSync(talker, "#!/bin/sh\nyes 'a long complaint' | head -c 1000000 >&2\nexec cat\n");
-  chmodSync(talker, 0o755);
-  chmodSync(directory, 0o755);
-  const run = join(directory, "run");
-  const stub = await start(run, talker);
-  expect(statSync(run).mode & 0o777).toBe(0o700);
-  for (const name of ["in", "out"]) expect(statSync(join(run, name)).mode & 0o777).toBe(0o600);
-  await until(() => readFileSync(`/proc/${stub.pid}/comm`, "latin1").trim() === "cat");
-  expect(statSync(join(run, "errors")).size).toBeLessThanOrEqual(64 * 1024);
-  await stub.transport[Symbol.asyncDispose]();
-});
-
 path("a recorded conversation with gdbserver replays to the same requests", async () => {
   const lines: string[] = [];
   const converse = async (client: GdbClient, pid: number, faulter: Faulter | null): Promise<void> => {
@@ -363,22 +261,4 @@ path("a recorded conversation with gdbserver replays to the same requests", asyn
   await using second = await GdbClient.open(replay, options);
   await converse(second, faulter.pid, null);
   expect(replay.linesLeft).toBe(0);
-});
-
-path("attach and detach leave no descriptor and no gdbserver behind", async () => {
-  await using faulter = await Faulter.start();
-  const descriptors = (): number => readdirSync("/proc/self/fd").length;
-  const pids: number[] = [];
-  const round = async (): Promise<void> => {
-    const stub = await start();
-    pids.push(stub.pid);
-    await using client = await GdbClient.open(stub.transport, options);
-    await client.attach(faulter.pid, { stopAll: false });
-    await client.detach();
-  };
-  for (let warm = 0; warm < 3; warm += 1) await round();
-  const before = descriptors();
-  for (let index = 0; index < 20; index += 1) await round();
-  await until(() => descriptors() <= before + 1);
-  await until(() => pids.every((pid) => !runs(pid)));
 });

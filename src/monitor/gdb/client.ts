@@ -10,10 +10,11 @@ import { GdbError } from "#errors.ts";
 import type { Architecture, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
 import { attachRefusal, checkTraceable } from "./attach.ts";
 import { type GdbClientOptions, GdbConnection } from "./connection.ts";
-import { deliverAction, type Inspection, readInspection, warmInspection, writeRequest } from "./inspection.ts";
+import { deliverAction, type Inspection, readInspection, writeRequest } from "./inspection.ts";
 import { formatThread, parseProcesses, parseThreads, type ThreadId } from "./messages.ts";
 import { readLayout, readStubFile, readStubMemory } from "./reads.ts";
 import type { RegisterLayout } from "./registers.ts";
+import { rehearse } from "./rehearsal.ts";
 import type { Ended, Stopped } from "./session.ts";
 import { passedSignals } from "./signals.ts";
 import { StopQueue } from "./stopQueue.ts";
@@ -267,7 +268,8 @@ export class GdbClient implements AsyncDisposable {
 
   async #learnLayout(pid: number, signal: AbortSignal | undefined): Promise<void> {
     this.#layout = await readLayout(this.#open(), pid, signal);
-    warmInspection(this.#layout);
+    if (this.options.rehearsed !== false)
+      await rehearse(this.#layout, this.options.clock, () => this.#stopped.size > 0);
   }
 
   async #listThreads(signal: AbortSignal | undefined): Promise<AttachedThread[]> {

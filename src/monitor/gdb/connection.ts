@@ -31,6 +31,8 @@ export type GdbClientOptions = {
   /** For a stub that outlived its client: the request and reply that end the old conversation. */
   readonly sync?: { readonly request: string; readonly reply: string } | undefined;
   readonly requestTimeoutMs?: number | undefined;
+  /** Whether the path of a stop is compiled before the first one (rehearsal.ts). */
+  readonly rehearsed?: boolean | undefined;
 };
 
 export interface ConnectionEvents {

@@ -6,7 +6,6 @@
  */
 import { GdbError } from "#errors.ts";
 import type { Registers, SignalCause } from "#fault.ts";
-import { encodePacket, FrameDecoder } from "./frame.ts";
 import { errorReply, parseHexBytes, parseSiginfo } from "./messages.ts";
 import { patchRegisters, type RegisterLayout, readRegisters } from "./registers.ts";
 import type { Stopped } from "./session.ts";
@@ -47,23 +46,3 @@ export const deliverAction = ({ gdbSignal }: Stopped): string =>
 export function writeRequest(layout: RegisterLayout, raw: Uint8Array, changes: ReadonlyMap<number, bigint>): string {
   return `G${patchRegisters(layout, raw, changes).toHex()}`;
 }
-
-/**
- * Runs what every stop runs, on made-up bytes, until the engine has compiled it. Blocks for about 10 ms. Without it the
- * first faults of a program take three times as long as later ones (measured in scripts/bench/gdb.ts).
- */
-export function warmInspection(layout: RegisterLayout): void {
-  const raw = new Uint8Array(layout.totalBytes).map((_, index) => (index * 29) & 0xff);
-  const reply = Buffer.from(encodePacket(`${raw.toHex().slice(0, -10)}0*&`), "latin1");
-  const changes = new Map([[layout.pc, 0x5555_5555_0000n]]);
-  const decoder = new FrameDecoder();
-  for (let round = 0; round < warmRounds; round += 1) {
-    for (const frame of decoder.push(reply)) {
-      if (frame.kind !== "packet") continue;
-      const bytes = parseHexBytes(frame.text);
-      encodePacket(writeRequest(layout, bytes, changes));
-      readRegisters(layout, bytes);
-    }
-  }
-}
-const warmRounds = 300;

@@ -13,7 +13,7 @@ import { aarch64Documents, x86Documents } from "./vectors.ts";
 
 const pid = 0x181a;
 const worker = 0x181b;
-const options = { clock: systemClock, log: silentLog };
+const options = { clock: systemClock, log: silentLog, rehearsed: false };
 const newStub = (): FakeStub => new FakeStub(pid, [pid, worker], x86Documents);
 
 async function codeOf(promise: Promise<unknown>): Promise<string> {
@@ -41,7 +41,7 @@ test.each([
   ["aarch64", aarch64Documents],
 ] as const)("%s: attach stops every thread once, resumeAll lets all go on", async (architecture, documents) => {
   const stub = new FakeStub(pid, [pid, worker], documents);
-  await using client = await GdbClient.open(stub.connect(), options);
+  await using client = await GdbClient.open(stub.connect(), { ...options, rehearsed: true });
   const threads = await client.attach(pid);
   expect(client.architecture).toBe(architecture);
   expect(threads.map(({ tid }) => tid)).toEqual([pid, worker]);

@@ -72,21 +72,26 @@ async function record(): Promise<TraceLine[]> {
   const lines: string[] = [];
   const stub = new FakeStub(pid, [pid, pid + 1], x86Documents);
   const trace = new WireTrace("fake", systemClock, (line) => lines.push(line));
-  await using client = await GdbClient.open(stub.connect(), { clock: systemClock, log: silentLog, trace });
+  await using client = await GdbClient.open(stub.connect(), {
+    clock: systemClock,
+    log: silentLog,
+    rehearsed: false,
+    trace,
+  });
   await converse(client, () => stub.fault(pid + 1, "SIGSEGV", 11, 0n), 0x1234n);
   return parseTrace(lines.join("\n"));
 }
 
 test("a recorded conversation replays to its end", async () => {
   const replay = new ReplayTransport(await record());
-  await using client = await GdbClient.open(replay, { clock: systemClock, log: silentLog });
+  await using client = await GdbClient.open(replay, { clock: systemClock, log: silentLog, rehearsed: false });
   await converse(client, () => {}, 0x1234n);
   expect(replay.linesLeft).toBe(0);
 });
 
 test("a client that sends something else is told the line", async () => {
   const replay = new ReplayTransport(await record());
-  await using client = await GdbClient.open(replay, { clock: systemClock, log: silentLog });
+  await using client = await GdbClient.open(replay, { clock: systemClock, log: silentLog, rehearsed: false });
   const error = await converse(client, () => {}, 0x1235n).catch((thrown: unknown) => thrown);
   expect(error).toBeInstanceOf(GdbError);
   expect((error as GdbError).code).toBe("gdb.violation");
