@@ -29,6 +29,7 @@ export class IntentRing implements Disposable {
   /** Kind of the record in each slot, null where free. */
   readonly #used: (Slot["kind"] | null)[] = new Array(slotCount).fill(null);
   #usedCount = 0;
+  #intentCount = 0;
   #next = 0;
   #sequence = 1;
   /** Records found when the ring was opened, oldest first. Their slots stay used until freed. */
@@ -79,8 +80,7 @@ export class IntentRing implements Disposable {
       throw new StorageError("storage.ring", `short write to slot ${index} of the intent ring`);
     }
     this.#sequence += 1;
-    if (this.#used[index] === null) this.#usedCount += 1;
-    this.#used[index] = slot.kind;
+    this.#mark(index, slot.kind);
     this.#next = (index + 1) % slotCount;
     return index;
   }
@@ -88,8 +88,7 @@ export class IntentRing implements Disposable {
   /** Frees a slot whose rows are in the journal. Not for the fault path. */
   free(index: SlotIndex): void {
     if (this.#used[index] === null) return;
-    this.#used[index] = null;
-    this.#usedCount -= 1;
+    this.#mark(index, null);
     writeSync(this.#descriptor, this.#blank, 0, slotBytes, placeOf(index));
   }
 
@@ -104,7 +103,15 @@ export class IntentRing implements Disposable {
 
   #choose(kind: Slot["kind"]): SlotIndex | null {
     if (this.#usedCount < slotCount) return this.#search((used) => used === null);
-    return kind === "intent" ? this.#search((used) => used === "outcome") : null;
+    const yields = kind === "intent" && this.#intentCount < slotCount;
+    return yields ? this.#search((used) => used === "outcome") : null;
+  }
+
+  #mark(index: number, kind: Slot["kind"] | null): void {
+    const before = this.#used[index] ?? null;
+    this.#usedCount += (kind === null ? 0 : 1) - (before === null ? 0 : 1);
+    this.#intentCount += (kind === "intent" ? 1 : 0) - (before === "intent" ? 1 : 0);
+    this.#used[index] = kind;
   }
 
   #search(wanted: (used: Slot["kind"] | null) => boolean): SlotIndex | null {
@@ -122,8 +129,7 @@ export class IntentRing implements Disposable {
       const decoded = decodeSlot(bytes.subarray(from, from + slotBytes));
       if (decoded === null) continue;
       found.push({ index: index as SlotIndex, ...decoded });
-      this.#used[index] = decoded.slot.kind;
-      this.#usedCount += 1;
+      this.#mark(index, decoded.slot.kind);
     }
     found.sort((a, b) => a.sequence - b.sequence);
     const newest = found.at(-1);

@@ -9,6 +9,7 @@
  */
 import type { Database, Statement } from "bun:sqlite";
 import type { Clock } from "#clock.ts";
+import { StorageError } from "#errors.ts";
 import type { PastTrial, TrialId } from "#fault.ts";
 import { asStorageError, closeQuietly, openReadOnly, readNumber, transact } from "./database.ts";
 import type { StorageLimits } from "./limits.ts";
@@ -222,8 +223,14 @@ export function readMemoryOf(path: string): JournalMemory {
   }
 }
 
-/** JSON text of what a body column holds. */
-export const readBody = (body: Uint8Array): string => new TextDecoder().decode(Bun.zstdDecompressSync(body));
+/** JSON text of what a body column holds. @throws StorageError storage.corrupt where it is damaged */
+export function readBody(body: Uint8Array): string {
+  try {
+    return new TextDecoder().decode(Bun.zstdDecompressSync(body));
+  } catch (cause) {
+    throw new StorageError("storage.corrupt", "a compressed report is damaged", { bytes: body.length }, cause);
+  }
+}
 
 function readMemory(database: Database): JournalMemory {
   return {

@@ -13,7 +13,16 @@ import { explain, StorageError } from "#errors.ts";
 import type { Decision, FaultId, FaultReport, Outcome, Plan, Rung, TrialId, Verdict } from "#fault.ts";
 import { asStorageError, openReadOnly } from "./database.ts";
 import { readBody } from "./journal.ts";
-import { type FaultBody, type FaultHead, faultRange, type IntentHead, readHead, rungOf } from "./rows.ts";
+import {
+  type FaultBody,
+  type FaultHead,
+  faultRange,
+  type IntentBody,
+  type IntentHead,
+  readHead,
+  readHeadOrNull,
+  rungOf,
+} from "./rows.ts";
 
 /** Journals below one STATE that are looked at. */
 const journalsMax = 1024;
@@ -62,7 +71,7 @@ export function listFaults(options: { stateDirectory: string; limit: number; bef
   const limit = Math.max(0, Math.min(options.limit, listLimitMax));
   const problems: ReadProblem[] = [];
   const faults = journalsBelow(options.stateDirectory, problems).flatMap(({ path, guard }) =>
-    attempt(path, problems, () => listJournal(path, guard, limit, options.before), []),
+    attempt(path, problems, () => listJournal({ path, guard }, limit, options.before, problems), []),
   );
   faults.sort((a, b) => (a.id < b.id ? 1 : a.id > b.id ? -1 : 0));
   return { faults: faults.slice(0, limit), problems };
@@ -147,7 +156,12 @@ function journalsBelow(stateDirectory: string, problems: ReadProblem[]): { path:
     .filter(({ path }) => existsSync(path));
 }
 
-function listJournal(path: string, guard: string, limit: number, before: FaultId | undefined): FaultSummary[] {
+function listJournal(
+  { path, guard }: { path: string; guard: string },
+  limit: number,
+  before: FaultId | undefined,
+  problems: ReadProblem[],
+): FaultSummary[] {
   using database = openReadOnly(path);
   const rows = database
     .query<ListedRow, [string, number]>(
@@ -158,18 +172,19 @@ function listJournal(path: string, guard: string, limit: number, before: FaultId
   const trials = database.query<EntryRow, [string, string]>(
     "SELECT id, kind, at_ms, head, NULL AS body FROM entry WHERE id > ? AND id < ? AND kind <> 'event' ORDER BY n",
   );
-  return rows.map(({ id, at_ms, head, whole }) => ({
-    ...readHead<FaultHead>(head),
-    id: id as FaultId,
-    guard,
-    atMs: at_ms,
-    whole: whole === 1,
-    trials: trialsOf(trials.all(id, faultRange(id as FaultId).after)).map(({ trial, decision, outcome }) => ({
+  return rows.flatMap(({ id, at_ms, head, whole }) => {
+    const summary = readHeadOrNull<FaultHead>(head);
+    if (summary === null) {
+      problems.push({ path, why: `the row of fault ${id} is damaged` });
+      return [];
+    }
+    const tried = trialsOf(trials.all(id, faultRange(id as FaultId).after)).map(({ trial, decision, outcome }) => ({
       trial,
       rung: outcome?.rung ?? rungOf(decision.edit),
       verdict: outcome?.verdict ?? null,
-    })),
-  }));
+    }));
+    return [{ ...summary, id: id as FaultId, guard, atMs: at_ms, whole: whole === 1, trials: tried }];
+  });
 }
 
 function findFaults(path: string, idOrPart: string): FaultId[] {
@@ -214,15 +229,14 @@ function readRecord(path: string, guard: string, id: FaultId): FaultRecord {
 }
 
 function trialsOf(rows: readonly EntryRow[]): TrialRecord[] {
-  const outcomes = rows.filter((row) => row.kind === "outcome").map((row) => readHead<Outcome>(row.head));
-  return rows
-    .filter((row) => row.kind === "intent")
-    .map((row) => ({
-      trial: row.id as TrialId,
-      atMs: row.at_ms,
-      decision: readHead<IntentHead>(row.head).decision,
-      outcome: outcomes.find((outcome) => outcome.trial === row.id) ?? null,
-    }));
+  const outcomes = rows.flatMap((row) => (row.kind === "outcome" ? (readHeadOrNull<Outcome>(row.head) ?? []) : []));
+  return rows.flatMap((row) => {
+    const head = row.kind === "intent" ? readHeadOrNull<IntentHead>(row.head) : null;
+    if (head === null) return [];
+    const past = row.body === null ? [] : (parseJson(readBody(row.body)) as IntentBody).past;
+    const outcome = outcomes.find(({ trial }) => trial === row.id) ?? null;
+    return [{ trial: row.id as TrialId, atMs: row.at_ms, decision: { ...head.decision, past }, outcome }];
+  });
 }
 
 function attempt<Value>(path: string, problems: ReadProblem[], read: () => Value, otherwise: Value): Value {

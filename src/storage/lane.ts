@@ -13,13 +13,15 @@ import { StorageError } from "#errors.ts";
 import type { Log } from "#log.ts";
 import { TaskGroup } from "#tasks.ts";
 import type { SlotIndex } from "./intentRing.ts";
-import type { Condition, FromWriter, LaneName, RowOf } from "./messages.ts";
+import type { Condition, FromWriter, LaneName, RowOf, ToWriter } from "./messages.ts";
 import { type Dropped, type QueuedRow, RowQueue, rowPolicies } from "./rowQueue.ts";
 import type { JournalRow } from "./rows.ts";
 import type { WriterPort } from "./writerPort.ts";
 
 /** While commits fail, one attempt each so often. */
 export const probeIntervalMs = 10_000;
+/** A disk that takes longer than this is shown as ill; its answer is still taken when it comes. */
+const answerMsMax = 10_000;
 
 export type Opened = Extract<FromWriter, { kind: "opened" }>;
 export type Failed = Extract<FromWriter, { kind: "failed" }>;
@@ -50,6 +52,7 @@ export class Lane<Name extends LaneName> implements AsyncDisposable {
   readonly #first = Promise.withResolvers<Opened>();
   readonly #waiters = new Set<() => void>();
   #waiting = false;
+  #sentAtNs = 0;
   #inFlight: readonly QueuedRow<RowOf[Name]>[] = [];
   #again = false;
   #opened = false;
@@ -69,9 +72,11 @@ export class Lane<Name extends LaneName> implements AsyncDisposable {
   get opened(): Promise<Opened> {
     return this.#first.promise;
   }
-  /** Why commits fail now; null while they do not. */
+  /** Why commits fail now, or that the disk has not answered for long; null while all is well. */
   get illness(): Illness | null {
-    return this.#illness;
+    const waitedMs = this.#waiting ? (this.#options.clock.monotonicNs() - this.#sentAtNs) / 1e6 : 0;
+    if (this.#illness !== null || waitedMs < answerMsMax) return this.#illness;
+    return { code: "storage.io", why: `no answer from the disk for ${Math.floor(waitedMs / 1000)} s` };
   }
   /** Number of the newest durable row. */
   get cursor(): number {
@@ -127,17 +132,21 @@ export class Lane<Name extends LaneName> implements AsyncDisposable {
   /** Sends what is to be sent next, if the last message was answered. */
   #advance(): void {
     if (this.#waiting || this.#closing || (this.#illness !== null && !this.#probing)) return;
-    const { file, port, recovered = [] } = this.#options;
+    const { file, recovered = [] } = this.#options;
     if (!this.#opened) {
-      this.#waiting = true;
-      port.send({ kind: "open", file, recovered }, (answer) => this.#receive(answer));
+      this.#send({ kind: "open", file, recovered });
       return;
     }
     if (this.#inFlight.length === 0) this.#inFlight = this.#queue.take();
     if (this.#inFlight.length === 0) return;
-    this.#waiting = true;
     const rows = this.#inFlight.map((queued) => queued.row);
-    port.send({ kind: "write", file, rows, again: this.#again }, (answer) => this.#receive(answer));
+    this.#send({ kind: "write", file, rows, again: this.#again });
+  }
+
+  #send(message: ToWriter): void {
+    this.#waiting = true;
+    this.#sentAtNs = this.#options.clock.monotonicNs();
+    this.#options.port.send(message, (answer) => this.#receive(answer));
   }
 
   #receive(answer: FromWriter): void {

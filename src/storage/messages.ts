@@ -45,7 +45,8 @@ export type FromWriter =
       readonly settled: readonly TrialId[];
       readonly condition: Condition;
     }
-  | { readonly kind: "written"; readonly cursor: number; readonly condition: Condition }
+  /** The condition where there is news of it: with every commit it would cost more than the row. */
+  | { readonly kind: "written"; readonly cursor: number; readonly condition: Condition | null }
   | { readonly kind: "kept"; readonly more: boolean; readonly condition: Condition }
   | {
       readonly kind: "failed";
@@ -58,7 +59,7 @@ export type FromWriter =
     }
   | { readonly kind: "closed" };
 
-/** How the disk is, told with every answer. */
+/** How the disk is. */
 export type Condition = {
   readonly fullness: Fullness;
   readonly space: Space;

@@ -3,6 +3,7 @@
  * The ring with its lock and its bookkeeping: which slot belongs to which trial. Gets records; never throws after `open`,
  * because acting on a fault comes first: trouble is told in `trouble` and the rows still go through the queue.
  */
+import { rmSync } from "node:fs";
 import { explain, StorageError } from "#errors.ts";
 import type { TrialId } from "#fault.ts";
 import type { Log } from "#log.ts";
@@ -95,9 +96,12 @@ export class RingBooks implements Disposable {
     }
   }
 
+  /** A ring in which nothing waits is removed, so that memory is not held for directories that nobody uses any more. */
   [Symbol.dispose](): void {
+    const empty = this.#ring?.usedCount === 0;
     this.#ring?.[Symbol.dispose]();
     this.#ring = null;
+    if (empty && this.path !== null) rmSync(this.path, { force: true });
     this.lock?.[Symbol.dispose]();
   }
 }

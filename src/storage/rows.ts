@@ -48,6 +48,8 @@ export type FaultHead = {
 };
 export type FaultBody = { readonly report: FaultReport; readonly plan: Plan };
 export type IntentHead = { readonly decision: Decision; readonly site: Site; readonly tid: number };
+/** What the decision looked at; kept apart, since the history is read from the heads of many intents. */
+export type IntentBody = { readonly past: readonly PastTrial[] };
 export type OutcomeHead = Outcome;
 /** Something that happened and is no fault: started, exited, stub lost … */
 export type EventHead = { readonly event: string; readonly workload: string; readonly facts: unknown };
@@ -138,10 +140,18 @@ export function readHeadOrNull<Head>(head: string): Head | null {
 export const readHead = <Head>(head: string): Head => parseJson(head) as Head;
 
 function intentRowOf(head: IntentHead, atMs: number): JournalRow {
-  const { decision } = head;
+  const { past, ...decision } = head.decision;
   // A signal that was let through is over once it is delivered: there is no verdict to wait for.
   const open = decision.edit.kind !== "deliver";
-  return { kind: "intent", id: decision.trial, atMs, open, head: toJson(head), body: null };
+  const body = past.length === 0 ? null : toJson({ past } satisfies IntentBody);
+  return {
+    kind: "intent",
+    id: decision.trial,
+    atMs,
+    open,
+    head: toJson({ ...head, decision: { ...decision, past: [] } }),
+    body,
+  };
 }
 
 function rowsOfIntent(slot: IntentSlot): JournalRow[] {

@@ -44,6 +44,8 @@ export class Writer {
   #space: Space = { freeBytes: 0, totalBytes: 0 };
   #spaceAtNs = Number.NEGATIVE_INFINITY;
   #findings: Finding[] = [];
+  /** The disk was asked, or something was found, since the condition was last told. */
+  #news = true;
   readonly #wear = new WearCount();
   #bytesSeen = threadBytesWritten();
   #upkeep: Upkeep | undefined;
@@ -107,7 +109,7 @@ export class Writer {
     const cursor = this.#commit(name, rows, again);
     if (before !== null) this.#wear.add(this.#clock.wallMs(), 0, (threadBytesWritten() ?? before) - before);
     this.#boundWal(name);
-    return { kind: "written", cursor, condition: this.#condition() };
+    return { kind: "written", cursor, condition: this.#news ? this.#condition() : null };
   }
 
   #commit(name: LaneName, rows: readonly RowOf[LaneName][], again: boolean): number {
@@ -194,6 +196,7 @@ export class Writer {
     const nowNs = this.#clock.monotonicNs();
     if (nowNs - this.#spaceAtNs < spaceIntervalMs * 1e6) return;
     this.#spaceAtNs = nowNs;
+    this.#news = true;
     this.#leaveRemovedFiles();
     this.#space = readSpace(this.#directory);
     if (this.#fullness() === "critical" && dropBallast(this.#directory)) {
@@ -228,6 +231,7 @@ export class Writer {
   #condition(): Condition {
     const findings = this.#findings;
     this.#findings = [];
+    this.#news = false;
     return {
       fullness: this.#fullness(),
       space: this.#space,
@@ -238,6 +242,7 @@ export class Writer {
   }
 
   #tell(finding: Finding): void {
+    this.#news = true;
     if (this.#findings.length < findingsMax) this.#findings.push(finding);
   }
 

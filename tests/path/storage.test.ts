@@ -7,7 +7,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "#clock.ts";
-import type { FaultId } from "#fault.ts";
+import type { FaultId, PastTrial } from "#fault.ts";
 import { silentLog } from "#log.ts";
 import { exportFault, listFaults, readExport, readFault } from "#storage/journalReader.ts";
 import { guardDirectory } from "#storage/ownership.ts";
@@ -75,6 +75,30 @@ test("the history comes back, and an open intent is settled as interrupted", asy
   expect(second.history[0]!.site).toEqual(sampleReport(ids[0]!).site);
   expect(second.history[0]).toMatchObject({ key: sampleDecision(ids[0]!).key, rung: "abandon", tid: 4243 });
   expect(readFault(scratch, ids[1]!).trials[0]!.outcome?.evidence[0]).toStartWith("interrupted");
+});
+
+test("what a decision looked at comes back with it", async () => {
+  await using storage = await open();
+  const id = storage.nextFaultId();
+  const earlier = sampleDecision(storage.nextFaultId());
+  const { site, tid } = sampleReport(id);
+  const past: PastTrial[] = [
+    {
+      trial: earlier.trial,
+      site,
+      tid,
+      key: earlier.key,
+      rung: "abandon",
+      atMs: 1,
+      verdict: null,
+      session: null,
+      veteran: true,
+    },
+  ];
+  storage.report(sampleReport(id), samplePlan, { ...sampleDecision(id), past });
+  await storage.flush();
+  expect(readFault(scratch, id).trials[0]?.decision.past).toEqual(past);
+  expect(listFaults({ stateDirectory: scratch, limit: 1 }).faults[0]?.trials).toHaveLength(1);
 });
 
 test("several trials of one fault are one record", async () => {
