@@ -7,12 +7,14 @@
  *  24 u8 kind (1 intent, 2 outcome) 25 u8 edit or rung 26 u8 signal or verdict   27 u8 1 = a text was cut
  *  28 u32 pid or stopUs             32 u32 tid or probationMs                    36 u16 trial number
  *  40 u16 frame or reason           42 u16 instruction length
- *  44 u64 return value, or the mask of registers that become zero
+ *  44 u64 return value, address, or the mask of registers that become zero
  *  52 texts, each one length byte and latin-1: fault id, then (intent) key of the decision, site, boundary,
  *     workload, or (outcome) first line of evidence
  */
+
+import { unreachable } from "#errors.ts";
 import type { DeliverReason, Edit, FaultId, FaultReport, FaultSignal, Rung, Site, Verdict } from "#fault.ts";
-import { rungs } from "#fault.ts";
+import { address, rungs } from "#fault.ts";
 
 export const slotBytes = 256;
 
@@ -47,7 +49,7 @@ export type OutcomeSlot = {
 export type Slot = IntentSlot | OutcomeSlot;
 
 const kinds = { intent: 1, outcome: 2 } as const;
-const edits = ["abandon", "inward", "neutraliseZero", "neutraliseDrop", "deliver"] as const;
+const edits = ["abandon", "inward", "neutraliseZero", "neutraliseDrop", "deliver", "mend"] as const;
 const reasons: readonly DeliverReason[] = ["sentByProcess", "runtimeOwnsSignal", "notServing", "exhausted", "disabled"];
 const verdicts: readonly Verdict[] = ["clean", "degraded", "failed"];
 const signals: readonly FaultReport["signal"][] = [
@@ -123,6 +125,13 @@ function writeEdit(into: Buffer, edit: Edit): void {
     case "deliver":
       into[25] = edits.indexOf("deliver");
       into.writeUInt16LE(Math.max(0, reasons.indexOf(edit.reason)), 40);
+      return;
+    case "mend":
+      into[25] = edits.indexOf("mend");
+      into.writeBigUInt64LE(edit.at & u64Mask, 44);
+      return;
+    default:
+      unreachable(edit);
   }
 }
 
@@ -197,6 +206,8 @@ function readEdit(bytes: Buffer): Edit | null {
       return { kind: "neutralise", skip: { kind: "drop" }, lengthBytes };
     case "deliver":
       return { kind: "deliver", reason: reasons[bytes.readUInt16LE(40)] ?? "exhausted" };
+    case "mend":
+      return { kind: "mend", at: address(value) };
     default:
       return null;
   }

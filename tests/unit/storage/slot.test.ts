@@ -4,7 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { type Edit, type FaultId, rungs } from "#fault.ts";
+import { address, type Edit, type FaultId, rungs } from "#fault.ts";
 import { decodeSlot, encodeSlot, type Slot, slotBytes } from "#storage/slot.ts";
 
 const latin = (maxLength: number) =>
@@ -30,6 +30,10 @@ const edits: fc.Arbitrary<Edit> = fc.oneof(
       fc.record({ kind: fc.constant("drop" as const) }),
     ),
     lengthBytes: fc.integer({ min: 1, max: 15 }),
+  }),
+  fc.record({
+    kind: fc.constant("mend" as const),
+    at: fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }).map(address),
   }),
   fc.record({
     kind: fc.constant("deliver" as const),
