@@ -51,11 +51,11 @@ export async function guardCommand(...guardArguments: readonly string[]): Promis
 
 export type GuardedServer = Guarded & { readonly port: number };
 
-/** A stock server under guard, ready to serve. @throws ProgramError */
-export async function guardServer(program: ServerProgram): Promise<GuardedServer> {
+/** A stock server under guard, ready to serve; `more` is added to its command. @throws ProgramError */
+export async function guardServer(program: ServerProgram, ...more: readonly string[]): Promise<GuardedServer> {
   const server = await prepareServer(program);
   try {
-    const guarded = await guardCommand("--", ...server.command);
+    const guarded = await guardCommand("--", ...server.command, ...more);
     const end = async (): Promise<void> => {
       await guarded[Symbol.asyncDispose]();
       await server[Symbol.asyncDispose]();

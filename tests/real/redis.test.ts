@@ -40,6 +40,8 @@ async function survives(trigger: Trigger, number: number, range: Range): Promise
   expect(shot.state).toBe("judged");
   expect(shot.faults.map((fault) => fault.signal)).toContain(trigger.signal);
   expect(["clean", "degraded"]).toContain(shot.outcomes.at(-1)?.verdict ?? "none");
+  const cut = shot.outcomes.filter((outcome) => outcome.rung === "quarantine").map((outcome) => outcome.session?.peer);
+  for (const peer of cut) expect(peer).toBe(shot.peer!);
   return true;
 }
 
@@ -83,6 +85,28 @@ need("redis-server", "gdbserver", tracing)(
     expect(server.isSame()).toBe(true);
     expect(server.guard.events.filter((event) => event.event === "fault").length).toBeGreaterThanOrEqual(100);
     expect(server.guard.violations).toEqual([]);
+  },
+  timeoutMs,
+);
+
+need("redis-server", "gdbserver", tracing)(
+  "20 panics in a row with redis's own memory test on, which scribbles over its thread-local memory",
+  async () => {
+    await using server = await guardServer("redis-server", "--crash-memcheck-enabled", "yes");
+    const load = await startLoad(server);
+    const range = rangeOf(server, load);
+    const panic = triggersOf("redis-server").find((trigger) => trigger.name === "panic")!;
+    for (let number = 0; number < 20; number += 1) {
+      const from = server.guard.events.length;
+      const shot = await fire(panic, number, range);
+      // The memory test may be struck by SIGSEGV first: what counts is that the last word is good.
+      expect([shot.state, shot.newcomerServed], JSON.stringify(server.guard.events.slice(from))).toEqual([
+        "judged",
+        true,
+      ]);
+    }
+    expect(await load.stop()).toMatchObject(unharmed);
+    expect(server.isSame()).toBe(true);
   },
   timeoutMs,
 );

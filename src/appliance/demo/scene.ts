@@ -24,6 +24,8 @@ export type Shot = {
   readonly atSample: number;
   state: ShotState;
   fate: KillerFate | null;
+  /** ip:port of the guilty client; null before it has spoken. */
+  peer: string | null;
   faults: readonly FaultEvent[];
   outcomes: readonly OutcomeEvent[];
   /** Whether a client that came after it was served rightly; null while not tried. */

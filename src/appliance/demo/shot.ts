@@ -33,7 +33,7 @@ const newcomerRounds = 20;
 export async function fire(trigger: Trigger, number: number, range: Range): Promise<Shot> {
   const { scene, guard, port, pid, signal, display } = range;
   const shot: Shot = {
-    ...{ trigger, atSample: scene.samples, state: "sent", fate: null },
+    ...{ trigger, atSample: scene.samples, state: "sent", fate: null, peer: null },
     ...{ faults: [], outcomes: [], newcomerServed: null },
   };
   scene.shots.push(shot);
@@ -50,6 +50,7 @@ export async function fire(trigger: Trigger, number: number, range: Range): Prom
     enough.abort();
     await using killing = await sending;
     shot.fate = killing.fate;
+    shot.peer = killing.peer;
   }
   if (trigger.addressBytesMax !== null) await limitAddressSpace(pid, null);
   signal.throwIfAborted();

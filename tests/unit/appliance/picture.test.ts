@@ -16,7 +16,14 @@ const counts = (right: number) => ({
 });
 
 const shot = (index: number, atSample: number): Shot => ({
-  ...{ trigger: triggers[index % triggers.length]!, atSample, state: "judged", fate: "silent", newcomerServed: true },
+  ...{
+    trigger: triggers[index % triggers.length]!,
+    atSample,
+    state: "judged",
+    fate: "silent",
+    peer: null,
+    newcomerServed: true,
+  },
   faults: [{ event: "fault", id: `${index}`, signal: "SIGSEGV", thread: 1, site: "a+0x1", frames: [] }],
   outcomes: [{ event: "outcome", id: `${index}`, rung: "abandon", verdict: "clean", stopUs: 1_234, session: null }],
 });
