@@ -26,11 +26,11 @@ const libc = openLibc({
 });
 
 const [pidfdOpen, pidfdGetfd] = [434, 438];
-const [solSocket, soType, soAcceptconn, ipprotoTcp, tcpInfoOption] = [1, 3, 30, 6, 11];
+const [solSocket, soType, soAcceptconn, ipprotoTcp, tcpStateOption] = [1, 3, 30, 6, 11];
 const streamSocket = 1;
 const fionread = 0x541b;
 const [afUnix, afInet, afInet6] = [1, 2, 10];
-const tcpInfoBytes = 256;
+const tcpStateBytes = 256;
 
 export type ForeignSocket = {
   readonly fd: number;
@@ -52,7 +52,7 @@ export class ForeignSockets implements Disposable {
   readonly #pidfd: number;
   readonly #word = fixedBytes(8);
   readonly #length = fixedBytes(8);
-  readonly #info = fixedBytes(tcpInfoBytes);
+  readonly #info = fixedBytes(tcpStateBytes);
   readonly #name = fixedBytes(128);
   readonly #view = new DataView(this.#info.buffer);
 
@@ -100,9 +100,9 @@ export class ForeignSockets implements Disposable {
   }
 
   #tcp(own: number): ForeignSocket["tcp"] {
-    new DataView(this.#length.buffer).setUint32(0, tcpInfoBytes, true);
+    new DataView(this.#length.buffer).setUint32(0, tcpStateBytes, true);
     this.#info.fill(0);
-    if (libc.getsockopt(own, ipprotoTcp, tcpInfoOption, this.#info, this.#length) !== 0) return null;
+    if (libc.getsockopt(own, ipprotoTcp, tcpStateOption, this.#info, this.#length) !== 0) return null;
     return {
       lastSentMs: this.#view.getUint32(44, true),
       lastReceivedMs: this.#view.getUint32(52, true),

@@ -4,6 +4,7 @@
  * its code and its spines. Takes over the stub of an earlier supervisor where one still traces the program.
  */
 import { randomUUID } from "node:crypto";
+import { getPriority, setPriority } from "node:os";
 import type { Clock } from "#clock.ts";
 import { HoldfastError } from "#errors.ts";
 import type { Architecture, FaultId } from "#fault.ts";
@@ -13,6 +14,9 @@ import { reopenStub, type Stub, startStub } from "#monitor/gdb/stub.ts";
 import type { WireTrace } from "#monitor/gdb/trace.ts";
 import { readStatus } from "#monitor/processes.ts";
 import { requireTraceable, Watch } from "#monitor/watch.ts";
+
+/** Niceness of the supervisor and its stub: before ordinary programs, behind what an administrator put first. */
+const supervisorNice = -10;
 
 export type ProtectionOptions = {
   readonly workload: string;
@@ -38,6 +42,7 @@ export class Protection implements AsyncDisposable {
     const { stub, client, threads } = (await adoptStub(options)) ?? (await attachStub(options));
     try {
       const { workload, pid, clock, log, nextFaultId } = options;
+      for (const ours of [process.pid, stub.pid]) goFirst(ours, log);
       const architecture: Architecture = client.architecture;
       const watch = Watch.open({ workload, pid, architecture, clock, log, nextFaultId });
       return new Protection(stub, client, watch, threads);
@@ -61,6 +66,16 @@ export class Protection implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.watch[Symbol.dispose]();
     await this.client[Symbol.asyncDispose]();
+  }
+}
+
+/** A stopped thread must not wait until the load that stopped it leaves us a processor. */
+function goFirst(pid: number, log: Log): void {
+  try {
+    if (getPriority(pid) > supervisorNice) setPriority(pid, supervisorNice);
+  } catch {
+    // Only root may: then stops are longer on a machine that is busy, and nothing else changes.
+    log("debug", "guard.priority", { pid, kept: true });
   }
 }
 

@@ -34,7 +34,7 @@ const returnValues: readonly bigint[] = [-1n, 0n];
 export function plan(report: FaultReport, trials: readonly PastTrial[], policy: Policy): Plan {
   const reason = whyDeliver(report);
   if (reason !== null) return { kind: "deliver", reason, notes: [] };
-  const ladder = distinct(report, [
+  const ladder = distinct([
     ...mendEdits(report, policy),
     ...interfaceEdits(report, policy),
     ...outermostEdits(report, policy),
@@ -123,24 +123,26 @@ const returning = (rung: "abandon" | "inward", frame: number): Edit[] =>
   returnValues.map((returnValue) => ({ kind: "abandon", rung, point: { frame, returnValue } satisfies RescuePoint }));
 
 /** Drops later edits that do the same as an earlier one under another rung's name. */
-function distinct(report: FaultReport, edits: readonly Edit[]): Edit[] {
+function distinct(edits: readonly Edit[]): Edit[] {
   const seen = new Set<string>();
   return edits.filter((edit) => {
-    const key = keyOf(report, edit).replace(/^\w+ /, edit.kind);
-    if (seen.has(key)) return false;
-    seen.add(key);
+    if (edit.kind !== "abandon") return true;
+    const act = `${edit.point.frame} ${edit.point.returnValue}`;
+    if (seen.has(act)) return false;
+    seen.add(act);
     return true;
   });
 }
 
 /** What was proven at this site goes first, the newest proof before older ones. */
-function learnedFirst(report: FaultReport, edits: readonly Edit[], trials: readonly PastTrial[]): Edit[] {
+function learnedFirst(report: FaultReport, edits: readonly Edit[], trials: readonly PastTrial[]): readonly Edit[] {
   const proven = trials
     .filter(
-      (trial) => trial.site.fault === report.site.fault && (trial.verdict === "clean" || trial.verdict === "degraded"),
+      (past) => past.site.fault === report.site.fault && (past.verdict === "clean" || past.verdict === "degraded"),
     )
     .sort((a, b) => b.atMs - a.atMs)
-    .map((trial) => trial.key);
+    .map((past) => past.key);
+  if (proven.length === 0) return edits;
   const rank = (edit: Edit): number => {
     const index = proven.indexOf(keyOf(report, edit));
     return index < 0 ? proven.length : index;
