@@ -28,7 +28,7 @@ import {
 import type { CallSites } from "./callSites.ts";
 import { threadPointerNumber } from "./gdb/registers.ts";
 import type { RestartableSequences } from "./restartableSequences.ts";
-import type { Sessions } from "./sessions.ts";
+import type { Connections, Sessions } from "./sessions.ts";
 import type { SpineFrame, Spines } from "./spines.ts";
 
 /** A stack overflow has a hundred thousand frames; both ends of it say all there is to say. */
@@ -68,6 +68,7 @@ export type StopFacts = {
   readonly cause: SignalCause | null;
   readonly caught: boolean;
   readonly blockedSince: number | null;
+  readonly connections: Connections;
 };
 
 /** A report without its site: that is `suppression`'s to say, and the appliance puts the two together. */
@@ -85,17 +86,18 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
   const frames = kept.map((frame, index) => describeFrame(frame, kept[index + 1], modules, program));
   const spine = program.spines.spineIn(facts.tid, spineFrames(kept, map));
   const code = map.isMapped(Number(pc)) ? view.readMemory(address(pc), codeBytes) : new Uint8Array();
+  const { connections, ...known } = facts;
   return {
-    ...facts,
+    ...known,
     workload: program.workload,
     pid: view.pid,
     architecture: view.architecture,
     modules: modules.map(({ path, buildId, bias, ownsSignals }) => ({ path, buildId, bias, ownsSignals })),
     frames,
     spine,
-    sessions: program.sessions.evidence(kept, spine, address(sp), map),
+    sessions: program.sessions.evidence(connections.sockets, kept, spine, address(sp), map),
     damagedSequence: damagedSequence(facts, program),
-    sharedMultiplexers: program.sessions.sharedMultiplexers(),
+    sharedMultiplexers: connections.sharedMultiplexers,
     complete: unwinding.end === "outermost",
     instruction:
       code.length === 0

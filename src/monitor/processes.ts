@@ -34,9 +34,12 @@ export type BlockedThread = {
 export function readStatus(pid: number, tid = pid): ProcessStatus | null {
   const text = readText(`/proc/${pid}/task/${tid}/status`);
   if (text === null) return null;
-  const field = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(text)?.[1] ?? "";
+  const field = (name: string): string => {
+    const from = text.indexOf(`\n${name}:`);
+    return from < 0 ? "" : text.slice(from + name.length + 2, text.indexOf("\n", from + 1)).trim();
+  };
   return {
-    name: field("Name"),
+    name: text.slice("Name:\t".length, text.indexOf("\n")),
     state: field("State").slice(0, 1),
     uid: Number(field("Uid").split("\t")[0]),
     tracerPid: Number(field("TracerPid")),

@@ -18,6 +18,12 @@ const descriptorsMax = 4096;
 const connectionsMax = 1024;
 const multiplexersMax = 64;
 
+export type Connections = {
+  readonly sockets: readonly ForeignSocket[];
+  /** The program's multiplexers, where children of it may hold its connections too. */
+  readonly sharedMultiplexers: readonly number[];
+};
+
 export class Sessions implements Disposable {
   readonly #sockets: ForeignSockets | null;
 
@@ -28,9 +34,25 @@ export class Sessions implements Disposable {
     this.#sockets = openSockets(view.pid, log);
   }
 
+  /** Every connection as the kernel sees it now. Needs nothing of the stopped thread. */
+  look(): Connections {
+    const { pid } = this.view;
+    const descriptors = this.#sockets === null ? [] : descriptorsOf(pid);
+    const shared = descriptors.length > 0 && hasChildren(pid);
+    return {
+      sockets: this.#connections(descriptors),
+      sharedMultiplexers: shared ? multiplexersOf(pid, descriptors) : [],
+    };
+  }
+
   /** Evidence for each connection. `frames` are those of the stopped thread, `spine` the index of its first spine frame. */
-  evidence(frames: readonly UnwoundFrame[], spine: number | null, sp: VirtualAddress, map: CodeMap): SessionEvidence[] {
-    const connections = this.#connections();
+  evidence(
+    connections: readonly ForeignSocket[],
+    frames: readonly UnwoundFrame[],
+    spine: number | null,
+    sp: VirtualAddress,
+    map: CodeMap,
+  ): SessionEvidence[] {
     if (connections.length === 0) return [];
     const work = frames.slice(0, (spine ?? frames.length - 1) + 1);
     const stackTo = work.at(-2)?.cfa ?? address(sp + 4096n);
@@ -57,24 +79,15 @@ export class Sessions implements Disposable {
     }));
   }
 
-  /** The program's multiplexers, where children of it may hold its connections too. */
-  sharedMultiplexers(): number[] {
-    const { pid } = this.view;
-    if (!hasChildren(pid)) return [];
-    return descriptorsOf(pid)
-      .filter((fd) => linkOf(pid, fd) === "anon_inode:[eventpoll]")
-      .slice(0, multiplexersMax);
-  }
-
   [Symbol.dispose](): void {
     this.#sockets?.[Symbol.dispose]();
   }
 
-  #connections(): ForeignSocket[] {
+  #connections(descriptors: readonly number[]): ForeignSocket[] {
     const sockets = this.#sockets;
     if (sockets === null) return [];
     const found: ForeignSocket[] = [];
-    for (const fd of descriptorsOf(this.view.pid)) {
+    for (const fd of descriptors) {
       const socket = sockets.look(fd);
       if (socket !== null) found.push(socket);
     }
@@ -93,6 +106,9 @@ function openSockets(pid: number, log: Log): ForeignSockets | null {
     return null;
   }
 }
+
+const multiplexersOf = (pid: number, descriptors: readonly number[]): number[] =>
+  descriptors.filter((fd) => linkOf(pid, fd) === "anon_inode:[eventpoll]").slice(0, multiplexersMax);
 
 function hasChildren(pid: number): boolean {
   try {

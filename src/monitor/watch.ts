@@ -84,8 +84,11 @@ export class Watch implements Disposable {
   /** Reads the stopped thread once. @throws GdbError */
   async report(stop: Stop, client: GdbClient): Promise<{ report: UnsitedReport; control: ThreadControl }> {
     const control = this.#control(stop.tid, client);
-    const { registers, cause } = await client.inspect(stop.tid);
+    const inspecting = client.inspect(stop.tid);
+    // The registers are on their way: what needs only the kernel is read meanwhile.
     const status = readStatus(this.pid, stop.tid);
+    const connections = this.#sessions.look();
+    const { registers, cause } = await inspecting;
     this.#followCode(registers);
     const switches = status?.voluntarySwitches ?? null;
     const report = this.#decode({
@@ -98,6 +101,7 @@ export class Watch implements Disposable {
       cause: cause === null ? null : { ...cause, senderPid: this.#ownPid(cause.senderPid, status?.innermostPid) },
       caught: status !== null && isCaught(status.caughtSignals, stop.signal),
       blockedSince: this.#blockedSince(stop.tid, switches),
+      connections,
     });
     return { report, control };
   }
@@ -275,6 +279,7 @@ function rehearsalOf(
     cause: null,
     caught: false,
     blockedSince: null,
+    connections: { sockets: [], sharedMultiplexers: [] },
   };
 }
 
