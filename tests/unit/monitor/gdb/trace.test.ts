@@ -3,9 +3,12 @@
  * The wire trace: lines written and read back, and a conversation replayed to a client that must send the same.
  */
 import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import fc from "fast-check";
 import { ManualClock, systemClock } from "#clock.ts";
 import { GdbError } from "#errors.ts";
+import { address } from "#fault.ts";
 import { silentLog } from "#log.ts";
 import { GdbClient } from "#monitor/gdb/client.ts";
 import { ReplayTransport } from "#monitor/gdb/replay.ts";
@@ -97,4 +100,26 @@ test("a client that sends something else is told the line", async () => {
   expect((error as GdbError).code).toBe("gdb.violation");
   expect(String((error as GdbError).context.sent)).toStartWith("$G");
   expect(replay.linesLeft).toBeGreaterThan(0);
+});
+
+test("golden: what gdbserver said at a fault gives the same stop, and the client asks the same of it", async () => {
+  const file = join(import.meta.dir, "../../../traces/gdbserver-segv.trace");
+  const replay = new ReplayTransport(parseTrace(readFileSync(file, "utf8")));
+  await using client = await GdbClient.open(replay, { clock: systemClock, log: silentLog, rehearsed: false });
+  expect(await client.attach(31040, { stopAll: false })).toHaveLength(19);
+  for await (const stop of client.stops()) {
+    if (stop.kind !== "signal") throw new TypeError(stop.kind);
+    expect([stop.tid, stop.signal]).toEqual([31041, "SIGSEGV"]);
+    const { registers, raw, cause } = await client.inspect(stop.tid);
+    expect(cause).toEqual({ number: 11, code: 1, faultAddress: address(16n), senderPid: null });
+    expect(raw.length).toBe(2416);
+    // The load was of address 16, whichever register held it.
+    expect(registers.slice(0, 16)).toContain(16n);
+    const control = client.control(stop.tid);
+    await control.writeRegisters(new Map([[16, registers[16]! + 3n]]));
+    await control.resume();
+    break;
+  }
+  await client.detach();
+  expect(replay.linesLeft).toBe(0);
 });
