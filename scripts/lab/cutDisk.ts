@@ -72,7 +72,7 @@ export class CutDisk implements Disposable {
       this.#blocks.set(block, content);
       done += part.length;
     }
-    if (durable && !this.#ignoreFlushes) this.#persist(at, kept);
+    if (durable && !this.#ignoreFlushes) this.#writeThrough(at, kept);
     else this.#pending.push({ at, bytes: kept });
     return true;
   }
@@ -113,6 +113,14 @@ export class CutDisk implements Disposable {
   [Symbol.dispose](): void {
     this.#dead = true;
     closeSync(this.#image);
+  }
+
+  /** What was written to the same place before must not come out after it, so it goes along. */
+  #writeThrough(at: number, bytes: Uint8Array): void {
+    const meets = (write: Write): boolean => write.at < at + bytes.length && at < write.at + write.bytes.length;
+    for (const write of this.#pending.filter(meets)) this.#persist(write.at, write.bytes);
+    this.#pending = this.#pending.filter((write) => !meets(write));
+    this.#persist(at, bytes);
   }
 
   #inside(at: number, length: number): boolean {

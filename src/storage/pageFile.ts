@@ -206,4 +206,5 @@ export class PageFile implements Disposable {
 const pagesWalRatio = 8;
 
 const packNumbers = (numbers: readonly number[]): Uint8Array => new Uint8Array(Uint32Array.from(numbers).buffer);
-const unpackNumbers = (bytes: Uint8Array): Uint32Array => new Uint32Array(bytes.slice().buffer);
+/** The extent numbers that a map chunk reaches. */
+export const unpackNumbers = (bytes: Uint8Array): Uint32Array => new Uint32Array(bytes.slice().buffer);

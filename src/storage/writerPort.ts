@@ -48,7 +48,7 @@ export class WriterPort implements Disposable {
       answered?.(message);
     };
     worker.onerror = (event): void => {
-      if (this.#worker === worker) this.#fail(worker, `the storage Worker ended: ${event.message}`);
+      if (this.#worker === worker) this.#fail(worker, `the storage Worker ended: ${firstReason(event.message)}`);
     };
     this.#post(worker, this.#start, () => {});
     return worker;
@@ -62,3 +62,6 @@ export class WriterPort implements Disposable {
     for (const answered of waiting) answered({ kind: "failed", code: "bug", why, memory: null, condition: null });
   }
 }
+
+/** The runtime prints the source around an error; the line that says what happened is enough. */
+const firstReason = (message: string): string => (/^error: (.*)$/m.exec(message)?.[1] ?? message).slice(0, 200);

@@ -13,6 +13,7 @@ import { readEntries } from "#storage/cursorReader.ts";
 import { applicationId } from "#storage/database.ts";
 import { Journal, journalFile } from "#storage/journal.ts";
 import { defaultLimits } from "#storage/limits.ts";
+import { exportCheckpoint } from "#storage/pageExport.ts";
 import { PageFile } from "#storage/pageFile.ts";
 import { checkContent, pathOf } from "#storage/storedFile.ts";
 import { long, need } from "#tests/skip.ts";
@@ -129,6 +130,7 @@ need("gcc")(
           for (let n = 1; n <= sealed.length * 2; n += 1) expect(pages.extent(n)?.body[0]).toBe(n);
           expect(pages.nextExtent).toBe(sealed.length * 2 + 1);
           expect(pages.chunk(`chunk-${sealed.length + 1}`)).toBeNull();
+          expectExport(sealed.at(-1));
         } finally {
           pages[Symbol.dispose]();
         }
@@ -136,3 +138,16 @@ need("gcc")(
     ),
   600_000,
 );
+
+/** The newest checkpoint can be taken out as a file of its own, and opens there. */
+function expectExport(checkpoint: string | undefined): void {
+  if (checkpoint === undefined) return;
+  const target = join(scratch, "export");
+  rmSync(target, { recursive: true, force: true });
+  mkdirSync(target);
+  expect(exportCheckpoint(directory(), checkpoint, pathOf(target, "pages"))).toBe(2);
+  const pages = PageFile.open(target, conditions, defaultLimits);
+  expect(pages.checkpoints.map(({ id }) => id)).toEqual([checkpoint]);
+  expect(pages.extent(pages.nextExtent - 1)).not.toBeNull();
+  pages[Symbol.dispose]();
+}
