@@ -217,7 +217,13 @@ export type Edit =
   | { readonly kind: "mend"; readonly at: VirtualAddress }
   /** Let the signal be delivered, as if nobody watched. */
   | { readonly kind: "deliver"; readonly reason: DeliverReason };
-export type DeliverReason = "sentByProcess" | "runtimeOwnsSignal" | "notServing" | "exhausted" | "disabled";
+export type DeliverReason =
+  | "sentByProcess"
+  | "runtimeOwnsSignal"
+  | "notServing"
+  | "exhausted"
+  | "disabled"
+  | "raisedByHandler";
 
 /** All that could be done for a report, best first. Pure function of report, history and policy. */
 export type Plan =
