@@ -217,13 +217,7 @@ export type Edit =
   | { readonly kind: "mend"; readonly at: VirtualAddress }
   /** Let the signal be delivered, as if nobody watched. */
   | { readonly kind: "deliver"; readonly reason: DeliverReason };
-export type DeliverReason =
-  | "sentByProcess"
-  | "runtimeOwnsSignal"
-  | "notServing"
-  | "exhausted"
-  | "disabled"
-  | "raisedByHandler";
+export type DeliverReason = "sentByProcess" | "runtimeOwnsSignal" | "notServing" | "exhausted" | "disabled";
 
 /** All that could be done for a report, best first. Pure function of report, history and policy. */
 export type Plan =

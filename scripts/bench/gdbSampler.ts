@@ -7,7 +7,9 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { CodeMap } from "#binary/codeMap.ts";
 import { type ElfImage, parseElf } from "#binary/elf.ts";
+import { segmentFlags, segmentTypes } from "#binary/elfLayout.ts";
 import { type Mapping, parseMaps } from "#binary/maps.ts";
+import { fromHex, toHex } from "#bytes.ts";
 import { ProgramError } from "#errors.ts";
 
 const samplerPath = `${import.meta.dir}/sampleStacks.py`;
@@ -16,9 +18,20 @@ const samplerMsMax = 900_000;
 /** Mean time between two stops, ms. */
 const gapMs = 4;
 
+export type Emulated = {
+  /** Directory with the program's libraries, as unpacked from its packages. */
+  readonly root: string;
+  /** Process of the emulator, and the socket file of its stub. */
+  readonly pid: number;
+  readonly stub: string;
+};
+
 export type SampleOrder = {
-  /** `random`: moments of a running program; `fault`: its first fatal signal; `steps`: each instruction from main on. */
-  readonly mode: "random" | "fault" | "steps";
+  /**
+   * `random`: moments of a running program; `places`: random functions of an emulated one; `fault`: its first fatal signal;
+   * `steps`: each instruction from main on.
+   */
+  readonly mode: "random" | "places" | "fault" | "steps";
   readonly stacks: number;
   readonly seed: number;
   /** File the samples are written to. */
@@ -75,11 +88,44 @@ export async function sampleStarted(command: readonly string[], order: SampleOrd
   };
 }
 
-async function readImages(mappings: readonly Mapping[]): Promise<Map<string, ElfImage>> {
+/** Samples a program that waits in an emulator's stub, from its first instruction on; ends it. */
+export async function sampleEmulated(executable: string, emulated: Emulated, order: SampleOrder): Promise<Sampled> {
+  if (order.mode === "places") {
+    const { frames } = parseElf(await Bun.file(executable).bytes());
+    const starts = Array.from({ length: frames.count }, (_, index) => frames.startAt(index));
+    await Bun.write(`${order.out}.places`, JSON.stringify(starts));
+  }
+  await runGdb([executable], order, emulated);
+  const mappings = parseMaps(await Bun.file(`${order.out}.maps`).text());
+  const own = mappings.filter(({ path }) => path === executable || path.startsWith(emulated.root));
+  const images = await readImages(own, false);
+  const seen = mappings.map((mapping) => ({ ...mapping, permissions: guestPermissions(mapping, images) }));
+  const pages = JSON.parse(await Bun.file(`${order.out}.pages`).text()) as { from: string; bytes: string }[];
+  const constant = pages.map(({ from, bytes }) => ({ from: BigInt(`0x${from}`), bytes: fromHex(bytes) }));
+  return { samples: await readSamples(order.out), codeMap: new CodeMap(seen, images), constant };
+}
+
+/** The emulator maps code as data: what is code for the program is said by the file alone. */
+function guestPermissions(mapping: Mapping, images: ReadonlyMap<string, ElfImage>): string {
+  const image = images.get(mapping.path);
+  const isCode = image?.layout.segments.some(
+    ({ type, flags, position, fileBytes }) =>
+      type === segmentTypes.load &&
+      (flags & segmentFlags.execute) !== 0 &&
+      mapping.fileOffset >= position - (position % 4096) &&
+      mapping.fileOffset < position + fileBytes,
+  );
+  // Anonymous pages: among them is the emulator's signal trampoline.
+  return isCode === true || (image === undefined && mapping.path === "") ? "r-xp" : mapping.permissions;
+}
+
+async function readImages(mappings: readonly Mapping[], onlyCode = true): Promise<Map<string, ElfImage>> {
   const images = new Map<string, ElfImage>();
   for (const { path, permissions } of mappings) {
-    if (permissions[2] !== "x" || !path.startsWith("/") || images.has(path)) continue;
-    images.set(path, parseElf(await Bun.file(path).bytes()));
+    if (!path.startsWith("/") || images.has(path) || (onlyCode && permissions[2] !== "x")) continue;
+    const bytes = await Bun.file(path).bytes();
+    // Emulated programs map their locale files too, and the emulator hides which mappings are code.
+    if (onlyCode || toHex(bytes.subarray(0, 4)) === "7f454c46") images.set(path, parseElf(bytes));
   }
   return images;
 }
@@ -99,10 +145,13 @@ async function readSamples(path: string): Promise<readonly Sample[]> {
   return lines.filter((line) => line !== "").map((line) => JSON.parse(line) as Sample);
 }
 
-async function runGdb(target: readonly string[], { mode, out, stacks, seed }: SampleOrder): Promise<void> {
-  const options = settings.flatMap((setting) => ["-iex", setting]);
+async function runGdb(target: readonly string[], order: SampleOrder, emulated?: Emulated): Promise<void> {
+  const { mode, out, stacks, seed } = order;
+  const sysroot = emulated === undefined ? [] : [`set sysroot ${emulated.root}`];
+  const options = [...settings, ...sysroot].flatMap((setting) => ["-iex", setting]);
+  const gdbName = emulated === undefined ? "gdb" : "gdb-multiarch";
   const log = `${out}.log`;
-  const gdb = Bun.spawn(["gdb", "-nx", "-q", "--batch", ...options, "-x", samplerPath, ...target], {
+  const gdb = Bun.spawn([gdbName, "-nx", "-q", "--batch", ...options, "-x", samplerPath, ...target], {
     env: {
       ...process.env,
       SAMPLE_MODE: mode,
@@ -110,6 +159,7 @@ async function runGdb(target: readonly string[], { mode, out, stacks, seed }: Sa
       SAMPLE_STACKS: String(stacks),
       SAMPLE_SEED: String(seed),
       SAMPLE_GAP_MS: String(gapMs),
+      ...(emulated === undefined ? {} : { SAMPLE_REMOTE: emulated.stub, SAMPLE_PID: String(emulated.pid) }),
     },
     stdio: ["ignore", Bun.file(log), Bun.file(log)],
     timeout: samplerMsMax,

@@ -2,7 +2,8 @@
 """Samples stacks of a running program from inside gdb: registers, raw stack and gdb's own backtrace, one JSON line a stack.
 
 Started by scripts/bench/gdbSampler.ts. Settings come by environment: SAMPLE_MODE, SAMPLE_OUT, SAMPLE_STACKS, SAMPLE_SEED,
-SAMPLE_GAP_MS. In mode `random` it interrupts by SIGSTOP, which no program can block and which gdb does not pass on.
+SAMPLE_GAP_MS, and SAMPLE_REMOTE, SAMPLE_PID for an emulated program. In mode `random` it interrupts by SIGSTOP, which no
+program can block and which gdb does not pass on.
 """
 import json
 import os
@@ -14,6 +15,8 @@ import time
 import gdb
 
 FRAMES_MAX = 2000
+# The socket of an emulator's stub, where the program does not run by itself.
+REMOTE = os.environ.get("SAMPLE_REMOTE")
 VIRTUAL = (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME)
 STACK_BYTES_MAX = 1024 * 1024
 PAGE_BYTES = 4096
@@ -21,11 +24,18 @@ RED_ZONE_BYTES = 128
 # Read above each stack pointer, and left out between two of them at most.
 BEYOND_BYTES = 4096
 GAP_BYTES_MAX = 65536
+# Read above that where gdb lost its way, so that another unwinder can go on.
+LOST_BYTES = 12288
 # An idle program gives few stacks: sampling ends after this many stops for each stack that was wanted.
 STOPS_MAX_FACTOR = 3
+# Breakpoints at a time, stops with them, and steps behind each.
+PLACES = 60
+STOPS_FOR_PLACES = 20
+STEPS_MAX = 30
 SETTINGS = (
     "set pagination off",
     "set confirm off",
+    "set breakpoint pending on",
     "set backtrace past-main on",
     "set backtrace past-entry on",
     "handle SIGSTOP nopass stop print",
@@ -79,11 +89,11 @@ def walk(architecture):
     return frames, reason
 
 
-def read_stacks(inferior, pointers):
+def read_stacks(inferior, pointers, more):
     """The bytes around every stack pointer, as few ranges: a signal handler can run on a stack of its own."""
     ranges = []
     for pointer in sorted(pointers):
-        first, last = pointer - RED_ZONE_BYTES, pointer + BEYOND_BYTES
+        first, last = pointer - RED_ZONE_BYTES, pointer + BEYOND_BYTES + more
         if ranges and first - ranges[-1][1] < GAP_BYTES_MAX and last - ranges[-1][0] < STACK_BYTES_MAX:
             ranges[-1][1] = last
         else:
@@ -119,11 +129,11 @@ def sample(inferior, thread, seen):
         "registers": registers,
         "frames": frames,
         "reason": reason,
-        "memory": read_stacks(inferior, stacks),
+        "memory": read_stacks(inferior, stacks, LOST_BYTES if reason not in ("outermost", "limit") else 0),
     }
 
 
-def interrupt_after(pid, delay):
+def interrupt_after(delay, pid):
     time.sleep(delay)
     os.kill(pid, signal.SIGSTOP)
 
@@ -138,7 +148,7 @@ def at_random(out, wanted):
     seen = {}
     while taken < wanted and stops < STOPS_MAX_FACTOR * wanted:
         stops += 1
-        timer = threading.Thread(target=interrupt_after, args=(inferior.pid, chance.uniform(0.1, 1.9) * gap))
+        timer = threading.Thread(target=interrupt_after, args=(chance.uniform(0.1, 1.9) * gap, inferior.pid))
         timer.start()
         gdb.execute("continue", to_string=True)
         timer.join()
@@ -147,20 +157,71 @@ def at_random(out, wanted):
             if found is not None:
                 out.write(json.dumps(found) + "\n")
                 taken += 1
+    write_maps(inferior)
     gdb.execute("detach")
 
 
+def at_places(out, wanted):
+    """An emulated server, which gdb cannot interrupt in batch mode: stops at random functions, and some steps behind."""
+    chance = random.Random(int(os.environ["SAMPLE_SEED"]))
+    with open(os.environ["SAMPLE_OUT"] + ".places", encoding="ascii") as listed:
+        offsets = json.load(listed)
+    inferior = gdb.selected_inferior()
+    gdb.execute("break epoll_pwait", to_string=True)
+    gdb.execute("continue", to_string=True)
+    write_maps(inferior)
+    base = load_address(gdb.current_progspace().filename)
+    taken = 0
+    seen = {}
+    while taken < wanted:
+        chosen = [gdb.Breakpoint("*%d" % (base + offset)) for offset in chance.sample(offsets, PLACES)]
+        for _ in range(STOPS_FOR_PLACES):
+            gdb.execute("continue", to_string=True)
+            gdb.execute("stepi %d" % chance.randint(1, STEPS_MAX), to_string=True)
+            for thread in inferior.threads():
+                found = sample(inferior, thread, seen)
+                if found is not None:
+                    out.write(json.dumps(found) + "\n")
+                    taken += 1
+        for breakpoint in chosen:
+            breakpoint.delete()
+    gdb.execute("kill")
+
+
+def load_address(path):
+    with open(os.environ["SAMPLE_OUT"] + ".maps", encoding="utf8") as maps:
+        for line in maps:
+            if line.rstrip().endswith(path):
+                return int(line.split("-")[0], 16)
+    raise gdb.GdbError("the program is not mapped: " + path)
+
+
 def write_maps(inferior):
-    with open("/proc/%d/maps" % inferior.pid, encoding="utf8") as maps:
+    pid = int(os.environ["SAMPLE_PID"]) if REMOTE else inferior.pid
+    with open("/proc/%d/maps" % pid, encoding="utf8") as maps:
         content = maps.read()
     with open(os.environ["SAMPLE_OUT"] + ".maps", "w", encoding="utf8") as copy:
         copy.write(content)
+    if REMOTE:
+        with open(os.environ["SAMPLE_OUT"] + ".pages", "w", encoding="ascii") as out:
+            out.write(json.dumps(single_pages(inferior, content)))
+
+
+def single_pages(inferior, maps):
+    """Anonymous mappings of one page: the emulator keeps its signal trampoline in one."""
+    pages = []
+    for line in maps.splitlines():
+        fields = line.split()
+        first, last = (int(bound, 16) for bound in fields[0].split("-"))
+        if len(fields) == 5 and last - first == PAGE_BYTES:
+            pages.append(read_range(inferior, first, last))
+    return [page for page in pages if page is not None]
 
 
 def at_fault(out):
     """Runs the program to its first fatal signal."""
     gdb.execute("handle SIGUSR1 SIGUSR2 nostop noprint pass")
-    gdb.execute("run", to_string=True)
+    gdb.execute("continue" if REMOTE else "run", to_string=True)
     inferior = gdb.selected_inferior()
     write_maps(inferior)
     out.write(json.dumps(sample(inferior, gdb.selected_thread(), {})) + "\n")
@@ -171,7 +232,7 @@ def at_steps(out, wanted):
     """Steps by instruction from main on."""
     gdb.execute("handle SIGUSR1 SIGUSR2 nostop noprint pass")
     gdb.execute("tbreak main")
-    gdb.execute("run", to_string=True)
+    gdb.execute("continue" if REMOTE else "run", to_string=True)
     inferior = gdb.selected_inferior()
     write_maps(inferior)
     for _ in range(wanted):
@@ -187,11 +248,15 @@ def main():
     mode = os.environ["SAMPLE_MODE"]
     for setting in SETTINGS:
         gdb.execute(setting)
+    if REMOTE:
+        gdb.execute("target remote " + REMOTE, to_string=True)
     with open(os.environ["SAMPLE_OUT"], "w", encoding="ascii") as out:
         if mode == "random":
             at_random(out, wanted)
         elif mode == "fault":
             at_fault(out)
+        elif mode == "places":
+            at_places(out, wanted)
         else:
             at_steps(out, wanted)
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Unwinding against gdb on real servers under load: `unwind.ts --program NAME --stacks N --seed N --json FILE`.
+ * Unwinding against gdb on real servers under load: `unwind.ts --program NAME --stacks N --seed N --json FILE`, and with
+ * `--arm64 ROOT` (unpacked by arm64.ts) on an emulated AArch64 redis-server.
  *
  * gdb stops the program at random moments and writes registers, stack bytes and its own frames of every thread; our
  * unwinder then gets the same registers and bytes. Ends with 1 where fewer than 99 % of frames are equal or a stack that
@@ -12,7 +13,8 @@ import { unwind } from "#binary/unwind.ts";
 import { toJson } from "#bytes.ts";
 import { systemClock } from "#clock.ts";
 import { ConfigError } from "#errors.ts";
-import { type Sampled, sampleRunning } from "./gdbSampler.ts";
+import { sampleArm64Redis } from "./arm64.ts";
+import { type Sampled, type SampleOrder, sampleRunning } from "./gdbSampler.ts";
 import { type Comparison, compare, compareBlocked, emptyComparison, number64, stackReader } from "./unwindCompare.ts";
 import { loadCommand } from "./unwindLoad.ts";
 import { type ProgramName, programNames, startProgram } from "./unwindPrograms.ts";
@@ -22,17 +24,12 @@ const equalShareMin = 0.99;
 const timedRounds = 30;
 
 /** Starts the program, loads it, lets gdb sample it, and stops both. */
-export async function sampleProgram(
-  name: ProgramName,
-  directory: string,
-  stacks: number,
-  seed: number,
-): Promise<Sampled> {
+export async function sampleProgram(name: ProgramName, directory: string, order: SampleOrder): Promise<Sampled> {
   await using program = await startProgram(name, directory);
   const load = Bun.spawn([...loadCommand(name, program.socket)], { stdio: ["ignore", "ignore", "ignore"] });
   try {
     await systemClock.sleep(warmUpMs);
-    return await sampleRunning(program.pid, { mode: "random", stacks, seed, out: `${directory}/samples` });
+    return await sampleRunning(program.pid, order);
   } finally {
     load.kill("SIGKILL");
     await load.exited;
@@ -68,22 +65,34 @@ async function main(): Promise<void> {
       stacks: { type: "string", default: "2000" },
       seed: { type: "string", default: "1" },
       json: { type: "string" },
+      arm64: { type: "string" },
     },
   });
   const name = programNames.find((candidate) => candidate === values.program);
   if (name === undefined) throw new ConfigError("config.argument", `--program is one of ${programNames.join(", ")}`);
   const directory = (await Bun.$`mktemp -d`.text()).trim();
   try {
-    const sampled = await sampleProgram(name, directory, Number(values.stacks), Number(values.seed));
+    const [stacks, seed] = [Number(values.stacks), Number(values.seed)];
+    const order = { mode: "random", stacks, seed, out: `${directory}/samples` } as const;
+    const sampled =
+      values.arm64 === undefined
+        ? await sampleProgram(name, directory, order)
+        : await sampleArm64Redis(values.arm64, directory, order);
     const comparison = emptyComparison();
     for (const sample of sampled.samples) {
-      compare(sample, sampled.codeMap, comparison);
+      compare(sample, sampled, comparison);
       compareBlocked(sample, sampled, comparison.blocked);
     }
     const time = timeUnwinding(sampled, 8);
     const { distinct, ...counts } = comparison;
     const gdbOutermost = sampled.samples.filter((sample) => sample.reason === "outermost").length;
-    const results = { program: name, ...counts, distinct: distinct.size, gdbOutermost, time };
+    const results = {
+      program: values.arm64 === undefined ? name : `${name} arm64`,
+      ...counts,
+      distinct: distinct.size,
+      gdbOutermost,
+      time,
+    };
     const machine = { arch: process.arch, cores: cpus().length, kernel: release() };
     const rounds = comparison.stacks;
     const report = { name: "unwind", version: 1, seed: Number(values.seed), machine, rounds, results, failed_runs: [] };

@@ -20,6 +20,10 @@ export type Comparison = {
   /** Stacks with different return addresses, by content. */
   readonly distinct: Set<string>;
   outermost: number;
+  /** Stacks that gdb itself did not follow to their end; only counted, since there is nothing to compare with. */
+  gdbLost: number;
+  /** Of those, the ones that we followed to their end. */
+  gdbLostOutermost: number;
   frames: number;
   equalFrames: number;
   registers: number;
@@ -47,6 +51,8 @@ export const emptyComparison = (): Comparison => ({
   stacks: 0,
   distinct: new Set(),
   outermost: 0,
+  gdbLost: 0,
+  gdbLostOutermost: 0,
   frames: 0,
   equalFrames: 0,
   registers: 0,
@@ -76,16 +82,22 @@ export function stackReader(sample: Sample, constant: readonly MemoryRange[] = [
   };
 }
 
-export function unwindSample(sample: Sample, codeMap: CodeMap): Unwinding {
-  return unwind(sample.registers.map(number64), stackReader(sample), codeMap, frameLimit);
+export function unwindSample(sample: Sample, { codeMap, constant }: Sampled): Unwinding {
+  return unwind(sample.registers.map(number64), stackReader(sample, constant), codeMap, frameLimit);
 }
 
-export function compare(sample: Sample, codeMap: CodeMap, into: Comparison): void {
-  const ours = unwindSample(sample, codeMap);
+export function compare(sample: Sample, sampled: Sampled, into: Comparison): void {
+  const { codeMap } = sampled;
+  const ours = unwindSample(sample, sampled);
   const theirs = sample.frames;
   into.stacks += 1;
   into.distinct.add(theirs.map((frame) => frame.pc).join(" "));
   into.deepest = Math.max(into.deepest, ours.frames.length);
+  if (sample.reason !== "outermost" && sample.reason !== "limit") {
+    into.gdbLost += 1;
+    if (ours.end === "outermost") into.gdbLostOutermost += 1;
+    return;
+  }
   if (ours.end === "outermost") into.outermost += 1;
   const { names, calleeSaved, sp } = callingConvention[codeMap.architecture];
   for (const [index, theirFrame] of theirs.entries()) {

@@ -4,7 +4,7 @@
  *
  * x86-64 is not disassembled: every byte is taken for the start of an instruction. A call is believed only where it goes to
  * the start of a function or a linkage stub (a chance of 1 in 100,000 for a stray one); branch targets are a superset.
- * Limits: calls, bytes of code. Source: Intel SDM volume 2, CALL, JMP, Jcc; Arm ARM C6.2, B, B.cond, CBZ, TBZ, BL.
+ * Limits: calls; code as long as the file. Source: Intel SDM volume 2, CALL, JMP, Jcc; Arm ARM C6.2, B, B.cond, CBZ, TBZ, BL.
  */
 import { armBranchDistance } from "./callPattern.ts";
 import type { ElfImage } from "./elf.ts";
@@ -13,7 +13,6 @@ import { stubSlot } from "./plt.ts";
 
 /** MariaDB, the largest program looked at, has 0.9 million. */
 const callsMax = 4_000_000;
-const codeBytesMax = 512 * 1024 * 1024;
 
 /** A set of code offsets in one segment, one bit for each byte. */
 class OffsetSet {
@@ -47,7 +46,8 @@ export class CallScan {
   #startsIndex = 0;
 
   constructor(private readonly image: ElfImage) {
-    let left = codeBytesMax;
+    // Segments of a sane file do not overlap, so together they hold no more code than the file has bytes.
+    let left = image.layout.bytes.length;
     const texts = [];
     for (const segment of image.layout.segments) {
       const isCode = segment.type === segmentTypes.load && (segment.flags & segmentFlags.execute) !== 0;

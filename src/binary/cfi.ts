@@ -36,8 +36,9 @@ export type Row = {
 /** Gets the code range of each row and a function that makes the row; false ends the run. */
 export type RowVisitor = (start: number, end: number, row: () => Row) => boolean;
 
-/** The longest function of MariaDB 10.11 has some 3,000 rows. */
+/** The largest seen: 6,678 rows from 20,051 bytes of instructions, in cc1 of GCC 12. MariaDB 10.11 has 295 bytes at most. */
 const rowsPerFunctionMax = 100_000;
+const instructionBytesMax = 262_144;
 const rememberedMax = 64;
 /** Highest DWARF register number of the two architectures: AArch64 SVE ends at 127, x86-64 at 130. */
 const registerMax = 255;
@@ -85,6 +86,10 @@ class CfiMachine {
   run(visit: RowVisitor): void {
     const { fde, table } = this;
     const { cie } = fde;
+    const lengthBytes = fde.instructions.to - fde.instructions.from + cie.instructions.to - cie.instructions.from;
+    if (lengthBytes > instructionBytesMax) {
+      throw new BinaryError("binary.limit", "a function has too much call-frame information", { lengthBytes });
+    }
     const row = (): Row => this.#row();
     const initial = new Cursor(table.view, cie.instructions.from, cie.instructions.to);
     while (!initial.done) this.#step(initial);

@@ -118,7 +118,7 @@ export const sectionNamed = (layout: ElfLayout, name: string): Section | null =>
   layout.sections.find((section) => section.name === name && section.type !== 8) ?? null;
 
 /** Text up to the next zero byte, at most `charactersMax`. */
-export function readText(bytes: Uint8Array, position: number, end: number, charactersMax = 4_096): string {
+export function readText(bytes: Uint8Array, position: number, end: number, charactersMax = 1_024): string {
   const last = Math.min(end, position + charactersMax, bytes.length);
   let to = position;
   while (to < last && bytes[to] !== 0) to += 1;

@@ -16,10 +16,22 @@ export function stubName(image: ElfImage, offset: number): string | null {
   return name === undefined || name === "" ? null : `${name}@plt`;
 }
 
-/** True where `offset` lies inside a linkage stub. */
-export function isStub(image: ElfImage, offset: number): boolean {
+/**
+ * Bytes that the linkage stub around `offset` has pushed before `offset`; null where no stub is there. On AArch64 the
+ * stubs share a head, `stp x16, x30, [sp, #-16]!; adrp x16; ldr x17; add x16; br x17`, for lazy binding.
+ */
+export function pushedByStub(image: ElfImage, offset: number): number | null {
   const slot = stubSlot(image, offset);
-  return slot !== null && image.slots.has(slot);
+  if (slot !== null && image.slots.has(slot)) return 0;
+  if (image.architecture === "x86_64") return null;
+  for (let back = 0; back <= 16; back += 4) {
+    const code = image.codeAt(offset - back, 8);
+    if (code.length < 8) return null;
+    const view = new DataView(code.buffer, code.byteOffset, 8);
+    if (view.getUint32(0, true) !== 0xa9bf7bf0 || (view.getUint32(4, true) & 0x9f00001f) >>> 0 !== 0x90000010) continue;
+    return back === 0 ? 0 : 16;
+  }
+  return null;
 }
 
 /** The slot that the stub around `offset` jumps through; null where the code there is no stub. */

@@ -38,6 +38,7 @@ export function applyRow(row: Row, frame: OpenFrame, memory: UnwindMemory): Call
     if (rule.register === returnColumn) isReturnKept = rule.kind === "same";
     if (rule.register < convention.names.length) next[rule.register] = restored(rule, frame, memory);
   }
+  if (convention.link !== null && !signal) next[convention.sp] = frame.cfa = aboveReturn(row, frame.cfa ?? 0n);
   frame.isSignal = signal;
   // In the middle of the stack the link register is long overwritten: without a rule for it the row is no help.
   if (isReturnKept && (convention.link === null || !frame.interrupted)) return "lost";
@@ -46,6 +47,15 @@ export function applyRow(row: Row, frame: OpenFrame, memory: UnwindMemory): Call
   next[convention.pc] = convention.link === null ? found : stripped(found, memory.mask);
   if (convention.link !== null && !signal) next[convention.link] = next[convention.pc]!;
   return { registers: next, foundBy: signal ? "signal" : "cfi", interrupted: signal, isCertain: true };
+}
+
+/**
+ * glibc 2.36 on AArch64 says of `_dl_runtime_resolve` that its CFA is below the pair that the linkage stub pushed, and the
+ * return address above it. No slot of a frame can lie above its CFA, so the CFA is the end of that pair.
+ */
+function aboveReturn(row: Row, cfa: bigint): bigint {
+  const rule = row.rules.find(({ register }) => register === row.fde.cie.returnColumn);
+  return rule?.kind === "offset" && rule.operand >= 0 ? cfa + BigInt(rule.operand + 8) : cfa;
 }
 
 /** A return address without its authentication code. Bit 55 tells user from kernel addresses; those stay as they are. */

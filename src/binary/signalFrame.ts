@@ -19,6 +19,8 @@ const trampolines: Record<Architecture, readonly (readonly number[])[]> = {
   aarch64: [[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4]],
 };
 
+export const trampolineBytesMax = 9;
+
 /**
  * Bytes from the stack pointer at the trampoline to the saved registers, and their order by DWARF number.
  * x86-64: the return address is popped, so ucontext is at the stack pointer: flags 8, link 8, stack 24, then gregs.
@@ -31,10 +33,12 @@ const saved: Record<Architecture, { readonly from: number; readonly order: reado
 
 /** True where `offset` is the first instruction of a trampoline that returns from a signal handler. */
 export function isTrampoline(image: ElfImage, offset: number): boolean {
-  return trampolines[image.architecture].some((wanted) => {
-    const code = image.codeAt(offset, wanted.length);
-    return code.length === wanted.length && wanted.every((byte, index) => code[index] === byte);
-  });
+  return isTrampolineCode(image.architecture, image.codeAt(offset, trampolineBytesMax));
+}
+
+/** The same for code that begins at the trampoline. */
+export function isTrampolineCode(architecture: Architecture, code: Uint8Array): boolean {
+  return trampolines[architecture].some((wanted) => wanted.every((byte, index) => code[index] === byte));
 }
 
 /** Registers of the interrupted code; null where the frame is not readable. */

@@ -15,6 +15,8 @@ export type Slots = ReadonlyMap<number, string>;
 
 const relocationBytes = 24;
 const relocationsMax = 8_000_000;
+/** libLLVM 14 has 3,786. */
+const slotsMax = 65_536;
 const dynamicTags = { relocations: 7, relocationBytes: 8, jumpSlots: 23, jumpSlotBytes: 2 };
 const slotTypes = { x86_64: new Set([6, 7, 37]), aarch64: new Set([1025, 1026, 1032]) };
 
@@ -26,6 +28,7 @@ export function readSlots(layout: ElfLayout): Slots {
     for (let index = 0; index < count; index += 1) {
       const at = range.position + index * relocationBytes;
       if (!slotTypes[layout.architecture].has(layout.view.getUint32(at + 8, true))) continue;
+      if (slots.size >= slotsMax) return slots;
       slots.set(readWord(layout.view, at), slotName(layout, symbols, layout.view.getUint32(at + 12, true)));
     }
   }

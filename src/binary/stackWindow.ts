@@ -38,6 +38,13 @@ export class StackWindow {
     return block.view.getUint32(place, true) + block.view.getUint32(place + 4, true) * 2 ** 32;
   }
 
+  /** `lengthBytes` from `at`; empty where not all of them are mapped. */
+  bytes(at: number, lengthBytes: number): Uint8Array {
+    const block = this.#load(at, lengthBytes);
+    if (block === null) return new Uint8Array();
+    return new Uint8Array(block.view.buffer, block.view.byteOffset + at - block.start, lengthBytes);
+  }
+
   value(at: number, lengthBytes: number): bigint | null {
     const block = this.#load(at, lengthBytes);
     if (block === null) return null;

@@ -11,7 +11,7 @@ import { callingConvention } from "./callingConvention.ts";
 import type { CodeMap } from "./codeMap.ts";
 import { guessCaller, guessFrameAddress } from "./guess.ts";
 import { applyRow, frameAddress } from "./restore.ts";
-import { interruptedRegisters, isTrampoline } from "./signalFrame.ts";
+import { interruptedRegisters, isTrampoline, isTrampolineCode, trampolineBytesMax } from "./signalFrame.ts";
 import { type ReadMemory, StackWindow } from "./stackWindow.ts";
 import type { Caller, OpenFrame, UnwindEnd, Unwinding, UnwindOptions, UnwoundFrame } from "./unwindTypes.ts";
 
@@ -92,7 +92,9 @@ class Unwinder {
     const pc = caller.registers[convention.pc] ?? null;
     if (pc === null) return "lost";
     if (pc === 0n && !caller.interrupted) return "outermost";
-    if (!caller.interrupted && !this.codeMap.isExecutable(Number(pc) - 1)) return "lost";
+    // A call can be the last instruction of a mapping, a signal trampoline the first.
+    const isCode = this.codeMap.isExecutable(Number(pc)) || this.codeMap.isExecutable(Number(pc) - 1);
+    if (!caller.interrupted && !isCode) return "lost";
     return this.#open(pc, caller.registers, caller.foundBy, caller.interrupted, frame.isCertain && caller.isCertain);
   }
 
@@ -101,10 +103,7 @@ class Unwinder {
     const { codeMap } = this;
     const memory = { window: this.#window, codeMap, mask: this.#mask };
     const row = place === null ? null : place.image.rowAt(place.offset);
-    if (place !== null && (row === null || row.fde.cie.signal)) {
-      const pcOffset = frame.interrupted ? place.offset : place.offset + 1;
-      if (isTrampoline(place.image, pcOffset)) return this.#interrupted(frame);
-    }
+    if ((row === null || row.fde.cie.signal) && this.#isTrampoline(frame)) return this.#interrupted(frame);
     if (row === null) return guessCaller(frame, memory);
     const cfa = frameAddress(row, frame, memory);
     if (row.isOutermost) {
@@ -120,6 +119,13 @@ class Unwinder {
     } else frame.cfa = cfa;
     const caller = applyRow(row, frame, memory);
     return caller === "lost" ? guessCaller(frame, memory) : caller;
+  }
+
+  /** An emulator, and a kernel without vdso, keep the trampoline in a page that is no file. */
+  #isTrampoline({ place, pc, interrupted }: OpenFrame): boolean {
+    if (place !== null) return isTrampoline(place.image, interrupted ? place.offset : place.offset + 1);
+    if (!this.codeMap.isExecutable(Number(pc))) return false;
+    return isTrampolineCode(this.codeMap.architecture, this.#window.bytes(Number(pc), trampolineBytesMax));
   }
 
   #interrupted(frame: OpenFrame): Caller | UnwindEnd {

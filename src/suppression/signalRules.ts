@@ -11,7 +11,6 @@ import type { DeliverReason, FaultReport } from "#fault.ts";
 /** Why the signal must reach the program as if nobody watched; null where it is a fault. Pure. */
 export function whyDeliver(report: FaultReport): DeliverReason | null {
   if (sentByOther(report)) return "sentByProcess";
-  if (raisedByHandler(report)) return "raisedByHandler";
   if (report.caught && ownedByRuntime(report)) return "runtimeOwnsSignal";
   if (!report.serving) return "notServing";
   return null;
@@ -22,16 +21,6 @@ function sentByOther(report: FaultReport): boolean {
   const cause = report.cause;
   if (cause === null || report.signal === "SIGSTOP" || cause.code > 0) return false;
   return cause.senderPid !== report.pid;
-}
-
-/**
- * A handler that has said its last words ends the program by the signal it was called for (redis does). It only ran
- * because that signal was delivered, by us or while nobody guarded: to suppress it now would keep a program alive that
- * somebody wanted to end.
- */
-function raisedByHandler({ cause, pid, frames, spine }: FaultReport): boolean {
-  if (cause === null || cause.code > 0 || cause.senderPid !== pid) return false;
-  return frames.slice(0, spine ?? frames.length).some(({ enteredBy }) => enteredBy === "signal");
 }
 
 /** Faulting code that was made at run time, or that belongs to a runtime with handlers of its own. */
