@@ -32,7 +32,13 @@ export class CodeMap {
   constructor(mappings: readonly Mapping[], images: ReadonlyMap<string, ElfImage>) {
     const modules: CodeModule[] = [];
     const rows = [...mappings].sort((a, b) => (a.start < b.start ? -1 : 1));
-    this.#rows = rows.map((mapping) => place(mapping, images.get(mapping.path) ?? null, modules));
+    const isCode = ({ permissions }: Mapping): boolean => permissions[2] === "x";
+    const placed = new Map<Mapping, Placed>();
+    // Code first: it says where the modules are, and data mappings are fitted to them.
+    for (const mapping of [...rows.filter(isCode), ...rows.filter((row) => !isCode(row))]) {
+      placed.set(mapping, place(mapping, images.get(mapping.path) ?? null, modules));
+    }
+    this.#rows = rows.map((mapping) => placed.get(mapping)!);
     this.#starts = Float64Array.from(this.#rows, (row) => row.start);
     this.modules = modules;
     this.architecture = oneArchitecture(modules);
@@ -137,19 +143,23 @@ type Placed = {
 };
 
 function place(mapping: Mapping, image: ElfImage | null, modules: CodeModule[]): Placed {
+  const executable = mapping.permissions[2] === "x";
+  const owner =
+    image === null ? null : executable ? addModule(mapping, image, modules) : ownerOf(mapping, image, modules);
   return {
     start: Number(mapping.start),
     end: Number(mapping.end),
-    executable: mapping.permissions[2] === "x",
+    executable,
     writable: mapping.permissions[1] === "w",
     inode: mapping.inode,
-    module: image === null ? null : moduleOf(mapping, image, modules),
+    module: owner,
   };
 }
 
-function moduleOf(mapping: Mapping, image: ElfImage, modules: CodeModule[]): PlacedModule | null {
-  const bias = biasOf(mapping, image);
-  if (bias === null) return null;
+/** The module of a mapping of code, new where none of its file has been seen with this bias. */
+function addModule(mapping: Mapping, image: ElfImage, modules: CodeModule[]): PlacedModule | null {
+  const [bias] = biasesOf(mapping, image, segmentFlags.execute);
+  if (bias === undefined) return null;
   const exact = address(BigInt(bias));
   let index = modules.findIndex((module) => module.path === mapping.path && module.bias === exact);
   if (index < 0) {
@@ -159,19 +169,26 @@ function moduleOf(mapping: Mapping, image: ElfImage, modules: CodeModule[]): Pla
   return { index, image, bias };
 }
 
-/** Start of the mapping minus the offset of the segment that it shows; segments that share a page differ by rights. */
-function biasOf(mapping: Mapping, image: ElfImage): number | null {
-  const wanted = mapping.permissions[2] === "x" ? segmentFlags.execute : 0;
-  const candidates = image.layout.segments.filter(
-    (segment) =>
-      segment.type === segmentTypes.load &&
-      mapping.fileOffset >= Math.floor(segment.position / pageBytes) * pageBytes &&
-      mapping.fileOffset < segment.position + segment.fileBytes,
+/** The module that a mapping of constants or variables belongs to: one of its file's, whose bias fits a segment. */
+function ownerOf(mapping: Mapping, image: ElfImage, modules: readonly CodeModule[]): PlacedModule | null {
+  for (const bias of biasesOf(mapping, image, 0)) {
+    const exact = address(BigInt(bias));
+    const index = modules.findIndex((module) => module.path === mapping.path && module.bias === exact);
+    if (index >= 0) return { index, image, bias };
+  }
+  return null;
+}
+
+/** Start of the mapping minus the offset of each segment it can show: two segments can share a page of the file. */
+function biasesOf(mapping: Mapping, { layout }: ElfImage, wanted: number): readonly number[] {
+  const candidates = layout.segments.filter(
+    ({ type, flags, position, fileBytes }) =>
+      type === segmentTypes.load &&
+      (flags & wanted) === wanted &&
+      mapping.fileOffset >= Math.floor(position / pageBytes) * pageBytes &&
+      mapping.fileOffset < position + fileBytes,
   );
-  const segment =
-    candidates.find((candidate) => (candidate.flags & segmentFlags.execute) === wanted) ?? candidates.at(-1);
-  if (segment === undefined) return null;
-  return Number(mapping.start) - (mapping.fileOffset - segment.position + segment.offset);
+  return candidates.map(({ position, offset }) => Number(mapping.start) - (mapping.fileOffset - position + offset));
 }
 
 function oneArchitecture(modules: readonly CodeModule[]): Architecture {

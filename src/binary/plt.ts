@@ -39,9 +39,9 @@ export function stubSlot(image: ElfImage, offset: number): number | null {
   return image.architecture === "x86_64" ? x86Slot(image, offset) : armSlot(image, offset);
 }
 
-/** Stubs begin at multiples of 16, in `.plt.got` of 8; the slot is that of the jump at or behind the beginning. */
+/** Stubs begin at multiples of 16, in `.plt.got` of 8; the slot is that of the jump at the beginning. */
 function x86Slot(image: ElfImage, offset: number): number | null {
-  for (const align of [16, 8]) {
+  for (const align of [8, 16]) {
     const start = offset - (offset % align);
     const code = image.codeAt(start, 16);
     // endbr64, then an optional bnd prefix, then `jmp *slot(%rip)`.
