@@ -283,7 +283,14 @@ export type PastTrial = {
 };
 
 /** System calls that a stopped thread may be made to run. */
-export type SystemCall = "timerfd_create" | "dup3" | "close" | "epoll_ctl" | "shutdown";
+export type SystemCall =
+  | "timerfd_create"
+  | "dup3"
+  | "close"
+  | "epoll_ctl"
+  | "shutdown"
+  | "rt_sigprocmask"
+  | "sigaltstack";
 
 /** The right to read, change and resume one stopped thread. Every call but resume throws `GdbError` once it is resumed. */
 export interface ThreadControl {

@@ -31,6 +31,15 @@ const saved: Record<Architecture, { readonly from: number; readonly order: reado
   aarch64: { from: 128 + 176 + 8, order: Array.from({ length: 33 }, (_, index) => index) },
 };
 
+/**
+ * Bytes from the stack pointer at the trampoline to what returning from the handler would also restore: the alternate
+ * signal stack and the signal mask. x86-64 keeps the mask behind 256 bytes of sigcontext, AArch64 before it.
+ */
+export const savedContext: Record<Architecture, { readonly alternateStack: bigint; readonly mask: bigint }> = {
+  x86_64: { alternateStack: 16n, mask: 40n + 256n },
+  aarch64: { alternateStack: 128n + 16n, mask: 128n + 40n },
+};
+
 /** True where `offset` is the first instruction of a trampoline that returns from a signal handler. */
 export function isTrampoline(image: ElfImage, offset: number): boolean {
   return isTrampolineCode(image.architecture, image.codeAt(offset, trampolineBytesMax));

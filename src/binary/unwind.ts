@@ -15,8 +15,8 @@ import { interruptedRegisters, isTrampoline, isTrampolineCode, trampolineBytesMa
 import { type ReadMemory, StackWindow } from "./stackWindow.ts";
 import type { Caller, OpenFrame, UnwindEnd, Unwinding, UnwindOptions, UnwoundFrame } from "./unwindTypes.ts";
 
-/** Depth that still shows the whole of a stack overflow of 8 MiB with frames of 80 bytes. */
-export const frameLimitMax = 100_000;
+/** Depth that still shows the whole of a stack overflow of 8 MiB with frames of 16 bytes, the smallest there are. */
+export const frameLimitMax = 600_000;
 /** Signal handlers that were themselves interrupted; each may switch to another stack. */
 const signalFramesMax = 64;
 const defaultAddressMask = (1n << 48n) - 1n;
@@ -55,6 +55,7 @@ export function unwindBlocked(
 class Unwinder {
   readonly #window: StackWindow;
   readonly #mask: bigint;
+  readonly #keptAtEachEnd: number;
   #signalFrames = 0;
   /** Lower bound of the next frame's CFA. */
   #floor = -1;
@@ -66,18 +67,19 @@ class Unwinder {
   ) {
     this.#window = new StackWindow(read);
     this.#mask = options.addressMask ?? defaultAddressMask;
+    this.#keptAtEachEnd = options.keptAtEachEnd ?? Number.POSITIVE_INFINITY;
   }
 
   run(registers: Registers, limit: number): Unwinding {
     const convention = callingConvention[this.codeMap.architecture];
-    const frames: UnwoundFrame[] = [];
+    const kept = new BothEnds(this.#keptAtEachEnd);
     const pc = registers[convention.pc] ?? 0n;
     let frame = this.#open(pc, registers.slice(0, convention.names.length), "stop", true, true);
     for (;;) {
       const next = this.#leave(frame);
-      frames.push(closed(frame));
-      if (typeof next === "string") return { frames, end: next };
-      if (frames.length >= limit) return { frames, end: "limit" };
+      kept.push(closed(frame));
+      if (typeof next === "string") return kept.unwinding(next);
+      if (kept.pushed >= limit) return kept.unwinding("limit");
       frame = next;
     }
   }
@@ -163,6 +165,31 @@ class Unwinder {
   ): OpenFrame {
     const place = this.codeMap.locate(Number(pc) - (interrupted ? 0 : 1));
     return { pc, registers, foundBy, interrupted, place, cfa: null, isSignal: false, isCertain };
+  }
+}
+
+/** The innermost and the outermost frames of a walk, as many as are kept; the frame before the gap has no CFA. */
+class BothEnds {
+  readonly #inner: UnwoundFrame[] = [];
+  /** A ring: the oldest is overwritten. */
+  readonly #outer: UnwoundFrame[] = [];
+  pushed = 0;
+
+  constructor(private readonly atEachEnd: number) {}
+
+  push(frame: UnwoundFrame): void {
+    if (this.pushed < this.atEachEnd) this.#inner.push(frame);
+    else this.#outer[(this.pushed - this.atEachEnd) % this.atEachEnd] = frame;
+    this.pushed += 1;
+  }
+
+  unwinding(end: UnwindEnd): Unwinding {
+    const dropped = this.pushed - this.#inner.length - this.#outer.length;
+    if (dropped === 0) return { frames: [...this.#inner, ...this.#outer], end, dropped };
+    const oldest = (this.pushed - this.atEachEnd) % this.atEachEnd;
+    const outer = [...this.#outer.slice(oldest), ...this.#outer.slice(0, oldest)];
+    const gap = this.#inner.length - 1;
+    return { frames: [...this.#inner.with(gap, { ...this.#inner[gap]!, cfa: null }), ...outer], end, dropped };
   }
 }
 

@@ -23,11 +23,14 @@ export type UnwoundFrame = Pick<Frame, "pc" | "cfa" | "registers" | "foundBy" | 
  */
 export type UnwindEnd = "outermost" | "limit" | "lost" | "unreadable" | "noProgress";
 
-export type Unwinding = { readonly frames: readonly UnwoundFrame[]; readonly end: UnwindEnd };
+/** `dropped`: frames in the middle that were walked and not kept; the frame before the gap has no CFA. */
+export type Unwinding = { readonly frames: readonly UnwoundFrame[]; readonly end: UnwindEnd; readonly dropped: number };
 
 export type UnwindOptions = {
   /** Address bits of a return address on AArch64; the rest can be an authentication code. Default: 48 bits. */
   readonly addressMask?: bigint;
+  /** Frames that are kept at each end of a deep stack. Default: all. */
+  readonly keptAtEachEnd?: number;
 };
 
 /** Everything a step needs to know of the frame it leaves. */

@@ -6,10 +6,11 @@
  * Runs while the thread is stopped: no packet, no disk, a few reads of the program's memory. Limits: 256 frames kept of
  * a deep stack at each end, 2 KiB of raw stack, 16 bytes of code.
  */
+import { isAllocatorEntry } from "#binary/allocatorEntries.ts";
 import { callingConvention } from "#binary/callingConvention.ts";
 import type { CodeMap } from "#binary/codeMap.ts";
 import type { InstructionSet } from "#binary/instructionSet.ts";
-import { unwind } from "#binary/unwind.ts";
+import { frameLimitMax, unwind } from "#binary/unwind.ts";
 import type { UnwoundFrame } from "#binary/unwindTypes.ts";
 import { toHex } from "#bytes.ts";
 import { assert } from "#errors.ts";
@@ -25,25 +26,20 @@ import {
   type SignalCause,
   type VirtualAddress,
 } from "#fault.ts";
-import type { CallSites } from "./callSites.ts";
+import type { CallSite, CallSites } from "./callSites.ts";
 import { threadPointerNumber } from "./gdb/registers.ts";
 import type { RestartableSequences } from "./restartableSequences.ts";
 import type { Connections, Sessions } from "./sessions.ts";
 import type { SpineFrame, Spines } from "./spines.ts";
 
 /** A stack overflow has a hundred thousand frames; both ends of it say all there is to say. */
-const framesKeptMax = 512;
-const unwindFramesMax = 100_000;
+const keptAtEachEnd = 256;
 const stackWindowBytes = 2048;
 const codeBytes = 16;
 /** si_code of a signal that the kernel sends for a reason of its own (`asm-generic/siginfo.h`). */
 const siKernel = 0x80;
 /** A fault this near to the stack pointer, outside the stack, is an overflow: the guard and the largest usual frame. */
 const overflowReachBytes = 65_536n;
-
-/** Entry points of the C and C++ allocators, by the names their standards give them. */
-const allocatorEntries =
-  /^(malloc|calloc|realloc|reallocarray|free|memalign|aligned_alloc|posix_memalign|valloc|pvalloc|cfree|_Zn[wa][jm].*|_Zd[la]Pv.*)$/;
 
 /** What is known of the program at the moment of the stop. */
 export type ProgramKnowledge = {
@@ -80,8 +76,9 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
   const pc = facts.registers[convention.pc];
   const sp = facts.registers[convention.sp];
   assert(pc != null && sp != null, "a stopped thread without pc or sp", { tid: facts.tid });
-  const unwinding = unwind(facts.registers, (from, bytes) => view.readMemory(from, bytes), map, unwindFramesMax);
-  const kept = bothEnds(unwinding.frames);
+  const read = (from: VirtualAddress, bytes: number): Uint8Array => view.readMemory(from, bytes);
+  const unwinding = unwind(facts.registers, read, map, frameLimitMax, { keptAtEachEnd });
+  const kept = unwinding.frames;
   const modules = modulesOf(kept, map);
   const frames = kept.map((frame, index) => describeFrame(frame, kept[index + 1], modules, program));
   const spine = program.spines.spineIn(facts.tid, spineFrames(kept, map));
@@ -95,7 +92,10 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
     modules: modules.map(({ path, buildId, bias, ownsSignals }) => ({ path, buildId, bias, ownsSignals })),
     frames,
     spine,
-    sessions: program.sessions.evidence(connections.sockets, kept, spine, address(sp), map),
+    // What a signal handler does is nobody's request, even where it interrupted one.
+    sessions: kept.slice(0, spine ?? kept.length).some((frame) => frame.isSignal)
+      ? []
+      : program.sessions.evidence(connections.sockets, kept, spine, address(sp), map),
     damagedSequence: damagedSequence(facts, program),
     sharedMultiplexers: connections.sharedMultiplexers,
     complete: unwinding.end === "outermost",
@@ -131,10 +131,7 @@ function describeFrame(
   modules: readonly ModuleReference[],
   program: ProgramKnowledge,
 ): Frame {
-  const call =
-    outer === undefined || outer.foundBy === "signal"
-      ? { enteredBy: outer === undefined ? ("none" as const) : ("signal" as const), afterCall: "unknown" as const }
-      : program.callSites.at(outer.pc, program.map);
+  const call = howEntered(frame, outer, program);
   return {
     pc: frame.pc,
     cfa: frame.cfa,
@@ -149,6 +146,13 @@ function describeFrame(
   };
 }
 
+/** The kernel enters a handler, whose return leads to the trampoline; that one was not entered at all. */
+function howEntered(frame: UnwoundFrame, outer: UnwoundFrame | undefined, program: ProgramKnowledge): CallSite {
+  if (outer === undefined || frame.isSignal) return { enteredBy: "none", afterCall: "unknown" };
+  if (outer.isSignal) return { enteredBy: "signal", afterCall: "ignored" };
+  return program.callSites.at(outer.pc, program.map);
+}
+
 function functionStartOf(lookup: VirtualAddress, map: CodeMap): bigint | null {
   const start = map.find(lookup)?.fde?.start;
   return start === undefined ? null : BigInt(start);
@@ -159,13 +163,6 @@ function modulesOf(frames: readonly UnwoundFrame[], map: CodeMap): ModuleReferen
   const seen = new Set<number>();
   for (const frame of frames) if (frame.module !== null) seen.add(frame.module);
   return [...seen].map((index) => map.modules[index]!);
-}
-
-/** The innermost and the outermost half of what may be kept. The frame before the gap has no caller here: no cfa. */
-function bothEnds(frames: readonly UnwoundFrame[]): readonly UnwoundFrame[] {
-  if (frames.length <= framesKeptMax) return frames;
-  const innermost = frames.slice(0, framesKeptMax / 2).with(-1, { ...frames[framesKeptMax / 2 - 1]!, cfa: null });
-  return [...innermost, ...frames.slice(-framesKeptMax / 2)];
 }
 
 function codeAt(pc: number, innermost: Frame | undefined, map: CodeMap): FaultReport["codeAt"] {
@@ -187,7 +184,7 @@ function damagedSequence(
 function isInAllocator(frames: readonly Frame[]): boolean {
   const innermost = frames[0]?.module;
   for (const frame of frames) {
-    if (frame.symbol !== null && allocatorEntries.test(frame.symbol)) return true;
+    if (isAllocatorEntry(frame.symbol)) return true;
     if (frame.module !== innermost) return false;
   }
   return false;

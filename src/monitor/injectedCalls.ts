@@ -28,8 +28,24 @@ const argumentRegisters: Readonly<Record<Architecture, readonly number[]>> = {
   aarch64: [0, 1, 2, 3, 4, 5],
 };
 const numbers: Readonly<Record<Architecture, Readonly<Record<SystemCall, number>>>> = {
-  x86_64: { timerfd_create: 283, dup3: 292, close: 3, epoll_ctl: 233, shutdown: 48 },
-  aarch64: { timerfd_create: 85, dup3: 24, close: 57, epoll_ctl: 21, shutdown: 210 },
+  x86_64: {
+    timerfd_create: 283,
+    dup3: 292,
+    close: 3,
+    epoll_ctl: 233,
+    shutdown: 48,
+    rt_sigprocmask: 14,
+    sigaltstack: 131,
+  },
+  aarch64: {
+    timerfd_create: 85,
+    dup3: 24,
+    close: 57,
+    epoll_ctl: 21,
+    shutdown: 210,
+    rt_sigprocmask: 135,
+    sigaltstack: 132,
+  },
 };
 
 /** The address of a system call instruction in the program's code; null where there is none. Search it before a fault. */

@@ -4,15 +4,23 @@
  * runs on when this returns. One register write and one resume; the system calls of rung 2 come before.
  *
  * An abandoned frame is left as an ordinary return would leave it: callee-saved registers, stack pointer and program
- * counter of its caller, and the chosen value in the return register.
+ * counter of its caller, the direction flag clear, and the chosen value in the return register. Where signal handlers are
+ * left by it, their mask and alternate stack go as `rt_sigreturn` would have put them. Source: System V ABI AMD64
+ * supplement 1.0, section 3.2; Linux `arch/x86/kernel/signal.c`, sigaltstack(2).
  */
 import { callingConvention } from "#binary/callingConvention.ts";
 import { skipWrites } from "#binary/instructionSet.ts";
+import { savedContext } from "#binary/signalFrame.ts";
 import { assert, unreachable } from "#errors.ts";
 import type { Applied, Decision, Edit, FaultReport, ThreadControl } from "#fault.ts";
 import { quarantine } from "./quarantine.ts";
 
 const pointerBytes = 8;
+const signalSetBytes = 8n;
+const setMask = 2n;
+/** DWARF number of rflags, and the flag that makes string instructions run backwards. */
+const flagsRegister = 49;
+const directionFlag = 0x400n;
 
 /** @throws GdbError where the stub refuses or is gone */
 export async function apply(report: FaultReport, decision: Decision, control: ThreadControl): Promise<Applied> {
@@ -28,6 +36,7 @@ export async function apply(report: FaultReport, decision: Decision, control: Th
   }
   const { session } = decision;
   const cutFailure = decision.cut && session !== null ? await quarantine(report, session, control) : null;
+  if (edit.kind === "abandon") await leaveHandlers(report, edit.point.frame, control);
   await control.writeRegisters(registerChanges(report, edit));
   await control.resume();
   if (edit.kind === "neutralise") return { rung: "neutralise", cutFailure };
@@ -62,7 +71,21 @@ function abandonFrame(report: FaultReport, frame: number, returnValue: bigint): 
   changes.set(valueRegister, BigInt.asUintN(64, returnValue));
   changes.set(sp, cfa);
   changes.set(pc, caller.pc);
+  const flags = report.architecture === "x86_64" ? report.registers[flagsRegister] : null;
+  if (flags != null && (flags & directionFlag) !== 0n) changes.set(flagsRegister, flags & ~directionFlag);
   return changes;
+}
+
+/** A handler that is abandoned itself returns through its trampoline; one that is jumped out of does not. */
+async function leaveHandlers(report: FaultReport, abandoned: number, control: ThreadControl): Promise<void> {
+  const { frames, architecture } = report;
+  const trampoline = frames.findLastIndex((_, index) => index <= abandoned && frames[index + 1]?.foundBy === "signal");
+  const context = frames[trampoline]?.registers[callingConvention[architecture].sp];
+  if (context == null) return;
+  const { alternateStack, mask } = savedContext[architecture];
+  await control.systemCall("rt_sigprocmask", [setMask, context + mask, 0n, signalSetBytes]);
+  // Refused while the thread still runs on that stack, which is when nothing of it was changed.
+  await control.systemCall("sigaltstack", [context + alternateStack, 0n]);
 }
 
 function completeInstruction(report: FaultReport, edit: Extract<Edit, { kind: "neutralise" }>): Map<number, bigint> {

@@ -6,7 +6,8 @@
  * a learned edit, interface frames from the innermost outwards, the outermost frame above the spine, inward frames,
  * and last the completion of the one instruction. Figures behind the order: ARCHITECTURE.md, decision 4.
  */
-import type { Edit, FaultReport, PastTrial, Plan, RescuePoint } from "#fault.ts";
+import { isAllocatorEntry } from "#binary/allocatorEntries.ts";
+import type { Edit, FaultReport, Frame, PastTrial, Plan, RescuePoint } from "#fault.ts";
 import { whyDeliver } from "./signalRules.ts";
 import { canAbandon, faultingFrame, interfaceFrame, placeOf, workFrames } from "./site.ts";
 
@@ -30,6 +31,8 @@ export const defaultPolicy: Policy = {
 
 /** Values returned from an abandoned frame, in this order: the usual error of C, then "nothing" (suppression.md, Words). */
 const returnValues: readonly bigint[] = [-1n, 0n];
+/** An allocator that fails says so by a null pointer, and by nothing else. */
+const allocatorValues: readonly bigint[] = [0n];
 
 export function plan(report: FaultReport, trials: readonly PastTrial[], policy: Policy): Plan {
   const reason = whyDeliver(report);
@@ -74,7 +77,7 @@ function interfaceEdits(report: FaultReport, policy: Policy): Edit[] {
   for (;;) {
     const index = interfaceFrame(frames, boundary, from);
     if (index < 0) return edits;
-    edits.push(...returning("abandon", index));
+    edits.push(...returning("abandon", frames, index));
     from = index + 1;
   }
 }
@@ -84,7 +87,7 @@ function outermostEdits(report: FaultReport, policy: Policy): Edit[] {
   if (!policy.rungs.has("abandon") || report.spine === null) return [];
   const innermost = faultingFrame(report.frames, report.spine, report.signal);
   for (let index = report.spine - 1; index >= innermost; index -= 1) {
-    if (canAbandon(report.frames, index)) return returning("abandon", index);
+    if (canAbandon(report.frames, index)) return returning("abandon", report.frames, index);
   }
   return [];
 }
@@ -96,7 +99,7 @@ function inwardEdits(report: FaultReport, policy: Policy): Edit[] {
   const limit = abandonLimit(report);
   for (let index = faultingFrame(report.frames, report.spine, report.signal); index < limit; index += 1) {
     if (!canAbandon(report.frames, index) || report.frames[index]!.afterCall === "used") continue;
-    edits.push(...returning("inward", index).reverse());
+    edits.push(...returning("inward", report.frames, index).reverse());
   }
   return edits;
 }
@@ -119,8 +122,10 @@ function abandonLimit(report: FaultReport): number {
   );
 }
 
-const returning = (rung: "abandon" | "inward", frame: number): Edit[] =>
-  returnValues.map((returnValue) => ({ kind: "abandon", rung, point: { frame, returnValue } satisfies RescuePoint }));
+function returning(rung: "abandon" | "inward", frames: readonly Frame[], frame: number): Edit[] {
+  const values = isAllocatorEntry(frames[frame]!.symbol) ? allocatorValues : returnValues;
+  return values.map((returnValue) => ({ kind: "abandon", rung, point: { frame, returnValue } satisfies RescuePoint }));
+}
 
 /** Drops later edits that do the same as an earlier one under another rung's name. */
 function distinct(edits: readonly Edit[]): Edit[] {

@@ -14,24 +14,26 @@ export function workFrames(frames: readonly Frame[], spine: number | null): numb
 
 /**
  * Index of the frame in which the program met its error. 0 for a fault of the processor; for an abort the first frame
- * outside the chain of calls that never return.
+ * outside the chain of calls that never return, which can be the innermost spine frame itself.
  */
 export function faultingFrame(frames: readonly Frame[], spine: number | null, signal: FaultSignal): number {
   const limit = workFrames(frames, spine);
   let found = 0;
-  for (let index = 0; index + 1 < limit; index += 1) {
+  for (let index = 0; index < limit && index + 1 < frames.length; index += 1) {
     if (frames[index]!.afterCall === "never") found = index + 1;
-    if (frames[index]!.enteredBy === "pointer" && signal !== "SIGABRT") break;
-    if (frames[index]!.enteredBy === "pointer" && found > 0) break;
+    if (isInterface(frames[index]!) && (signal !== "SIGABRT" || found > 0)) break;
   }
   return found;
 }
+
+/** Entered through a pointer: by the program, or by the kernel, to which the program gave a signal handler. */
+const isInterface = ({ enteredBy }: Frame): boolean => enteredBy === "pointer" || enteredBy === "signal";
 
 /** The nearest frame, from `from` outwards, that was entered through a pointer and lies above the spine; -1: none. */
 export function interfaceFrame(frames: readonly Frame[], spine: number | null, from: number): number {
   const limit = workFrames(frames, spine);
   for (let index = from; index < limit && index + 1 < frames.length; index += 1) {
-    if (canAbandon(frames, index) && frames[index]!.enteredBy === "pointer") return index;
+    if (canAbandon(frames, index) && isInterface(frames[index]!)) return index;
   }
   return -1;
 }

@@ -89,7 +89,7 @@ class World {
 
 const x86 = (): World => new World({ code: x86Code(), functions: x86Functions });
 const at = (offset: number): number => bias + offset;
-const shape = ({ frames, end }: Unwinding): string =>
+const shape = ({ frames, end }: Pick<Unwinding, "frames" | "end">): string =>
   `${frames.map((frame) => `${frame.offset.toString(16)}:${frame.foundBy}${frame.isCertain ? "" : "?"}`).join(" ")} ${end}`;
 
 const sp = stackAt + 0x8000;
@@ -197,6 +197,24 @@ test("a deep recursion is walked up to the limit, in few reads", () => {
   expect(world.unwind(frameLimitMax).frames).toHaveLength(1 + stackBytes / 32);
   expect(shape(world.unwind(3))).toBe("490:stop 490:cfi 490:cfi limit");
   expect(world.reads).toBeLessThan(20);
+});
+
+test("of a deep stack both ends are kept, and the frame before the gap has no CFA", () => {
+  const world = x86();
+  for (let place = 0; place + 32 <= stackBytes; place += 32) world.put(stackAt + place, 0, 0, 7, at(outer + 0x10));
+  world.set({ 16: at(outer + 0x10), 7: stackAt });
+  const whole = world.unwind(frameLimitMax).frames;
+  const keptAtEachEnd = 5;
+  const { frames, dropped, end } = unwind(world.registers, world.read, world.codeMap, frameLimitMax, { keptAtEachEnd });
+  expect({ dropped, end }).toEqual({ dropped: whole.length - 10, end: "unreadable" });
+  const cfas = (of: typeof frames): unknown[] => of.map(({ cfa }) => cfa);
+  expect(cfas(frames)).toEqual([...cfas(whole.slice(0, 4)), null, ...cfas(whole.slice(-5))]);
+  const short = unwind(world.registers, world.read, world.codeMap, 9, { keptAtEachEnd });
+  expect({ ...short, frames: cfas(short.frames) }).toEqual({
+    frames: cfas(whole.slice(0, 9)),
+    dropped: 0,
+    end: "limit",
+  });
 });
 
 test("a blocked thread is walked from pc and stack pointer; frames behind a guess are marked", () => {

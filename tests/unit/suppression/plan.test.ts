@@ -92,6 +92,42 @@ describe("plan", () => {
     expect(edits(fault, pastTrial({ site: elsewhere, key, verdict: "clean" }))[0]).toBe("abandon command=-1");
   });
 
+  test("an allocator that is abandoned gives a null pointer, and nothing else", () => {
+    const inCalloc = report(
+      [{ name: "sysmalloc" }, { name: "__libc_calloc", by: "library" }, { name: "loop" }, { name: "main" }],
+      {
+        spine: 2,
+        inAllocator: true,
+      },
+    );
+    expect(edits(inCalloc)).toEqual(["abandon __libc_calloc=0", "neutralise"]);
+  });
+
+  test("a signal handler is a boundary: its return is the way back to what it interrupted", () => {
+    const inHandler = report(
+      [
+        { name: "deref" },
+        { name: "onAlarm", by: "signal", after: "ignored" },
+        { name: "trampoline", by: "none", cfa: null },
+        { name: "poll", by: "library" },
+        { name: "loop" },
+        { name: "main" },
+      ],
+      { spine: 3 },
+    );
+    expect(edits(inHandler).slice(0, 2)).toEqual(["abandon onAlarm=-1", "abandon onAlarm=0"]);
+    expect(edits(inHandler).filter((edit) => edit.includes("trampoline"))).toEqual([]);
+  });
+
+  test("an abort that the spine itself has called is returned to by nobody", () => {
+    const frames = [{ name: "raise" }, { name: "abort", after: "never" }, { name: "loop" }, { name: "main" }] as const;
+    const fault = report(frames, { signal: "SIGABRT", spine: 2 });
+    expect(edits(fault)).toEqual(["deliver exhausted"]);
+    expect(siteOf(fault.frames, fault.modules, fault.spine, fault.signal).fault).toBe(
+      `abc+0x${offsetOf("loop").toString(16)}`,
+    );
+  });
+
   test("an abort is never neutralised", () => {
     expect(edits(report(evented, { spine: 4, signal: "SIGABRT" }))).not.toContain("neutralise");
   });
