@@ -65,6 +65,7 @@ export class HypervisorError extends HoldfastError<
   | "hypervisor.versionUnknown"
   | "hypervisor.vsock"
   | "hypervisor.network"
+  | "hypervisor.unsupervised"
 > {
   /** Cloud Hypervisor's own messages, outermost first; empty where the error is ours. */
   get chain(): readonly string[] {
@@ -136,6 +137,12 @@ export function explain(error: unknown): string {
   }
   return lines.join("\n  because ");
 }
+
+/** The whole chain as one line, for a table or a log. */
+export const explainInLine = (error: unknown): string =>
+  explain(error)
+    .replaceAll("\n  because ", ": ")
+    .replaceAll(/\s*\n\s*/g, " ");
 
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);

@@ -42,6 +42,8 @@ export function explainExit(evidence: ExitEvidence): ExitReport {
     );
   }
   if (status?.signal) return report("killed", `ended by ${status.signal}`);
+  const vcpu = vcpuErrorIn(evidence.logTail);
+  if (vcpu !== null) return report("failed", `a virtual processor failed: ${vcpu}`);
   const chain = chainIn(evidence.logTail);
   if (chain.length > 0) return report("failed", chain.join(": "));
   if (status !== null && status.code !== 0) return report("failed", `exit code ${status.code}, without a message`);
@@ -57,6 +59,16 @@ function panicIn(log: string): string | null {
   if (at < 0) return null;
   const place = /panicked at (.*?):?$/.exec(lines[at]!)?.[1] ?? "";
   return `${lines[at + 1]?.trim() ?? ""} at ${place}`.trim();
+}
+
+/** The kernel's KVM gave a virtual processor up; the process then ends in order, with code 0. */
+function vcpuErrorIn(log: string): string | null {
+  const at = log.lastIndexOf("VCPU generated error: ");
+  if (at < 0) return null;
+  const text = log.slice(at).split("\n").slice(0, linesMax).join(" ");
+  return (/Caused by:\s*(.*?)\)?\s*$/.exec(text)?.[1] ?? text.slice("VCPU generated error: ".length))
+    .trim()
+    .slice(0, 200);
 }
 
 /** The numbered lines below "chain of errors", outermost first. */

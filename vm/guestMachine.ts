@@ -5,7 +5,7 @@
  *
  * Memory is never backed by transparent huge pages: restoring on demand crashes such a guest (issue 8663 of Cloud
  * Hypervisor). Landlock confines the process to its own files; the run directory stays writable, because a reboot binds
- * the serial and vsock sockets anew.
+ * the vsock socket anew.
  */
 import type { RunDirectory } from "./runDirectory.ts";
 import type { DiskConfig, NetConfig, VmConfig } from "./vmConfig.ts";
@@ -64,12 +64,19 @@ export function vmConfigOf(machine: GuestMachine, directory: RunDirectory, cards
     ...(machine.disks.length === 0 ? {} : { disks: machine.disks.map(diskConfig) }),
     ...(cards.length === 0 ? {} : { net: cards.map(netConfig) }),
     ...(vsock === null ? {} : { vsock: { cid: vsock, socket: directory.vsockSocket } }),
-    serial: machine.serial ? { mode: "Socket", socket: directory.serialSocket } : { mode: "Off" },
+    serial: machine.serial ? { mode: "Pty" } : { mode: "Off" },
     console: { mode: "Off" },
     watchdog: machine.watchdog,
     pvpanic: machine.pvpanic,
-    ...(landlock ? { landlock_enable: true, landlock_rules: [{ path: directory.path, access: "rw" as const }] } : {}),
+    ...(landlock ? { landlock_enable: true, landlock_rules: rulesFor(directory, cards) } : {}),
   };
+}
+
+/** What v53.0 does not grant itself: it opens taps anew after it has confined itself, and reads their flags. */
+function rulesFor(directory: RunDirectory, cards: readonly GuestCard[]): NonNullable<VmConfig["landlock_rules"]> {
+  const taps = cards.map(({ tap }) => ({ path: `/sys/class/net/${tap}`, access: "r" as const }));
+  const tun = cards.length === 0 ? [] : [{ path: "/dev/net/tun", access: "rw" as const }];
+  return [{ path: directory.path, access: "rw" }, ...tun, ...taps];
 }
 
 const diskConfig = (disk: GuestDisk, index: number): DiskConfig => ({

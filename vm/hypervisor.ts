@@ -43,6 +43,7 @@ export class Hypervisor implements Rest, AsyncDisposable {
   #ended = false;
   /** Calls sent and answered, counted to tell which answer is news. */
   #calls = 0;
+  #underWay = 0;
 
   private constructor(
     readonly directory: RunDirectory,
@@ -96,6 +97,11 @@ export class Hypervisor implements Rest, AsyncDisposable {
     return this.#state;
   }
 
+  /** A call of ours is under way; it answers them one after the other, so others wait. */
+  get busy(): boolean {
+    return this.#underWay > 0;
+  }
+
   get gone(): Promise<ExitReport> {
     return this.process.gone;
   }
@@ -112,6 +118,7 @@ export class Hypervisor implements Rest, AsyncDisposable {
     if (step.kind === "violation") throw new HypervisorError("hypervisor.state", step.reason, { call: name });
     this.#state = step.state;
     this.#calls += 1;
+    this.#underWay += name === "vmm.ping" ? 0 : 1;
     try {
       const answer = await this.process.rest.call(name, ...rest);
       this.#calls += 1;
@@ -122,6 +129,8 @@ export class Hypervisor implements Rest, AsyncDisposable {
     } catch (error) {
       this.#take({ kind: "failed", call: name });
       throw error;
+    } finally {
+      this.#underWay -= name === "vmm.ping" ? 0 : 1;
     }
   }
 
@@ -137,6 +146,14 @@ export class Hypervisor implements Rest, AsyncDisposable {
       break;
     }
     return this.#state;
+  }
+
+  /** The terminal that the guest's serial port is on now; null where there is none. Never rejects. */
+  async terminal(): Promise<{ path: string; pid: number } | null> {
+    if (this.#state.kind !== "running" && this.#state.kind !== "paused") return null;
+    const report = await this.process.rest.call("vm.info").catch(() => null);
+    const serial = report?.config.serial;
+    return serial?.mode === "Pty" && typeof serial.file === "string" ? { path: serial.file, pid: this.pid } : null;
   }
 
   /** Events from now on; ends with the process or the abort. For one reader. */

@@ -98,6 +98,18 @@ export async function adoptProcess(
   return { pid, ping, rest, gone: end.gone, expectEnd: () => end.expect(), kill };
 }
 
+/** How the process that last ran here ended, as far as its events and its log tell. */
+export const lastEnd = (directory: RunDirectory): Promise<ExitReport> =>
+  new EndReporter(directory, Promise.resolve(null)).gone;
+
+/** Kills what an earlier supervisor left here, without asking it anything. */
+export async function killLeftover(directory: RunDirectory, clock: Clock): Promise<void> {
+  const found = findProcess(directory);
+  if (found === null) return;
+  process.kill(found.pid, "SIGKILL");
+  await goneOf(found.pid, found.startTicks, clock, new AbortController().signal);
+}
+
 const apiArgument = (directory: RunDirectory): string => `path=${directory.apiSocket}`;
 
 function spawn(path: string, { directory, user }: LaunchOptions): Bun.Subprocess {

@@ -16,7 +16,6 @@ const portSuffixBytes = 11;
 
 export class RunDirectory {
   readonly apiSocket: string;
-  readonly serialSocket: string;
   readonly vsockSocket: string;
   /** The event monitor's file, appended to by Cloud Hypervisor. */
   readonly events: string;
@@ -30,7 +29,6 @@ export class RunDirectory {
   /** @throws HypervisorError hypervisor.socket where the path is too long for a socket. */
   constructor(readonly path: string) {
     this.apiSocket = join(path, "api.sock");
-    this.serialSocket = join(path, "serial.sock");
     this.vsockSocket = join(path, "vsock.sock");
     this.events = join(path, "events.json");
     this.log = join(path, "hypervisor.log");
@@ -59,6 +57,6 @@ export class RunDirectory {
 
   /** Removes the sockets of a process that is gone: Cloud Hypervisor refuses paths that exist. */
   removeSockets(): void {
-    for (const path of [this.apiSocket, this.serialSocket, this.vsockSocket]) rmSync(path, { force: true });
+    for (const path of [this.apiSocket, this.vsockSocket]) rmSync(path, { force: true });
   }
 }

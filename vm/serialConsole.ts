@@ -2,12 +2,13 @@
 /**
  * The guest's serial port: read for as long as the guest lives, kept in a file, given line by line, written to on wish.
  *
- * Cloud Hypervisor listens on a unix socket and serves one reader, the newest; it never waits for a slow one. When the
- * VM reboots or its process goes, the socket goes too: we connect again. Since v53 what is printed while nobody is
- * connected is kept there (1 MiB). Limits: `consoleBytesMax` for the file, `lineQueueMax` lines unread, then the oldest
- * go; `lineCharactersMax` a line.
+ * Cloud Hypervisor makes a pseudo terminal for it, anew at every boot, and says where. It never waits for a slow reader and
+ * keeps what is printed while nobody reads (1 MiB). Its serial socket would be simpler but dies for good when a reader is
+ * killed with bytes unread (v53.0: the reset ends its serial thread; seen in tests/crash). Before a terminal is used it is
+ * made sure that it is still Cloud Hypervisor's, since numbers are given out again. Limits: `consoleBytesMax` for the file,
+ * `lineQueueMax` lines unread, then the oldest go; `lineCharactersMax` a line.
  */
-import { closeSync, openSync, writeSync } from "node:fs";
+import { closeSync, constants, openSync, readdirSync, readFileSync, writeSync } from "node:fs";
 import type { Clock } from "#clock.ts";
 import { TaskGroup } from "#tasks.ts";
 import { capFile } from "./cappedFile.ts";
@@ -15,7 +16,7 @@ import { capFile } from "./cappedFile.ts";
 export const consoleBytesMax = 4 << 20;
 export const lineQueueMax = 1_000;
 export const lineCharactersMax = 1_024;
-const reconnectMs = 50;
+const reconnectMs = 100;
 const capEveryBytes = 256 << 10;
 
 /** Bytes in, lines out, without their ends and control sequences. Pure but for its own state. */
@@ -34,20 +35,24 @@ const controlCharacter = /\p{Cc}/gu;
 const plain = (text: string): string =>
   text.replaceAll("\t", " ").replaceAll(controlSequence, "").replaceAll(controlCharacter, "").trimEnd();
 
+/** Where the terminal of the guest is now, and which process has its other end; null where there is none. */
+export type Terminal = () => Promise<{ readonly path: string; readonly pid: number } | null>;
+
 export class SerialConsole implements AsyncDisposable {
   readonly #tasks = new TaskGroup();
   readonly #lines: string[] = [];
   #arrived = Promise.withResolvers<void>();
-  #socket: Bun.Socket | null = null;
+  #terminal: number | null = null;
+  #reader: { cancel(): Promise<void> } | null = null;
   #closed = false;
   #sinceCap = 0;
   readonly #file: number;
   readonly #splitter = new LineSplitter();
   readonly #decoder = new TextDecoder();
 
-  /** Starts at once and needs no socket yet. */
+  /** Starts at once and needs no terminal yet. */
   constructor(
-    private readonly socketPath: string,
+    private readonly terminal: Terminal,
     private readonly filePath: string,
     private readonly clock: Clock,
   ) {
@@ -55,14 +60,16 @@ export class SerialConsole implements AsyncDisposable {
     this.#tasks.start((signal) => this.#stayConnected(signal));
   }
 
-  get connected(): boolean {
-    return this.#socket !== null;
-  }
-
-  /** Types into the guest. False where nobody is connected, or the guest does not take it. */
+  /** Types into the guest. False where no terminal is open, or it takes nothing now. */
   write(text: string): boolean {
+    if (this.#terminal === null) return false;
     const bytes = Buffer.from(text);
-    return this.#socket !== null && this.#socket.write(bytes) === bytes.length;
+    try {
+      return writeSync(this.#terminal, bytes) === bytes.length;
+    } catch {
+      // Full, or gone since: a key that is lost, as on any serial line.
+      return false;
+    }
   }
 
   /** Lines from now on. For one reader; ends when the console is closed. */
@@ -81,36 +88,35 @@ export class SerialConsole implements AsyncDisposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#arrived.resolve();
-    this.#socket?.terminate();
+    await this.#reader?.cancel().catch(() => {});
     await this.#tasks[Symbol.asyncDispose]();
     closeSync(this.#file);
   }
 
   async #stayConnected(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await this.#connection();
+      const found = await this.terminal();
+      if (found !== null && !this.#closed) await this.#connection(found.path, found.pid);
       await this.clock.sleep(reconnectMs, signal);
     }
   }
 
-  /** Resolves once the connection is over, at once where there is none. */
-  async #connection(): Promise<void> {
-    const over = Promise.withResolvers<void>();
-    const end = (): void => {
-      this.#socket = null;
-      over.resolve();
-    };
+  /** Resolves once the other end is gone, at once where it is not there. */
+  async #connection(path: string, pid: number): Promise<void> {
+    const terminal = openTerminal(path, pid);
+    if (terminal === null) return;
+    this.#terminal = terminal;
+    const reader = Bun.file(terminal).stream().getReader();
+    this.#reader = reader;
     try {
-      this.#socket = await Bun.connect({
-        unix: this.socketPath,
-        socket: { data: (_, bytes) => this.#take(bytes), close: end, error: end },
-      });
+      for (let piece = await reader.read(); !piece.done; piece = await reader.read()) this.#take(piece.value);
     } catch {
-      // Not there (yet): the guest boots, reboots or is gone. The caller tries again.
-      return;
+      // The guest is gone or boots anew: its terminal hung up.
+    } finally {
+      this.#reader = null;
+      this.#terminal = null;
+      closeQuietly(terminal);
     }
-    if (this.#closed) this.#socket?.terminate();
-    else await over.promise;
   }
 
   #take(bytes: Uint8Array): void {
@@ -133,5 +139,43 @@ export class SerialConsole implements AsyncDisposable {
     } catch {
       // A full disk costs the record of the console, not the watch over the guest.
     }
+  }
+}
+
+/** Opens it for both directions, never as our controlling terminal; null where it is not that process's any more. */
+function openTerminal(path: string, pid: number): number | null {
+  const index = /^\/dev\/pts\/(\d{1,9})$/.exec(path)?.[1];
+  if (index === undefined || !holdsTerminal(pid, index)) return null;
+  try {
+    const terminal = openSync(path, constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK);
+    if (holdsTerminal(pid, index)) return terminal;
+    closeQuietly(terminal);
+  } catch {
+    // It hung up between the two looks.
+  }
+  return null;
+}
+
+/** Whether the process has the other end of pseudo terminal `index` open (`tty-index` of proc(5), since Linux 4.14). */
+function holdsTerminal(pid: number, index: string): boolean {
+  const folder = `/proc/${pid}/fdinfo`;
+  try {
+    return readdirSync(folder).some((fd) => {
+      try {
+        return readFileSync(`${folder}/${fd}`, "latin1").includes(`tty-index:\t${index}\n`);
+      } catch {
+        return false;
+      }
+    });
+  } catch {
+    return false;
+  }
+}
+
+function closeQuietly(file: number): void {
+  try {
+    closeSync(file);
+  } catch {
+    // The stream has closed it already.
   }
 }

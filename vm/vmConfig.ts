@@ -48,7 +48,8 @@ export type NetConfig = { readonly id?: string; readonly tap: string; readonly m
 export type ConsoleConfig =
   | { readonly mode: "Off" | "Null" }
   | { readonly mode: "File"; readonly file: string }
-  | { readonly mode: "Socket"; readonly socket: string };
+  /** `file`: the terminal, as `vm.info` tells it. */
+  | { readonly mode: "Pty"; readonly file?: string };
 
 export type VsockConfig = { readonly id?: string; readonly cid: number; readonly socket: string };
 

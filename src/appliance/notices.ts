@@ -34,6 +34,9 @@ export type Notice =
       evidence: readonly string[];
     }
   | { event: "delivered"; id: string; workload: string; signal: string; thread: number; site: string; reason: string }
+  | { event: "guest"; workload: string; phase: string; pid: number | null; why: string | null }
+  | { event: "guestFault"; workload: string; kind: string; why: string; act: string }
+  | { event: "guestOutcome"; workload: string; rung: string; verdict: "clean" | "failed"; downMs: number; why: string }
   | { event: "unguarded"; workload: string; pid: number; reason: string }
   | { event: "warning"; workload: string; text: string }
   | { event: "exit"; workload: string; code: number | null; signal: string | null };
@@ -90,6 +93,12 @@ export function sentence(notice: Notice): string {
       return `${notice.verdict === "failed" ? "not survived" : `survived, ${notice.verdict}`}: ${notice.rung} (fault ${notice.id}): ${notice.evidence.join("; ")}`;
     case "delivered":
       return `${notice.signal} passed on to ${notice.workload}, thread ${notice.thread}: ${deliverReasons[notice.reason] ?? notice.reason}`;
+    case "guest":
+      return `guest ${notice.workload}: ${notice.phase}${notice.pid === null ? "" : `, process ${notice.pid}`}${notice.why === null ? "" : `: ${notice.why}`}`;
+    case "guestFault":
+      return `guest ${notice.workload}: ${notice.why}; ${guestActs[notice.act] ?? notice.act}`;
+    case "guestOutcome":
+      return `guest ${notice.workload}: ${notice.rung} ${notice.verdict === "clean" ? "helped" : "did not help"} after ${notice.downMs} ms (${notice.why})`;
     case "unguarded":
       return `${notice.workload} (process ${notice.pid}) is not guarded now: ${notice.reason}`;
     case "warning":
@@ -105,6 +114,15 @@ const deliverReasons: Readonly<Record<string, string>> = {
   notServing: "it was not serving anybody yet",
   exhausted: "nothing is left that could save it",
   disabled: "switched off for this workload",
+};
+
+const guestActs: Readonly<Record<string, string>> = {
+  reset: "it is reset",
+  restore: "it is restored from its last checkpoint",
+  coldboot: "it is booted cold",
+  note: "nothing to do",
+  stayDown: "it stays down",
+  hold: "it is held down until somebody starts it",
 };
 
 function placeName(notice: Extract<Notice, { event: "fault" }>): string {

@@ -48,6 +48,7 @@ const byErrorCode: Readonly<Record<string, number>> = {
   "hypervisor.notFound": exitCodes.unavailable,
   "hypervisor.kvm": exitCodes.unavailable,
   "hypervisor.unsupported": exitCodes.unavailable,
+  "hypervisor.unsupervised": exitCodes.unavailable,
   "hypervisor.socket": exitCodes.busy,
   hypervisor: exitCodes.protocol,
   native: exitCodes.unavailable,

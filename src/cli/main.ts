@@ -31,6 +31,16 @@ export const verbs: readonly Verb[] = [
     add: async (program) => (await import("./replay.ts")).addReplay(program),
   },
   {
+    name: "run",
+    summary: "run the guests of a configuration, and keep them running",
+    add: async (program) => (await import("./run.ts")).addRun(program),
+  },
+  {
+    name: "guest",
+    summary: "list, show, start, stop, pause, resume and reset guests, and their consoles",
+    add: async (program) => (await import("./guest.ts")).addGuest(program),
+  },
+  {
     name: "validate",
     summary: "whether a configuration can be run: unknown settings, wrong values, missing files",
     add: async (program) => (await import("./validate.ts")).addValidate(program),

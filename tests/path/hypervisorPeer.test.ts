@@ -32,7 +32,7 @@ const create = (hypervisor: Hypervisor): Promise<void> =>
     payload: { kernel: import.meta.path },
     cpus: { boot_vcpus: 1, max_vcpus: 1 },
     memory: { size: 1 << 20 },
-    serial: { mode: "Socket", socket: hypervisor.directory.serialSocket },
+    serial: { mode: "Pty" },
     console: { mode: "Off" },
   });
 
@@ -119,7 +119,7 @@ describe("trouble with the hypervisor", () => {
     await using hypervisor = await launch({ prints: "one\r\ntwo\n" });
     const { directory } = hypervisor;
     await create(hypervisor);
-    await using serial = new SerialConsole(directory.serialSocket, directory.console, systemClock);
+    await using serial = new SerialConsole(() => hypervisor.terminal(), directory.console, systemClock);
     await hypervisor.call("vm.boot");
     const lines = serial.lines();
     expect((await lines.next()).value).toBe("one");

@@ -7,8 +7,9 @@
  * answer garbage or end the process. Its answers and refusals are those of v53.0, recorded from the real one by the
  * contract test (tests/real/hypervisorContract.test.ts), which both must pass.
  */
-import { existsSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { existsSync, readFileSync, writeSync } from "node:fs";
 import { systemClock } from "#clock.ts";
+import { PeerTerminal } from "./peerTerminal.ts";
 
 type Script = {
   readonly version?: string;
@@ -32,7 +33,7 @@ const startNs = BigInt(systemClock.monotonicNs());
 let state: State = "none";
 // biome-ignore lint/suspicious/noExplicitAny: any JSON that a client sends
 let config: any = null;
-let serial: { stop(closeAll?: boolean): void } | null = null;
+let serial: PeerTerminal | null = null;
 
 const argumentAfter = (name: string): string => process.argv[process.argv.indexOf(name) + 1] ?? "";
 
@@ -89,16 +90,15 @@ function boot(): void {
 }
 
 function openSerial(): void {
-  const path = config?.serial?.socket;
-  if (path === undefined) return;
-  const text = script.prints ?? "A\nF\n.........\n";
-  serial = Bun.listen({ unix: path, socket: { open: (socket) => void socket.write(text), data: () => {} } });
+  if (config?.serial?.mode !== "Pty") return;
+  serial = new PeerTerminal();
+  config.serial.file = serial.path;
+  serial.print(script.prints ?? "A\nF\n.........\n");
 }
 
 function closeVm(): void {
-  serial?.stop(true);
+  serial?.close();
   serial = null;
-  if (config?.serial?.socket !== undefined) rmSync(config.serial.socket, { force: true });
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: any JSON that a client sends

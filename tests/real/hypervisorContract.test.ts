@@ -38,18 +38,18 @@ const hostBound: readonly CallName[] = ["vm.snapshot", "vm.restore", "vm.remove-
 /** Not spoken by the scripted peer. */
 const unscripted: readonly CallName[] = ["vm.add-device", "vm.add-vsock", "vm.send-migration", "vm.receive-migration"];
 
-const configOf = (directory: RunDirectory): VmConfig => ({
+const configured: VmConfig = {
   payload: { kernel },
   cpus: { boot_vcpus: 1, max_vcpus: 1 },
   memory: { size: 128 << 20, shared: true, thp: false },
-  serial: { mode: "Socket", socket: directory.serialSocket },
+  serial: { mode: "Pty" },
   console: { mode: "Off" },
-});
+};
 
 // biome-ignore lint/suspicious/noExplicitAny: one table for the bodies of all calls
 const bodyOf = (call: CallName, directory: RunDirectory): any =>
   ({
-    "vm.create": configOf(directory),
+    "vm.create": configured,
     "vm.resize": { desired_vcpus: 1 },
     "vm.add-disk": { path: join(directory.path, "disk.img"), id: "extra", image_type: "Raw" },
     "vm.add-net": { tap: "" },
@@ -65,7 +65,7 @@ async function reach(program: string, state: (typeof states)[number]): Promise<H
   rounds += 1;
   const directory = new RunDirectory(join(top, `${rounds}`));
   const hypervisor = await Hypervisor.launch({ directory, clock: systemClock, program, kvm: kvmFor(program) });
-  if (state !== "empty") await hypervisor.call("vm.create", configOf(directory));
+  if (state !== "empty") await hypervisor.call("vm.create", configured);
   if (state === "running" || state === "paused") await hypervisor.call("vm.boot");
   if (state === "paused") await hypervisor.call("vm.pause");
   expect(hypervisor.state.kind).toBe(state);

@@ -90,6 +90,13 @@ describe("exits", () => {
     const report = explainExit({ ...plain, status: { code: 1, signal: null }, logTail });
     expect(report).toMatchObject({ kind: "failed", why: "Error booting VM: No kernel" });
   });
+  test("a virtual processor that failed is no power-off, though the code is 0", () => {
+    const logTail =
+      "<vcpu0> ERROR:vmm/src/cpu.rs:1460 -- VCPU generated error: VcpuRun(Failed to run vcpu\n\nCaused by:\n    Unexpected exit reason on vcpu run: InternalError)\n";
+    const report = explainExit({ ...plain, logTail });
+    expect(report.kind).toBe("failed");
+    expect(report.why).toBe("a virtual processor failed: Unexpected exit reason on vcpu run: InternalError");
+  });
   test("a panic is quoted with its place", () => {
     const logTail = "thread 'vmm' panicked at vmm/src/vm.rs:12:3:\nindex out of bounds\n";
     const report = explainExit({ ...plain, status: { code: 101, signal: null }, logTail });

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The door of a running supervisor for people on the same box: `holdfast guest …` asks here.
+ *
+ *     GET  /guests   /guests/NAME      what is known           POST /guests/NAME/console    types the body into it
+ *     POST /guests/NAME/VERB           start stop pause resume reset
+ *
+ * HTTP on a unix socket in the run directory, which only its owner can enter. Errors are `{code, message}` with status 404
+ * for a name nobody knows, 409 for what makes no sense now, else 500. Limits: `verbTimeoutMs`, `inputBytesMax`.
+ */
+import { chmodSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { deadline } from "#clock.ts";
+import { ConfigError, explain, HoldfastError, HypervisorError } from "#errors.ts";
+import type { Guests } from "./guests/guests.ts";
+import type { GuestCommand } from "./guests/supervision.ts";
+
+export const verbTimeoutMs = 120_000;
+export const inputBytesMax = 4_096;
+
+export const controlPath = (runDirectory: string): string => join(runDirectory, "control.sock");
+
+export const guestCommands: readonly GuestCommand[] = ["start", "stop", "pause", "resume", "reset"];
+
+/** Opens the door; what an earlier supervisor left of its own is removed. */
+export function openControl(runDirectory: string, guests: Guests): AsyncDisposable {
+  const path = controlPath(runDirectory);
+  rmSync(path, { force: true });
+  const server = Bun.serve({
+    unix: path,
+    maxRequestBodySize: inputBytesMax,
+    fetch: async (request, server) => {
+      // A verb may take as long as verbTimeoutMs; Bun's own ten seconds are meant for strangers.
+      server.timeout(request, 0);
+      try {
+        return await answer(request, guests);
+      } catch (error) {
+        return refusal(error);
+      }
+    },
+  });
+  chmodSync(path, 0o600);
+  return {
+    async [Symbol.asyncDispose]() {
+      await server.stop(true);
+      rmSync(path, { force: true });
+    },
+  };
+}
+
+async function answer(request: Request, guests: Guests): Promise<Response> {
+  const [, place, name, verb] = new URL(request.url).pathname.split("/").map(decodeURIComponent);
+  if (place !== "guests") throw new ConfigError("config.argument", "there is nothing of that name here");
+  if (name === undefined) return Response.json(guests.names.map((each) => guests.status(each)));
+  if (request.method === "GET") return Response.json(guests.status(name));
+  if (verb === "console") return await typeInto(guests, name, await request.text());
+  const command = guestCommands.find((known) => known === verb);
+  if (command === undefined) throw new ConfigError("config.argument", `a guest cannot ${verb}`);
+  const late = (): HypervisorError =>
+    new HypervisorError("hypervisor.timeout", `${name}: ${command} is not done after ${verbTimeoutMs} ms; it goes on`);
+  using limit = deadline(verbTimeoutMs, late, request.signal);
+  await guests.lane(name).command(command, limit.signal);
+  return Response.json(guests.status(name));
+}
+
+async function typeInto(guests: Guests, name: string, text: string): Promise<Response> {
+  const serial = guests.lane(name).current?.serial;
+  if (serial === undefined || serial === null || !serial.write(text)) {
+    throw new HypervisorError("hypervisor.state", `${name}: its console takes nothing now`);
+  }
+  return new Response(null, { status: 204 });
+}
+
+function refusal(error: unknown): Response {
+  const code = error instanceof HoldfastError ? error.code : "bug";
+  const status = code === "config.argument" ? 404 : code === "hypervisor.state" ? 409 : 500;
+  return Response.json({ code, message: explain(error) }, { status });
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Asks a running supervisor through its door (control.ts). Gets the run directory; gives statuses, does verbs.
+ */
+import { ConfigError, HypervisorError } from "#errors.ts";
+import { controlPath } from "./control.ts";
+import type { GuestStatus } from "./guests/guests.ts";
+import type { GuestCommand } from "./guests/supervision.ts";
+
+export class ControlClient {
+  readonly #path: string;
+
+  constructor(runDirectory: string) {
+    this.#path = controlPath(runDirectory);
+  }
+
+  async list(): Promise<GuestStatus[]> {
+    return (await this.#ask("GET", "guests")) as GuestStatus[];
+  }
+
+  async show(name: string): Promise<GuestStatus> {
+    return (await this.#ask("GET", `guests/${encodeURIComponent(name)}`)) as GuestStatus;
+  }
+
+  /** Resolves once it is done. @throws HypervisorError hypervisor.state with the reason */
+  async command(name: string, command: GuestCommand): Promise<GuestStatus> {
+    return (await this.#ask("POST", `guests/${encodeURIComponent(name)}/${command}`)) as GuestStatus;
+  }
+
+  async type(name: string, text: string): Promise<void> {
+    await this.#ask("POST", `guests/${encodeURIComponent(name)}/console`, text);
+  }
+
+  async #ask(method: string, place: string, body?: string): Promise<unknown> {
+    const response = await this.#send(method, place, body);
+    if (response.status === 204) return undefined;
+    const answer: unknown = await response.json();
+    if (response.ok) return answer;
+    const { code, message } = answer as { code: string; message: string };
+    if (code === "config.argument") throw new ConfigError(code, message);
+    throw new HypervisorError(code === "hypervisor.timeout" ? code : "hypervisor.state", message);
+  }
+
+  async #send(method: string, place: string, body?: string): Promise<Response> {
+    try {
+      return await fetch(`http://localhost/${place}`, {
+        unix: this.#path,
+        method,
+        ...(body === undefined ? {} : { body }),
+        keepalive: false,
+      });
+    } catch (cause) {
+      const advice = "start it with: holdfast run --config FILE (or name its run directory with --run)";
+      const message = `no holdfast answers at ${this.#path}; ${advice}`;
+      throw new HypervisorError("hypervisor.unsupervised", message, {}, cause);
+    }
+  }
+}

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The lane of one guest: inputs one after the other through the supervision machine, and its effects done.
+ *
+ * Gets the guest's section and where its run directory is; gives its state and obeys commands. Whatever fails here stays
+ * here: another guest's lane never waits for it. Letting go of the lane leaves the guest running.
+ */
+import { explain, explainInLine, HypervisorError } from "#errors.ts";
+import { TaskGroup } from "#tasks.ts";
+import { Hypervisor } from "#vm/hypervisor.ts";
+import { killLeftover, lastEnd } from "#vm/hypervisorProcess.ts";
+import { type GuestMemory, readMemory, writeMemory } from "./guestMemory.ts";
+import { closeCards } from "./guestNet.ts";
+import type { GuestNotices } from "./guestNotices.ts";
+import type { Seen } from "./guestWatch.ts";
+import { type GuestParts, Incarnation } from "./incarnation.ts";
+import {
+  type GuestCommand,
+  type GuestEffect,
+  newGuest,
+  type Phase,
+  type Supervised,
+  type SuperviseInput,
+  supervise,
+} from "./supervision.ts";
+
+export class GuestLane implements AsyncDisposable {
+  #state: Supervised = newGuest;
+  #current: Incarnation | null = null;
+  readonly #tasks = new TaskGroup();
+  #launching: AbortController | null = null;
+  #timer: AbortController | null = null;
+  #changed = Promise.withResolvers<void>();
+  #queued: Promise<void> = Promise.resolve();
+  /** Why the last effect failed, for whoever asked for it. */
+  #trouble: string | null = null;
+  #closed = false;
+
+  constructor(
+    readonly parts: GuestParts,
+    readonly notices: GuestNotices,
+  ) {}
+
+  get name(): string {
+    return this.parts.section.name;
+  }
+
+  get state(): Supervised {
+    return this.#state;
+  }
+
+  /** The process that runs the guest now, or null. */
+  get current(): Incarnation | null {
+    return this.#current;
+  }
+
+  /**
+   * Takes over what runs, or starts what should, once `ready` has resolved. Resolves once that is decided, not once the
+   * guest is up.
+   */
+  async open(ready: () => Promise<void>): Promise<void> {
+    const { directory, clock, log } = this.parts;
+    const memory = readMemory(directory.memory);
+    if (memory !== null) this.#state = { ...this.#state, attempts: memory.attempts };
+    try {
+      const found = await Hypervisor.adopt(directory, clock, log);
+      if (found === null) await this.#nothingFound(memory, ready);
+      else await this.#takeOver(found);
+    } catch (error) {
+      if (!(error instanceof HypervisorError)) throw error;
+      // Something runs there and does not speak: it is of no use to anybody, and holds the guest's disks.
+      log("warn", "guest.foundSilent", { why: explain(error) });
+      await killLeftover(directory, clock);
+      this.#set({ ...this.#state, phase: { kind: "booting" } });
+      const why = `Cloud Hypervisor was found running and did not answer: ${explain(error)}`;
+      this.#input({ kind: "fault", fault: { kind: "hypervisorEnded", why } });
+    }
+  }
+
+  /**
+   * Resolves once the command has been done: the guest boots, is down, is paused.
+   * @throws HypervisorError hypervisor.state where it makes no sense now or has failed; the signal's reason
+   */
+  async command(command: GuestCommand, signal: AbortSignal): Promise<void> {
+    this.#trouble = null;
+    this.#input({ kind: "command", command });
+    await this.until(({ phase }) => this.#trouble !== null || reached[command].includes(phase.kind), signal);
+    const { phase } = this.#state;
+    const trouble = this.#trouble ?? (phase.kind === "held" ? phase.why : null);
+    if (trouble !== null) throw new HypervisorError("hypervisor.state", `${this.name}: ${command} failed: ${trouble}`);
+  }
+
+  /** Resolves once `done` holds of the state. @throws the signal's reason */
+  async until(done: (state: Supervised) => boolean, signal: AbortSignal): Promise<void> {
+    const wake = (): void => this.#wake();
+    signal.addEventListener("abort", wake, { once: true });
+    try {
+      while (!done(this.#state)) {
+        signal.throwIfAborted();
+        await this.#changed.promise;
+      }
+    } finally {
+      signal.removeEventListener("abort", wake);
+    }
+  }
+
+  /** Ends the watch; the guest runs on. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    this.#timer?.abort();
+    this.#launching?.abort();
+    await this.#tasks[Symbol.asyncDispose]();
+    await this.#letGo();
+  }
+
+  /** A start always ends in `booting` or `startFailed`, so one that we did not see to its end begins anew. */
+  async #takeOver(hypervisor: Hypervisor): Promise<void> {
+    const { kind } = hypervisor.state;
+    this.parts.log("info", "guest.found", { pid: hypervisor.pid, state: kind });
+    if (kind === "empty" || kind === "created") {
+      await hypervisor.kill();
+      await hypervisor[Symbol.asyncDispose]();
+      this.#input({ kind: "command", command: "start" });
+      return;
+    }
+    this.#current = new Incarnation(hypervisor, this.parts, (seen) => this.#tell(seen));
+    this.#input({ kind: "adopted", paused: kind === "paused" });
+    this.notices.takenOver(hypervisor.pid);
+  }
+
+  async #nothingFound(memory: GuestMemory | null, ready: () => Promise<void>): Promise<void> {
+    const { section, directory } = this.parts;
+    await closeCards(section.name, section.machine.net);
+    const put = (phase: Phase): void => this.#set({ ...this.#state, phase });
+    if (memory?.held != null) put({ kind: "held", why: memory.held });
+    else if (memory !== null && !memory.wanted) put({ kind: "down", why: "it was down before" });
+    else if (memory?.ran) {
+      // It ran when we were last here, and has ended since: that is news like any other end.
+      put({ kind: "booting" });
+      this.#input({ kind: "ended", report: await lastEnd(directory) });
+    } else if (memory === null && !section.start) put({ kind: "down", why: "start = false" });
+    else {
+      await ready();
+      // Somebody may have started it meanwhile.
+      if (this.#state.phase.kind === "down") this.#input({ kind: "command", command: "start" });
+    }
+  }
+
+  #tell(seen: Seen): void {
+    if (this.#closed) return;
+    this.#input(seen);
+    if (seen.kind === "ended") this.#queue(() => this.#clearAway());
+  }
+
+  #input(seen: Seen): void {
+    const input = { ...seen, atMs: this.parts.clock.wallMs() } as SuperviseInput;
+    const step = supervise(this.#state, input, this.parts.section.restart, { restorable: false });
+    // Only commands are ever refused.
+    if (step.kind === "violation") throw new HypervisorError("hypervisor.state", `${this.name}: ${step.reason}`);
+    // What happened is told before what it leads to.
+    for (const effect of step.effects) {
+      if (effect.kind === "fault") this.notices.fault(effect.fault, effect.act);
+      if (effect.kind === "outcome") this.notices.outcome(effect);
+    }
+    this.#set(step.state);
+    for (const effect of step.effects) this.#do(effect);
+  }
+
+  #set(state: Supervised): void {
+    const before = this.#state.phase.kind;
+    this.#state = state;
+    const { kind } = state.phase;
+    if (before !== kind) {
+      this.parts.log("info", "guest.phase", { from: before, to: kind });
+      if (kind !== "waiting") this.#timer?.abort();
+      this.notices.phase(state.phase, this.#current?.hypervisor.pid ?? null);
+    }
+    this.#remember();
+    this.#wake();
+  }
+
+  #wake(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers<void>();
+  }
+
+  #remember(): void {
+    const { phase, attempts } = this.#state;
+    const wanted = phase.kind !== "down" && !(phase.kind === "ending" && phase.after.kind === "down");
+    try {
+      this.parts.directory.make(this.parts.user);
+      const held = phase.kind === "held" ? phase.why : null;
+      writeMemory(this.parts.directory.memory, { wanted, ran: ranIn.includes(phase.kind), held, attempts });
+    } catch (error) {
+      this.parts.log("warn", "guest.notRemembered", { why: explain(error) });
+    }
+  }
+
+  #do(effect: GuestEffect): void {
+    switch (effect.kind) {
+      case "launch":
+        this.#queue(() => this.#launch());
+        break;
+      case "reboot":
+        this.#queue(() => this.#reboot());
+        break;
+      case "pause":
+        this.#queue(() => this.#carryOut((current) => current.pause(), { kind: "paused" }));
+        break;
+      case "resume":
+        this.#queue(() => this.#carryOut((current) => current.resume(), { kind: "resumed" }));
+        break;
+      case "stop":
+        this.#start(async () => await this.#current?.stop());
+        break;
+      case "kill":
+        this.#launching?.abort();
+        this.#start(async () => void (await this.#current?.hypervisor.kill()));
+        break;
+      case "wait":
+        this.#wait(effect.waitMs);
+        break;
+      case "fault":
+      case "outcome":
+        break;
+    }
+  }
+
+  /** One after the other: a launch must not meet the clearing away of what was there before. Kills do not wait here. */
+  #queue(task: () => Promise<void>): void {
+    const before = this.#queued;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#queued = promise;
+    this.#start(async () => {
+      await before;
+      try {
+        if (!this.#closed) await task();
+      } finally {
+        resolve();
+      }
+    });
+  }
+
+  #start(task: () => Promise<void>): void {
+    this.#tasks.start(async (signal) => {
+      try {
+        await task();
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#trouble = explain(error);
+        this.parts.log("error", "guest.effectFailed", { why: this.#trouble });
+        this.#wake();
+      }
+    });
+  }
+
+  async #launch(): Promise<void> {
+    await this.#letGo();
+    // A stop may have come while the launch waited for its turn: then nothing was started.
+    if (this.#state.phase.kind !== "starting")
+      return this.#tell({ kind: "startFailed", why: "called off", final: false });
+    this.#launching = new AbortController();
+    const { signal } = this.#launching;
+    try {
+      const tell = (seen: Seen): void => this.#tell(seen);
+      this.#current = await Incarnation.boot(this.parts, tell, (version) => this.notices.version(version), signal);
+      this.#tell({ kind: "booted" });
+      // Called off in the very last moment.
+      if (signal.aborted) await this.#current.hypervisor.kill();
+    } catch (error) {
+      const why = signal.aborted ? "called off" : explainInLine(error);
+      this.#tell({ kind: "startFailed", why, final: isFinal(error) });
+      await this.#clearAway();
+    } finally {
+      this.#launching = null;
+    }
+  }
+
+  async #reboot(): Promise<void> {
+    try {
+      await this.#current?.reboot();
+      this.#tell({ kind: "rebooted" });
+    } catch (error) {
+      this.#trouble = explain(error);
+      this.#tell({ kind: "resetFailed", why: this.#trouble });
+    }
+  }
+
+  async #carryOut(act: (current: Incarnation) => Promise<void>, seen: Seen): Promise<void> {
+    if (this.#current === null) return;
+    await act(this.#current);
+    this.#tell(seen);
+  }
+
+  #wait(waitMs: number): void {
+    this.#timer?.abort();
+    const timer = new AbortController();
+    this.#timer = timer;
+    this.#tasks.start(async () => {
+      // Overtaken by a command, or by our own end: then the timer is nobody's business.
+      await this.parts.clock.sleep(waitMs, timer.signal).catch(() => {});
+      if (!timer.signal.aborted) this.#tell({ kind: "timer" });
+    });
+  }
+
+  /** Of a guest that stays down nothing is left behind, but its logs. */
+  async #clearAway(): Promise<void> {
+    const { section, directory } = this.parts;
+    if (this.#state.phase.kind !== "down" && this.#state.phase.kind !== "held") return;
+    await this.#letGo();
+    directory.removeSockets();
+    await closeCards(section.name, section.machine.net);
+  }
+
+  async #letGo(): Promise<void> {
+    const current = this.#current;
+    this.#current = null;
+    await current?.[Symbol.asyncDispose]();
+  }
+}
+
+/** Phases in which the guest has a life that can end. */
+const ranIn: readonly Phase["kind"][] = ["booting", "up", "paused", "resetting", "ending"];
+
+/** Where a command leads, in the good case or in the end. */
+const reached: Readonly<Record<GuestCommand, readonly Phase["kind"][]>> = {
+  start: ["booting", "up", "held", "down"],
+  stop: ["down"],
+  pause: ["paused", "down", "held"],
+  resume: ["booting", "up", "down", "held"],
+  reset: ["booting", "up", "down", "held"],
+};
+
+/** Trying again would end the same way until somebody changes something on this box. */
+const isFinal = (error: unknown): boolean =>
+  error instanceof HypervisorError &&
+  ["hypervisor.kvm", "hypervisor.notFound", "hypervisor.unsupported", "hypervisor.network"].includes(error.code);

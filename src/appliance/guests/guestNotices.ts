@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What happens to a guest, told twice: to whoever watches our output, and to the journal.
+ *
+ * Guest-level faults are journal events, not fault rows: they have no stopped thread and no registers.
+ */
+import type { Version } from "#vm/version.ts";
+import type { Notice } from "../notices.ts";
+import type { GuestFault } from "./guestFault.ts";
+import type { GuestEffect, Phase } from "./supervision.ts";
+
+/** Phases that people want to hear of. */
+const told: readonly Phase["kind"][] = ["starting", "up", "paused", "down", "held"];
+
+export class GuestNotices {
+  #lastFault: { readonly kind: string; readonly why: string; readonly atMs: number } | null = null;
+
+  constructor(
+    private readonly guest: string,
+    private readonly tell: (notice: Notice) => void,
+    private readonly journal: (event: string, workload: string, facts: unknown) => void,
+    private readonly wallMs: () => number,
+  ) {}
+
+  get lastFault(): { readonly kind: string; readonly why: string; readonly atMs: number } | null {
+    return this.#lastFault;
+  }
+
+  phase(phase: Phase, pid: number | null): void {
+    if (!told.includes(phase.kind)) return;
+    const why = "why" in phase ? phase.why : null;
+    this.journal(`guest.${phase.kind}`, this.guest, { pid, why });
+    this.tell({ event: "guest", workload: this.guest, phase: phase.kind, pid: why === null ? pid : null, why });
+  }
+
+  fault(fault: GuestFault, act: string): void {
+    this.#lastFault = { ...fault, atMs: this.wallMs() };
+    this.journal("guest.fault", this.guest, { ...fault, act });
+    this.tell({ event: "guestFault", workload: this.guest, kind: fault.kind, why: fault.why, act });
+  }
+
+  outcome({ rung, verdict, why, downMs }: Extract<GuestEffect, { kind: "outcome" }>): void {
+    this.journal("guest.outcome", this.guest, { rung, verdict, why, downMs });
+    this.tell({ event: "guestOutcome", workload: this.guest, rung, verdict, downMs, why });
+  }
+
+  takenOver(pid: number): void {
+    this.journal("guest.takenOver", this.guest, { pid });
+    this.tell({ event: "guest", workload: this.guest, phase: "found running", pid, why: null });
+  }
+
+  /** A version whose behaviour we have not read line by line runs guests all the same. */
+  version(version: Version): void {
+    if (version.kind === "known") return;
+    const text = `guest ${this.guest}: Cloud Hypervisor ${version.name} is not one we know; checkpoints are off for it`;
+    this.journal("guest.version", this.guest, version);
+    this.tell({ event: "warning", workload: this.guest, text });
+  }
+}

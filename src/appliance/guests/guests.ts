@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * All guests of a configuration: taken over at once, started in their order, each in a lane of its own.
+ *
+ * Gets the sections and the run directory; gives lanes by name and what to show of them. Letting go leaves all running.
+ */
+import { join } from "node:path";
+import type { Clock } from "#clock.ts";
+import type { GuestSection } from "#config/schema.ts";
+import { ConfigError, explain } from "#errors.ts";
+import type { Log } from "#log.ts";
+import { TaskGroup } from "#tasks.ts";
+import { RunDirectory } from "#vm/runDirectory.ts";
+import type { Notice } from "../notices.ts";
+import { GuestLane } from "./guestLane.ts";
+import { GuestNotices } from "./guestNotices.ts";
+import { attemptsInWindow } from "./guestRung.ts";
+import { notStarted, type Phase } from "./supervision.ts";
+
+export type GuestsOptions = {
+  readonly sections: readonly GuestSection[];
+  readonly runDirectory: string;
+  readonly program: string;
+  readonly user?: { readonly uid: number; readonly gid: number } | undefined;
+  readonly kvm?: string | undefined;
+  readonly clock: Clock;
+  readonly logFor: (part: string) => Log;
+  readonly tell: (notice: Notice) => void;
+  readonly journal: (event: string, workload: string, facts: unknown) => void;
+};
+
+/** One guest as others see it. Plain data; times are wall clock, ms. */
+export type GuestStatus = {
+  readonly name: string;
+  readonly phase: Phase["kind"];
+  readonly why: string | null;
+  readonly pid: number | null;
+  readonly version: string | null;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  /** Automatic restarts within the window, and how many it may have. */
+  readonly attempts: number;
+  readonly attemptsMax: number;
+  readonly lastFault: { readonly kind: string; readonly why: string; readonly atMs: number } | null;
+  readonly programs: readonly string[];
+  readonly runDirectory: string;
+  /** What it prints on its serial port, or null where it has none. */
+  readonly console: string | null;
+};
+
+const guestDirectory = (runDirectory: string, name: string): string => join(runDirectory, "guests", name);
+
+/** Phases after which those that wait for a guest need wait no longer. */
+const decided: readonly Phase["kind"][] = ["up", "paused", "down", "held"];
+
+export class Guests implements AsyncDisposable {
+  readonly #lanes = new Map<string, GuestLane>();
+  readonly #tasks = new TaskGroup();
+
+  /** @throws HypervisorError hypervisor.socket where a name is too long for its directory */
+  constructor(private readonly options: GuestsOptions) {
+    const { runDirectory, program, user, kvm, clock, logFor, tell, journal } = options;
+    for (const section of options.sections) {
+      const directory = new RunDirectory(guestDirectory(runDirectory, section.name));
+      const notices = new GuestNotices(section.name, tell, journal, () => clock.wallMs());
+      const parts = { section, directory, program, user, kvm, clock, log: logFor(section.name) };
+      this.#lanes.set(section.name, new GuestLane(parts, notices));
+    }
+  }
+
+  /** Opens every lane. Never fails for one guest's sake: its trouble is told and journaled. */
+  open(): void {
+    for (const lane of this.#lanes.values()) {
+      this.#tasks.start(async (signal) => {
+        try {
+          await lane.open(() => this.#before(lane, signal));
+        } catch (error) {
+          if (signal.aborted) return;
+          const text = `guest ${lane.name} could not be looked after: ${explain(error)}`;
+          this.options.tell({ event: "warning", workload: lane.name, text });
+        }
+      });
+    }
+  }
+
+  get names(): string[] {
+    return [...this.#lanes.keys()];
+  }
+
+  /** @throws ConfigError config.argument */
+  lane(name: string): GuestLane {
+    const lane = this.#lanes.get(name);
+    if (lane !== undefined) return lane;
+    const known = this.names.join(", ") || "none";
+    throw new ConfigError("config.argument", `there is no guest called ${JSON.stringify(name)}; there are: ${known}`);
+  }
+
+  status(name: string): GuestStatus {
+    const lane = this.lane(name);
+    const { section, directory, clock } = lane.parts;
+    const { phase, attempts } = lane.state;
+    const { cpus, memory, serial } = section.machine;
+    const lives = phase.kind !== "down" && phase.kind !== "held";
+    const hypervisor = lives ? (lane.current?.hypervisor ?? null) : null;
+    return {
+      name,
+      phase: phase.kind,
+      why: "why" in phase ? phase.why : null,
+      pid: hypervisor?.pid ?? null,
+      version: hypervisor?.version.name ?? null,
+      cpus,
+      memoryBytes: memory.bytes,
+      attempts: attemptsInWindow(attempts, clock.wallMs(), section.restart).length,
+      attemptsMax: section.restart.attemptsMax,
+      lastFault: lane.notices.lastFault,
+      programs: section.programs.map((program) => program.name),
+      runDirectory: directory.path,
+      console: serial ? directory.console : null,
+    };
+  }
+
+  /** Stops all that run, those that others wait for last. */
+  async stopAll(signal: AbortSignal): Promise<void> {
+    const stopped = new Set<GuestLane>();
+    while (stopped.size < this.#lanes.size) {
+      const left = [...this.#lanes.values()].filter((lane) => !stopped.has(lane));
+      const free = left.filter(({ name }) => !left.some((other) => other.parts.section.after.includes(name)));
+      // A circle cannot pass the configuration; if it did, nobody would be left running for it.
+      const next = free.length === 0 ? left : free;
+      await Promise.all(next.map((lane) => this.#stopOne(lane, signal)));
+      for (const lane of next) stopped.add(lane);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#tasks[Symbol.asyncDispose]();
+    await Promise.all([...this.#lanes.values()].map((lane) => lane[Symbol.asyncDispose]()));
+  }
+
+  async #stopOne(lane: GuestLane, signal: AbortSignal): Promise<void> {
+    if (lane.state.phase.kind === "down") return;
+    try {
+      await lane.command("stop", signal);
+    } catch (error) {
+      this.options.tell({ event: "warning", workload: lane.name, text: explain(error) });
+    }
+  }
+
+  /** Waits until the guests it names in `after` are up, or will not be. */
+  async #before(lane: GuestLane, signal: AbortSignal): Promise<void> {
+    for (const name of lane.parts.section.after) {
+      const other = this.#lanes.get(name);
+      await other?.until(({ phase }) => decided.includes(phase.kind) && !isFresh(phase), signal);
+    }
+  }
+}
+
+/** Before its own start is decided a guest is down, which is no decision. */
+const isFresh = (phase: Phase): boolean => phase.kind === "down" && phase.why === notStarted;

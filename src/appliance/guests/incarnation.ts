@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * One process of Cloud Hypervisor running a guest, with all that watches it: console, probes, events.
+ *
+ * Gets a guest's section; boots it in a new process, or takes a running one over. Letting go ends the watching and leaves
+ * the guest running.
+ */
+import type { Clock } from "#clock.ts";
+import type { GuestSection } from "#config/schema.ts";
+import { explain } from "#errors.ts";
+import type { Log } from "#log.ts";
+import { parseProbe } from "#monitor/probes.ts";
+import { TaskGroup } from "#tasks.ts";
+import { vmConfigOf } from "#vm/guestMachine.ts";
+import { Hypervisor } from "#vm/hypervisor.ts";
+import type { RunDirectory } from "#vm/runDirectory.ts";
+import { SerialConsole } from "#vm/serialConsole.ts";
+import type { Version } from "#vm/version.ts";
+import { openCards } from "./guestNet.ts";
+import { GuestWatch, type Seen } from "./guestWatch.ts";
+
+/** A process that is well answers a ping in under a millisecond. */
+const aliveMs = 2_000;
+
+export type GuestParts = {
+  readonly section: GuestSection;
+  readonly directory: RunDirectory;
+  readonly program: string;
+  /** Cloud Hypervisor's user, where it is not ours. */
+  readonly user?: { readonly uid: number; readonly gid: number } | undefined;
+  readonly kvm?: string | undefined;
+  readonly clock: Clock;
+  readonly log: Log;
+};
+
+export class Incarnation implements AsyncDisposable {
+  readonly serial: SerialConsole | null;
+  readonly #tasks = new TaskGroup();
+  readonly #watch: GuestWatch;
+
+  constructor(
+    readonly hypervisor: Hypervisor,
+    private readonly parts: GuestParts,
+    tell: (seen: Seen) => void,
+  ) {
+    const { section, directory, clock, log } = parts;
+    const { machine, probes, probeEveryMs, probeFailuresMax, bootMs } = section;
+    this.serial = machine.serial ? new SerialConsole(() => hypervisor.terminal(), directory.console, clock) : null;
+    this.#tasks.failed.catch((error) => log("error", "guest.watchFailed", { why: explain(error) }));
+    const judged = { probes: probes.map(parseProbe), probeEveryMs, probeFailuresMax, bootMs };
+    this.#watch = new GuestWatch({ hypervisor, serial: this.serial, ...judged, clock, log, tell }, this.#tasks);
+  }
+
+  /** Starts a process and boots the guest in it. Called off or failed, nothing of it stays. @throws HypervisorError */
+  static async boot(
+    parts: GuestParts,
+    tell: (seen: Seen) => void,
+    known: (version: Version) => void,
+    signal: AbortSignal,
+  ): Promise<Incarnation> {
+    const { section, directory, program, user, kvm, clock, log } = parts;
+    const cards = await openCards(section.name, section.machine.net, { user });
+    signal.throwIfAborted();
+    const optional = { ...(user === undefined ? {} : { user }), ...(kvm === undefined ? {} : { kvm }) };
+    const hypervisor = await Hypervisor.launch({ directory, clock, program, log, signal, ...optional });
+    try {
+      known(hypervisor.version);
+      await hypervisor.call("vm.create", vmConfigOf(section.machine, directory, cards), { signal });
+      await hypervisor.call("vm.boot", undefined, { signal });
+      signal.throwIfAborted();
+      return new Incarnation(hypervisor, parts, tell);
+    } catch (error) {
+      await hypervisor.kill();
+      await hypervisor[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Boots the guest anew in the same process. @throws HypervisorError */
+  async reboot(): Promise<void> {
+    // A process that does not answer would keep the reboot waiting for a minute.
+    await this.hypervisor.call("vmm.ping", undefined, { timeoutMs: aliveMs });
+    await this.hypervisor.call("vm.reboot");
+    this.#watch.bootsAgain();
+  }
+
+  /** @throws HypervisorError */
+  async pause(): Promise<void> {
+    await this.hypervisor.call("vm.pause");
+  }
+
+  /** @throws HypervisorError */
+  async resume(): Promise<void> {
+    await this.hypervisor.call("vm.resume");
+    this.#watch.bootsAgain();
+  }
+
+  /** The power button first; a guest that does not heed it is ended. */
+  async stop(): Promise<void> {
+    const { clock, section, log } = this.parts;
+    const patience = new AbortController();
+    try {
+      await this.hypervisor.call("vm.power-button");
+      await Promise.race([this.hypervisor.gone, clock.sleep(section.stopMs, patience.signal).catch(() => {})]);
+    } catch (error) {
+      log("info", "guest.powerButton", { why: explain(error) });
+    } finally {
+      patience.abort();
+    }
+    await this.hypervisor.end();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // The console first: its reader ends with it, and the tasks wait for their readers.
+    await this.serial?.[Symbol.asyncDispose]();
+    await this.#tasks[Symbol.asyncDispose]();
+    await this.hypervisor[Symbol.asyncDispose]();
+  }
+}

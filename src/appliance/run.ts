@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * `holdfast run`: everything a configuration names, from start to end. Gets a Config; ends when told to.
+ *
+ *     storage ─▶ guests (taken over, started) ─▶ control … ─stop─▶ control closed ─▶ guests let go (or stopped) ─▶ storage
+ *
+ * Ending leaves guests running, and the next start takes them over; `stopGuests` ends them too.
+ */
+import type { Clock } from "#clock.ts";
+import type { Config } from "#config/schema.ts";
+import { ConfigError } from "#errors.ts";
+import type { Log } from "#log.ts";
+import { claimDirectory } from "#storage/ownership.ts";
+import { Storage } from "#storage/storage.ts";
+import { openControl } from "./control.ts";
+import { Guests } from "./guests/guests.ts";
+import { Notices } from "./notices.ts";
+
+export type RunOptions = {
+  readonly config: Config;
+  readonly stateDirectory: string;
+  readonly runDirectory: string;
+  readonly clock: Clock;
+  readonly logFor: (part: string) => Log;
+  readonly form: "json" | "text";
+  readonly write: (line: string) => void;
+  /** Aborts when it is to end. */
+  readonly stop: AbortSignal;
+  readonly stopGuests: boolean;
+  /** Another device than /dev/kvm, for tests with a scripted hypervisor. */
+  readonly kvm?: string | undefined;
+};
+
+export async function runAppliance(options: RunOptions): Promise<void> {
+  const { config, stateDirectory: directory, runDirectory, clock, logFor, stop } = options;
+  const user = config.hypervisor.user === undefined ? undefined : await userOf(config.hypervisor.user);
+  const notices = new Notices("holdfast", options.form, options.write);
+  claimDirectory(runDirectory);
+  await using storage = await Storage.open({ directory, runDirectory, clock, log: logFor("storage") });
+  storage.event("run.started", "holdfast", { guests: config.guests.length });
+  if (config.programs.length > 0) {
+    const text = `${config.programs.length} [[program]] of the configuration: not run yet by this version; use holdfast guard`;
+    notices.tell({ event: "warning", workload: "holdfast", text });
+  }
+  await using guests = new Guests({
+    sections: config.guests,
+    runDirectory,
+    program: config.hypervisor.program,
+    user,
+    kvm: options.kvm,
+    clock,
+    logFor,
+    tell: (notice) => notices.tell(notice),
+    journal: (event, workload, facts) => storage.event(event, workload, facts),
+  });
+  guests.open();
+  await using _control = openControl(runDirectory, guests);
+  await ended(stop);
+  if (options.stopGuests) await guests.stopAll(new AbortController().signal);
+  storage.event("run.ended", "holdfast", { stoppedGuests: options.stopGuests });
+}
+
+const ended = (stop: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (stop.aborted) resolve();
+    else stop.addEventListener("abort", () => resolve(), { once: true });
+  });
+
+/** @throws ConfigError config.value */
+async function userOf(name: string): Promise<{ uid: number; gid: number }> {
+  const ask = async (flag: string): Promise<number> => {
+    const child = Bun.spawn(["id", flag, name], { stdio: ["ignore", "pipe", "ignore"] });
+    const text = await child.stdout.text();
+    if ((await child.exited) !== 0) throw new ConfigError("config.value", `hypervisor.user: there is no user ${name}`);
+    return Number(text);
+  };
+  return { uid: await ask("-u"), gid: await ask("-g") };
+}
