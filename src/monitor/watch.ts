@@ -48,6 +48,8 @@ export class Watch implements Disposable {
   readonly #sessions: Sessions;
   readonly #sequences: RestartableSequences;
   #systemCallAt: bigint | null = null;
+  /** The fatal signal that a thread was given last; forgotten once it is seen to wait for work again. */
+  readonly #delivered = new Map<number, string>();
   /** Voluntary switches of a thread at its last stop. */
   readonly #blockedAtStop = new Map<number, number>();
 
@@ -83,7 +85,7 @@ export class Watch implements Disposable {
 
   /** Reads the stopped thread once. @throws GdbError */
   async report(stop: Stop, client: GdbClient): Promise<{ report: UnsitedReport; control: ThreadControl }> {
-    const control = this.#control(stop.tid, client);
+    const control = this.#control(stop, client);
     const inspecting = client.inspect(stop.tid);
     // The registers are on their way: what needs only the kernel is read meanwhile.
     const status = readStatus(this.pid, stop.tid);
@@ -100,6 +102,7 @@ export class Watch implements Disposable {
       registers,
       cause: cause === null ? null : { ...cause, senderPid: this.#ownPid(cause.senderPid, status?.innermostPid) },
       caught: status !== null && isCaught(status.caughtSignals, stop.signal),
+      deliveredBefore: this.#delivered.get(stop.tid) ?? null,
       blockedSince: this.#blockedSince(stop.tid, switches),
       connections,
     });
@@ -129,6 +132,7 @@ export class Watch implements Disposable {
       const blocked = readBlocked(this.pid, tid);
       if (blocked !== null && waitKind(blocked.syscall, this.options.architecture) > 0)
         this.spines.observe(tid, blocked);
+      if (blocked !== null && this.spines.isIdle(tid, blocked)) this.#delivered.delete(tid);
       if (!this.spines.knows(tid)) unknown = true;
     }
     return unknown;
@@ -196,7 +200,7 @@ export class Watch implements Disposable {
   }
 
   /** A system call is a step, and a step ends in a stop of its own: the right to the thread moves on to that one. */
-  #control(tid: number, client: GdbClient): ThreadControl {
+  #control({ tid, signal }: Stop, client: GdbClient): ThreadControl {
     let stopped = client.control(tid);
     return {
       pid: this.pid,
@@ -204,7 +208,10 @@ export class Watch implements Disposable {
       writeRegisters: (changes) => stopped.writeRegisters(changes),
       writeMemory: async (at, bytes) => this.#view.writeMemory(at, bytes),
       resume: () => stopped.resume(),
-      deliver: () => stopped.deliver(),
+      deliver: () => {
+        this.#delivered.set(tid, signal);
+        return stopped.deliver();
+      },
       systemCall: async (name, words) => {
         const instruction = this.#systemCallAt;
         if (instruction === null)
@@ -278,6 +285,7 @@ function rehearsalOf(
     registers: registersOf(blocked, architecture),
     cause: null,
     caught: false,
+    deliveredBefore: null,
     blockedSince: null,
     connections: { sockets: [], sharedMultiplexers: [] },
   };

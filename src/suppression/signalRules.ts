@@ -23,6 +23,15 @@ function sentByOther(report: FaultReport): boolean {
   return cause.senderPid !== report.pid;
 }
 
+/**
+ * A fatal signal inside the handler of one that the program was given: the handler has said its last words and ends the
+ * program by itself (redis does), and to suppress it would keep a program alive that somebody wanted to end.
+ */
+function raisedByHandler({ deliveredBefore, frames, spine }: FaultReport): boolean {
+  if (deliveredBefore === null) return false;
+  return frames.slice(0, spine ?? frames.length).some(({ enteredBy }) => enteredBy === "signal");
+}
+
 /** Faulting code that was made at run time, or that belongs to a runtime with handlers of its own. */
 function ownedByRuntime(report: FaultReport): boolean {
   if (report.codeAt === "anonymous") return true;
