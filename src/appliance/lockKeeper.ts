@@ -18,6 +18,7 @@ const calmLookMs = 500;
 /** Looks come often for so long after an act. */
 const busyMs = 10_000;
 const patienceNs = 100e6;
+const releasesKept = 64;
 
 /** What the keeper needs of a program; implemented by the watch. */
 export interface LockScene {
@@ -33,6 +34,8 @@ export type LockRelease = { readonly at: VirtualAddress; readonly owner: number;
 export class LockKeeper {
   /** Threads whose work was abandoned, by thread id, with the time of the last act. */
   readonly #abandoned = new Map<number, number>();
+  /** When the last locks were released. */
+  #releases: number[] = [];
   #acted = Promise.withResolvers<void>();
 
   constructor(
@@ -47,10 +50,15 @@ export class LockKeeper {
     this.#acted.resolve();
   }
 
-  /** Threads that have waited long for a lock now, in words; a verdict must not call this survived. */
-  stuck(): readonly LockWait[] {
-    const nowNs = this.clock.monotonicNs();
-    return this.scene.lockWaits().filter((wait) => nowNs - wait.sinceNs >= patienceNs);
+  /** Threads that wait for a lock of abandoned work which nothing here may release. A verdict must not call this survived. */
+  waitersLeft(): number {
+    return this.#stuck().filter((wait) => this.#judge(wait, (owner) => this.#abandoned.has(owner)).owner !== null)
+      .length;
+  }
+
+  /** Locks released since the given time of the monotonic clock. */
+  releasedSince(sinceNs: number): number {
+    return this.#releases.filter((atNs) => atNs >= sinceNs).length;
   }
 
   /** Watches from the first act on, until the signal aborts. */
@@ -58,11 +66,16 @@ export class LockKeeper {
     signal.addEventListener("abort", () => this.#acted.resolve(), { once: true });
     await this.#acted.promise;
     while (!signal.aborted) {
-      for (const wait of this.stuck()) await this.#consider(wait);
+      for (const wait of this.#stuck()) await this.#consider(wait);
       const lastNs = Math.max(...this.#abandoned.values());
       const busy = this.clock.monotonicNs() - lastNs < busyMs * 1e6;
       await this.clock.sleep(busy ? busyLookMs : calmLookMs, signal).catch(() => {});
     }
+  }
+
+  #stuck(): readonly LockWait[] {
+    const nowNs = this.clock.monotonicNs();
+    return this.scene.lockWaits().filter((wait) => nowNs - wait.sinceNs >= patienceNs);
   }
 
   async #consider(wait: LockWait): Promise<void> {
@@ -75,6 +88,7 @@ export class LockKeeper {
         const verdict = this.#judge(wait, isAbandoned);
         if (verdict.kind !== "leftover") return;
         await control.writeMemory(verdict.at, verdict.content);
+        this.#releases = [...this.#releases.slice(1 - releasesKept), this.clock.monotonicNs()];
         this.told({ at: verdict.at, owner: verdict.owner, waiter: wait.tid });
       });
     } catch (error) {

@@ -37,6 +37,7 @@ export type Notice =
   | { event: "guest"; workload: string; phase: string; pid: number | null; why: string | null }
   | { event: "guestFault"; workload: string; kind: string; why: string; act: string }
   | { event: "guestOutcome"; workload: string; rung: string; verdict: "clean" | "failed"; downMs: number; why: string }
+  | { event: "released"; workload: string; address: string; owner: number; waiter: number }
   | { event: "unguarded"; workload: string; pid: number; reason: string }
   | { event: "warning"; workload: string; text: string }
   | { event: "exit"; workload: string; code: number | null; signal: string | null };
@@ -99,6 +100,8 @@ export function sentence(notice: Notice): string {
       return `guest ${notice.workload}: ${notice.why}; ${guestActs[notice.act] ?? notice.act}`;
     case "guestOutcome":
       return `guest ${notice.workload}: ${notice.rung} ${notice.verdict === "clean" ? "helped" : "did not help"} after ${notice.downMs} ms (${notice.why})`;
+    case "released":
+      return `released a lock of ${notice.workload} that thread ${notice.owner} had left behind: thread ${notice.waiter} waited for it`;
     case "unguarded":
       return `${notice.workload} (process ${notice.pid}) is not guarded now: ${notice.reason}`;
     case "warning":

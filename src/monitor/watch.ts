@@ -3,7 +3,7 @@
  * One program on this machine under watch: its memory, its code, its spines, and the stub that stops its threads.
  *
  * Gets an attached client; gives reports of stopped threads and the signs of life that a verdict needs. Looks at blocked
- * threads through /proc, which stops nothing: every 10 ms while a way of waiting is not known yet, then every 5 s.
+ * threads through /proc, which stops nothing: every 10 ms at first, then at new ones four times a second, at all every 5 s.
  */
 
 import { callingConvention } from "#binary/callingConvention.ts";
@@ -22,6 +22,7 @@ import { decodeFault, type StopFacts, spineFrames, type UnsitedReport } from "./
 import type { GdbClient } from "./gdb/client.ts";
 import { linuxSignalNumber } from "./gdb/signals.ts";
 import { findSystemCallInstruction, runSystemCall, type Step } from "./injectedCalls.ts";
+import { type LockWait, LockWaits } from "./lockWaits.ts";
 import { type BlockedThread, isAlive, readBlocked, readStatus, readThreads } from "./processes.ts";
 import { NativeProgramView } from "./programView.ts";
 import { RestartableSequences } from "./restartableSequences.ts";
@@ -30,7 +31,10 @@ import { Spines } from "./spines.ts";
 import { waitKind } from "./waits.ts";
 
 const eagerLookMs = 10;
-const idleLookMs = 5000;
+/** Between two looks for new threads. */
+const newcomerLookMs = 250;
+/** Every so many looks, all threads are looked at. */
+const fullLookEvery = 20;
 /** Looks at a program that never waits before the eager ones end: after that the slow ones must do. */
 const eagerLooksMax = 1000;
 const spineFramesMax = 128;
@@ -47,6 +51,7 @@ export class Watch implements Disposable {
   readonly #callSites: CallSites;
   readonly #sessions: Sessions;
   readonly #sequences: RestartableSequences;
+  readonly #lockWaits: LockWaits;
   #systemCallAt: bigint | null = null;
   /** The fatal signal that a thread was given last; forgotten once it is seen to wait for work again. */
   readonly #delivered = new Map<number, string>();
@@ -76,6 +81,7 @@ export class Watch implements Disposable {
     this.#callSites = new CallSites(instructions, this.#facts);
     this.#sequences = new RestartableSequences(this.#view);
     this.#sessions = new Sessions(this.#view, options.log);
+    this.#lockWaits = new LockWaits(options.pid, options.architecture);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
   }
 
@@ -120,15 +126,25 @@ export class Watch implements Disposable {
   /** Learns how threads wait until the signal aborts. Never rejects for a program that is gone. */
   async learn(signal: AbortSignal): Promise<void> {
     for (let look = 0; !signal.aborted; look += 1) {
-      const eager = this.lookOnce() && look < eagerLooksMax;
-      await this.options.clock.sleep(eager ? eagerLookMs : idleLookMs, signal).catch(() => {});
+      const unknown = look % fullLookEvery === 0 ? this.lookOnce() : this.#lookAtUnknown();
+      const eager = unknown && look < eagerLooksMax;
+      await this.options.clock.sleep(eager ? eagerLookMs : newcomerLookMs, signal).catch(() => {});
     }
   }
 
   /** Looks at every thread once; true while some thread's way of waiting is not known. */
   lookOnce(): boolean {
+    return this.#lookAt(readThreads(this.pid));
+  }
+
+  /** Looks at threads that were never seen waiting: mostly none, then it costs one listing. */
+  #lookAtUnknown(): boolean {
+    return this.#lookAt(readThreads(this.pid).filter((tid) => !this.spines.knows(tid)));
+  }
+
+  #lookAt(threads: readonly number[]): boolean {
     let unknown = false;
-    for (const tid of readThreads(this.pid)) {
+    for (const tid of threads) {
       const blocked = readBlocked(this.pid, tid);
       if (blocked !== null && waitKind(blocked.syscall, this.options.architecture) > 0)
         this.spines.observe(tid, blocked);
@@ -186,6 +202,26 @@ export class Watch implements Disposable {
 
   timesBlocked(tid: number): number | null {
     return readStatus(this.pid, tid)?.voluntarySwitches ?? null;
+  }
+
+  /** Threads that wait for a lock now. */
+  lockWaits(): readonly LockWait[] {
+    return this.#lockWaits.look(this.options.clock.monotonicNs());
+  }
+
+  readMemory(from: VirtualAddress, lengthBytes: number): Uint8Array {
+    return this.#view.readMemory(from, lengthBytes);
+  }
+
+  /** Stops a thread for as long as `work` takes. A wait that this interrupts is made again by the kernel. @throws GdbError */
+  async whileStopped(tid: number, client: GdbClient, work: (control: ThreadControl) => Promise<void>): Promise<void> {
+    await client.stopThread(tid);
+    const control = this.#control({ tid, signal: "SIGSTOP", atNs: this.options.clock.monotonicNs() }, client);
+    try {
+      await work(control);
+    } finally {
+      await control.resume();
+    }
   }
 
   /** The program has become another one: nothing that was known of it holds. */

@@ -138,7 +138,9 @@ describe("plan", () => {
     const raised = { number: 6, code: -6, faultAddress: null, senderPid: 100 };
     expect(edits(report(evented, { spine: 4, cause: raised }))[0]).toBe("abandon command=-1");
     const handling = [...evented.slice(0, 2), { name: "handler", by: "signal" } as const, ...evented.slice(3)];
-    expect(edits(report(handling, { spine: 4, cause: raised, deliveredBefore: "SIGSEGV" }))).toEqual(["deliver raisedByHandler"]);
+    expect(edits(report(handling, { spine: 4, cause: raised, deliveredBefore: "SIGSEGV" }))).toEqual([
+      "deliver raisedByHandler",
+    ]);
     expect(edits(report(handling, { spine: 4 }))[0]).toBe("abandon command=-1");
     expect(edits(report(evented, { spine: 4, codeAt: "anonymous", caught: true }))).toEqual([
       "deliver runtimeOwnsSignal",
