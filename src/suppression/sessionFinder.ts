@@ -19,7 +19,7 @@ const countedMax = { direct: 4, near: 3, far: 3 };
 /** A number that was never seen nearby still occurs by chance about so often. */
 const commonnessFloor = 1 / 8192;
 /** A number as common as that says nothing. */
-const commonBits = 6;
+const chanceBits = 6;
 /** log2 of the odds that the kernel's view of a connection gives. */
 const unansweredBits = 4;
 const tieBits = 1;
@@ -63,7 +63,7 @@ export function reachBits({ reach, commonness }: SessionEvidence): number {
 /** 1 for a number that is seen nowhere else, 0 for one that every 64th word holds. */
 function rarityOf(commonness: number): number {
   const bits = -Math.log2(Math.max(commonness, commonnessFloor));
-  return Math.max(0, (bits - commonBits) / (-Math.log2(commonnessFloor) - commonBits));
+  return Math.max(0, (bits - chanceBits) / (-Math.log2(commonnessFloor) - chanceBits));
 }
 
 /** Bits that the kernel's view of a connection speaks for it. */

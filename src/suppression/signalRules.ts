@@ -11,6 +11,7 @@ import type { DeliverReason, FaultReport } from "#fault.ts";
 /** Why the signal must reach the program as if nobody watched; null where it is a fault. Pure. */
 export function whyDeliver(report: FaultReport): DeliverReason | null {
   if (sentByOther(report)) return "sentByProcess";
+  if (raisedByHandler(report)) return "raisedByHandler";
   if (report.caught && ownedByRuntime(report)) return "runtimeOwnsSignal";
   if (!report.serving) return "notServing";
   return null;

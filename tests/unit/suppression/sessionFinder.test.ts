@@ -40,9 +40,9 @@ describe("findSession", () => {
   });
 
   test("a number that is everywhere says nothing, however often it is reached", () => {
-    const common = { direct: 0.02, near: 0.02 };
+    const everywhere = { direct: 0.02, near: 0.02 };
     const found = findSession([
-      socket(8, { ...asking, reach: { direct: 12, near: 9, far: 9 }, commonness: common }),
+      socket(8, { ...asking, reach: { direct: 12, near: 9, far: 9 }, commonness: everywhere }),
       socket(107, { ...asking, reach: { direct: 2, near: 1, far: 2 } }),
     ]);
     expect(found?.fd).toBe(107);
