@@ -20,6 +20,8 @@ export type NeededTest = (name: string, body: (() => void) | (() => Promise<unkn
 /** Debian package of each program that tests look for, where its name is another. */
 const packages: Readonly<Record<string, string>> = {
   mariadbd: "mariadb-server",
+  "mariadb-slap": "mariadb-client",
+  readelf: "binutils",
   go: "golang-go",
   "redis-cli": "redis-tools",
   mosquitto_pub: "mosquitto-clients",

@@ -101,6 +101,13 @@ def read_stacks(inferior, pointers, more):
     return [content for content in (read_range(inferior, *each) for each in ranges) if content is not None]
 
 
+def has_run_on(registers, names):
+    """An emulator stops one thread at once and the others a little later, so their bytes can be newer than their frames."""
+    gdb.execute("maintenance flush register-cache", to_string=True)
+    frame = gdb.newest_frame()
+    return [word(frame.read_register(name)) for name in names] != registers
+
+
 def read_range(inferior, first, last):
     # Either end can lie in an unmapped page: behind the stack, or in the guard page below an exhausted one.
     for begin in (first, -(-first // PAGE_BYTES) * PAGE_BYTES):
@@ -124,12 +131,15 @@ def sample(inferior, thread, seen):
     seen[thread.ptid] = registers
     frames, reason = walk(architecture)
     stacks = [int(entry["sp"], 16) for entry in frames]
+    memory = read_stacks(inferior, stacks, LOST_BYTES if reason not in ("outermost", "limit") else 0)
+    if REMOTE and has_run_on(registers, NAMES[architecture]):
+        return None
     return {
         "thread": thread.ptid[1],
         "registers": registers,
         "frames": frames,
         "reason": reason,
-        "memory": read_stacks(inferior, stacks, LOST_BYTES if reason not in ("outermost", "limit") else 0),
+        "memory": memory,
     }
 
 

@@ -63,7 +63,6 @@ export type StopFacts = {
   readonly registers: Registers;
   readonly cause: SignalCause | null;
   readonly caught: boolean;
-  readonly deliveredBefore: string | null;
   readonly blockedSince: number | null;
   readonly connections: Connections;
 };
