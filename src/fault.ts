@@ -142,8 +142,8 @@ export type SessionEvidence = {
   readonly neverAnswered: boolean;
   /** Occurrences of the descriptor number in what the faulting request reaches. */
   readonly reach: Reach;
-  /** Share of all 32-bit words in comparable memory nearby that hold this number: how common it is by chance. */
-  readonly commonness: number;
+  /** Share of all 32-bit words that hold this number by chance: in stack that is not the request's, and near its objects. */
+  readonly commonness: { readonly direct: number; readonly near: number };
 };
 
 /** Everything a decision may look at, and all that `replay` needs. */
@@ -185,6 +185,8 @@ export type FaultReport = {
   readonly sharedMultiplexers: readonly number[];
   /** Raw stack from the stack pointer upwards, hex. */
   readonly stack: { readonly from: VirtualAddress; readonly bytes: string };
+  /** The fatal signal that this thread was given before and that its handler may be working on; null where there is none. */
+  readonly deliveredBefore: string | null;
   /** Times the thread blocked by itself since it was last resumed from a fault; null where not known. */
   readonly blockedSince: number | null;
 };
@@ -217,7 +219,13 @@ export type Edit =
   | { readonly kind: "mend"; readonly at: VirtualAddress }
   /** Let the signal be delivered, as if nobody watched. */
   | { readonly kind: "deliver"; readonly reason: DeliverReason };
-export type DeliverReason = "sentByProcess" | "runtimeOwnsSignal" | "notServing" | "exhausted" | "disabled";
+export type DeliverReason =
+  | "sentByProcess"
+  | "runtimeOwnsSignal"
+  | "notServing"
+  | "raisedByHandler"
+  | "exhausted"
+  | "disabled";
 
 /** All that could be done for a report, best first. Pure function of report, history and policy. */
 export type Plan =

@@ -68,7 +68,7 @@ function gdbserver(box: Box): Check {
 }
 
 /** Whether this user may trace a program that is not its own child (gdbserver always attaches). */
-function tracing(box: Box): Check {
+export function tracing(box: Box): Check {
   const name = "tracing";
   const scope = Number(box.text("/proc/sys/kernel/yama/ptrace_scope") ?? "0");
   const who = box.userId === 0 ? "root" : `user ${box.userId}`;

@@ -13,7 +13,7 @@ import { decide, refuted } from "./decide.ts";
 import type { Stop, Workload } from "./workload.ts";
 
 export async function faultPath(workload: Workload, stop: Stop): Promise<void> {
-  const { watch, trials, policy, storage, probation, notices, clock } = workload;
+  const { watch, trials, policy, storage, probation, locks, notices, clock } = workload;
 
   const { report, control } = await watch.report(stop);
   const past = trials.relevantTo(report);
@@ -27,5 +27,7 @@ export async function faultPath(workload: Workload, stop: Stop): Promise<void> {
   storage.report(report, proposal, decision);
   notices.fault(report, decision, stopUs);
   for (const trial of refuted(report, past)) probation.refute(trial, report);
-  if (decision.edit.kind !== "deliver") probation.begin(report, decision, applied, stopUs);
+  if (decision.edit.kind === "deliver") return;
+  probation.begin(report, decision, applied, stopUs);
+  locks.acted(report.tid);
 }

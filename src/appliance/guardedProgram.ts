@@ -5,62 +5,79 @@
  * Gets a command or a pid; gives a process that outlives us. A started program has a session of its own, so Ctrl-C at our
  * terminal never reaches it directly. Its end is known by its parent (us) or, where it is not our child, by the stub.
  */
-import { constants } from "node:os";
-import { explain, ProgramError } from "#errors.ts";
-import { readCommandLine, readStartTicks } from "#monitor/processes.ts";
+import { realpathSync } from "node:fs";
+import { explain, ProgramError, StorageError } from "#errors.ts";
+import { linuxSignalName, linuxSignalNumber } from "#monitor/gdb/signals.ts";
+import { readStartTicks } from "#monitor/processes.ts";
 import { hostArchitecture, resolveProgram } from "#monitor/programFile.ts";
-import { readRunRecord, writeRunRecord } from "./runRecord.ts";
+import type { Claim } from "./claim.ts";
+import { type Portrait, portrayProgram } from "./daemon.ts";
+import { writeRunRecord } from "./runRecord.ts";
 
+/** Both null: it has ended, and nobody who saw how has told us. */
 export type ProgramEnd = { readonly code: number | null; readonly signal: string | null };
 
 export type GuardedProgram = {
   readonly pid: number;
   /** How we came to it. Only a started or taken-over program is ours to stop. */
   readonly origin: "started" | "attached" | "takenOver";
+  /** By which its successor is known, where it goes to the background. */
+  readonly portrait: Portrait | null;
   /** Resolves when it has ended; null where only the stub will know. */
   readonly ended: Promise<ProgramEnd> | null;
 };
 
 export type ProgramOptions = {
-  readonly name: string;
   readonly command: readonly string[];
-  readonly runDirectory: string;
+  readonly claim: Claim;
   /** Send the program's standard output to standard error, because ours carries JSON. */
   readonly outputToError: boolean;
 };
 
-/** Takes over what still runs under this name, or starts the command. @throws ProgramError */
-export function startProgram(options: ProgramOptions): GuardedProgram {
-  const { command, runDirectory, name } = options;
-  const running = readRunRecord(runDirectory);
-  if (running === null) return spawnProgram(options);
-  if (JSON.stringify(running.command) === JSON.stringify(command)) {
-    return { pid: running.pid, origin: "takenOver", ended: null };
-  }
-  const what = (running.command ?? readCommandLine(running.pid)).join(" ");
-  throw new ProgramError(
-    "program.busy",
-    `the name ${name} belongs to process ${running.pid} (${what}), which still runs; choose another --name, guard it with --pid ${running.pid}, or stop it`,
-  );
-}
-
-/** Notes a program that runs already. @throws ProgramError "program.gone" */
-export function attachedProgram(pid: number, runDirectory: string): GuardedProgram {
-  note(runDirectory, pid, null);
-  return { pid, origin: "attached", ended: null };
-}
-
-function spawnProgram({ command, runDirectory, outputToError }: ProgramOptions): GuardedProgram {
-  const [file, ...words] = command;
-  const path = process.env.PATH ?? "/usr/local/bin:/usr/bin:/bin";
-  resolveProgram(file!, path, hostArchitecture());
-  const child = spawn([file!, ...words], outputToError);
-  note(runDirectory, child.pid, command);
+/** Takes over what still runs under the claimed name, or starts the command. @throws ProgramError, StorageError */
+export function startProgram({ command, claim, outputToError }: ProgramOptions): GuardedProgram {
+  if (claim.running !== null) return notOurChild(claim.running.pid, "takenOver");
+  const file = requireStartable(command);
+  const child = spawn([...command], outputToError);
+  const portrait = portrayProgram(child.pid, realPath(file));
   const ended = child.exited.then(() => ({
     code: child.exitCode,
     signal: child.signalCode === null ? null : String(child.signalCode),
   }));
-  return { pid: child.pid, origin: "started", ended };
+  try {
+    note(claim.runDirectory, child.pid, command);
+  } catch (error) {
+    child.kill("SIGKILL");
+    throw error;
+  }
+  return { pid: child.pid, origin: "started", portrait, ended };
+}
+
+/** Notes a program that runs already. @throws ProgramError "program.gone", StorageError "storage.io" */
+export function attachedProgram(pid: number, { running, runDirectory }: Claim): GuardedProgram {
+  if (running === null) note(runDirectory, pid, null);
+  return notOurChild(pid, "attached");
+}
+
+const notOurChild = (pid: number, origin: "takenOver" | "attached"): GuardedProgram => ({
+  pid,
+  origin,
+  portrait: portrayProgram(pid),
+  ended: null,
+});
+
+/** The file that the command runs in the end. @throws ProgramError where it cannot be started and guarded */
+export function requireStartable(command: readonly string[]): string {
+  const path = process.env.PATH ?? "/usr/local/bin:/usr/bin:/bin";
+  return resolveProgram(command[0]!, path, hostArchitecture());
+}
+
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path; // Removed meanwhile: then it is nobody's file.
+  }
 }
 
 function spawn(command: string[], outputToError: boolean): Bun.Subprocess {
@@ -74,20 +91,35 @@ function spawn(command: string[], outputToError: boolean): Bun.Subprocess {
 function note(runDirectory: string, pid: number, command: readonly string[] | null): void {
   const startTicks = readStartTicks(pid);
   if (startTicks === null) throw new ProgramError("program.gone", `process ${pid} is gone`);
-  writeRunRecord(runDirectory, { pid, startTicks, command });
-}
-
-/** Sends a signal by name; a program that has ended just now needs none. */
-export function signalProgram(pid: number, signal: NodeJS.Signals): void {
+  const directory = command === null ? null : process.cwd();
   try {
-    process.kill(pid, signal);
+    writeRunRecord(runDirectory, { pid, startTicks, command, directory });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+    throw new StorageError("storage.io", `the run directory ${runDirectory} cannot be written: ${explain(error)}`);
   }
 }
 
-/** The exit code a shell would show: the program's own, or 128 plus the number of the signal that ended it. */
-export function exitCodeOf(end: ProgramEnd): number {
-  if (end.signal === null) return end.code ?? 0;
-  return 128 + (constants.signals[end.signal as NodeJS.Signals] ?? 0);
+/** Sends a signal by name; null where it arrived or came too late, else why it was refused. */
+export function signalProgram(pid: number, signal: NodeJS.Signals): string | null {
+  try {
+    process.kill(pid, signal);
+    return null;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ESRCH" ? null : explain(error);
+  }
+}
+
+/** How a process ended, from a wait status (wait(2)); not known where there is none. */
+export function readEnd(waitStatus: number | null): ProgramEnd {
+  if (waitStatus === null) return { code: null, signal: null };
+  const signal = waitStatus & 0x7f;
+  return signal === 0
+    ? { code: (waitStatus >> 8) & 0xff, signal: null }
+    : { code: null, signal: linuxSignalName(signal) };
+}
+
+/** The exit code a shell would show: the program's own, or 128 plus the number of the signal; null where not known. */
+export function exitCodeOf({ code, signal }: ProgramEnd): number | null {
+  if (signal === null) return code;
+  return 128 + (linuxSignalNumber(signal) ?? 0);
 }

@@ -3,7 +3,8 @@
  * The lane of one workload: its stops, one after the other, until the program ends or the stub is lost.
  *
  * A fault goes down the fault path. Where that fails, the thread is released with its own signal, so that no thread is
- * ever left stopped because bookkeeping failed; a bug of ours also retires the lane.
+ * ever left stopped because bookkeeping failed; a bug of ours also retires the lane. When the program is to be let go,
+ * what has stopped by then is worked on first, because a thread that is let go in its fatal stop dies of it.
  */
 import { explain, HoldfastError } from "#errors.ts";
 import { fatalSignals } from "#fault.ts";
@@ -17,18 +18,49 @@ export type LaneEnd =
   | ({ readonly kind: "ended" } & ProgramEnd)
   | { readonly kind: "stubLost"; readonly why: string }
   | { readonly kind: "retired"; readonly why: string }
-  | { readonly kind: "closed" };
+  | { readonly kind: "letGo" };
 
-export async function runLane(workload: Workload, watch: Watch, client: GdbClient): Promise<LaneEnd> {
+/** After the request to let go, a stop that is on its way to us still counts. */
+const lastStopMs = 20;
+
+/** `release` lets the program go, and by that ends the stops. */
+export async function runLane(
+  workload: Workload,
+  watch: Watch,
+  client: GdbClient,
+  letGo: AbortSignal,
+  release: () => Promise<void>,
+): Promise<LaneEnd> {
+  let working: Promise<LaneEnd | null> = Promise.resolve(null);
+  const releaseWhenIdle = async (): Promise<void> => {
+    await workload.clock.sleep(lastStopMs);
+    for (let seen: unknown = null; seen !== working; ) {
+      seen = working;
+      await working;
+    }
+    await release();
+  };
+  const asked = (): void => void releaseWhenIdle().catch((error) => tellFailedRelease(workload, error));
+  if (letGo.aborted) asked();
+  letGo.addEventListener("abort", asked, { once: true });
   try {
     for await (const event of client.stops()) {
-      const end = await takeEvent(event, workload, watch, client);
+      working = takeEvent(event, workload, watch, client);
+      const end = await working;
       if (end !== null) return end;
     }
-    return { kind: "closed" };
+    return { kind: "letGo" };
   } catch (error) {
     return { kind: "stubLost", why: explain(error) };
+  } finally {
+    letGo.removeEventListener("abort", asked);
   }
+}
+
+function tellFailedRelease({ storage, name, notices }: Workload, error: unknown): void {
+  const why = explain(error);
+  storage.event("guard.letGoFailed", name, { why });
+  notices.tell({ event: "warning", workload: name, text: `letting go of ${name} failed: ${why}` });
 }
 
 async function takeEvent(

@@ -7,6 +7,7 @@
  */
 import { hex } from "#bytes.ts";
 import type { Decision, FaultReport, Frame, ModuleReference, Outcome } from "#fault.ts";
+import type { StorageState } from "#storage/stateFile.ts";
 
 export type FrameNotice = { pc: string; module: string; offset: string; symbol?: string };
 
@@ -37,7 +38,11 @@ export type Notice =
   | { event: "guest"; workload: string; phase: string; pid: number | null; why: string | null }
   | { event: "guestFault"; workload: string; kind: string; why: string; act: string }
   | { event: "guestOutcome"; workload: string; rung: string; verdict: "clean" | "failed"; downMs: number; why: string }
+  | { event: "released"; workload: string; address: string; owner: number; waiter: number }
   | { event: "unguarded"; workload: string; pid: number; reason: string }
+  | { event: "stopping"; workload: string; pid: number; signal: string }
+  /** Whether faults can be written down: `blind` where they cannot. */
+  | { event: "record"; workload: string; state: StorageState["kind"]; why: string }
   | { event: "warning"; workload: string; text: string }
   | { event: "exit"; workload: string; code: number | null; signal: string | null };
 
@@ -71,7 +76,7 @@ export class Notices {
   }
 
   tell(notice: Notice): void {
-    this.write(this.form === "json" ? JSON.stringify(notice) : `holdfast: ${sentence(notice)}`);
+    this.write(this.form === "json" ? JSON.stringify(notice) : `holdfast: ${printable(sentence(notice))}`);
   }
 }
 
@@ -99,14 +104,38 @@ export function sentence(notice: Notice): string {
       return `guest ${notice.workload}: ${notice.why}; ${guestActs[notice.act] ?? notice.act}`;
     case "guestOutcome":
       return `guest ${notice.workload}: ${notice.rung} ${notice.verdict === "clean" ? "helped" : "did not help"} after ${notice.downMs} ms (${notice.why})`;
+    case "released":
+      return `released a lock of ${notice.workload} that thread ${notice.owner} had left behind: thread ${notice.waiter} waited for it`;
     case "unguarded":
       return `${notice.workload} (process ${notice.pid}) is not guarded now: ${notice.reason}`;
+    case "stopping":
+      return `${notice.signal} was passed on to ${notice.workload} (process ${notice.pid}); once more to kill it`;
+    case "record":
+      return recordSentence(notice);
     case "warning":
       return notice.text;
     case "exit":
-      return `${notice.workload} ended ${notice.signal === null ? `with exit code ${notice.code}` : `by ${notice.signal}`}`;
+      return `${notice.workload} ended${howEnded(notice)}`;
   }
 }
+
+function recordSentence({ workload, state, why }: Extract<Notice, { event: "record" }>): string {
+  const all = `; ${workload} is guarded all the same`;
+  if (state === "blind") return `degraded: faults cannot be recorded now: ${why}${all}`;
+  if (why !== "") return `degraded: the record of faults is at risk: ${why}${all}`;
+  return `faults of ${workload} are recorded again`;
+}
+
+function howEnded({ code, signal }: Extract<Notice, { event: "exit" }>): string {
+  if (signal !== null) return ` by ${signal}`;
+  return code === null ? "; nobody saw how" : ` with exit code ${code}`;
+}
+
+/** One line whatever the names in it are: control characters would move the terminal's cursor, or forge a line. */
+const printable = (text: string): string =>
+  text
+    .replaceAll(/\s*\n\s*/g, "; ")
+    .replaceAll(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);
 
 const deliverReasons: Readonly<Record<string, string>> = {
   sentByProcess: "another process sent it",
@@ -114,6 +143,7 @@ const deliverReasons: Readonly<Record<string, string>> = {
   notServing: "it was not serving anybody yet",
   exhausted: "nothing is left that could save it",
   disabled: "switched off for this workload",
+  raisedByHandler: "its own signal handler raised it, to end it",
 };
 
 const guestActs: Readonly<Record<string, string>> = {

@@ -22,7 +22,7 @@ export type ProbationLimits = {
   readonly quietMs: number;
 };
 
-export const defaultProbation: ProbationLimits = { probationMs: 2000, quietMs: 100 };
+export const defaultProbation: ProbationLimits = { probationMs: 2000, quietMs: 250 };
 
 const firstLookMs = 1;
 const lookMsMax = 50;
@@ -34,6 +34,8 @@ export interface SignsOfLife {
   threadState(tid: number): "idle" | "busy" | "gone";
   /** Times the thread waited for anything, by its own count; null where it is gone. */
   timesBlocked(tid: number): number | null;
+  /** Threads that wait for a lock of abandoned work which cannot be released, and how many such locks were. */
+  leftovers(sinceNs: number): { readonly waiters: number; readonly released: number };
 }
 
 type OpenTrial = {
@@ -117,6 +119,7 @@ export class Probation {
         alive: this.life.isAlive(),
         thread: idleAtNs !== null ? "idle" : thread,
         timesBlocked: blockedAtStart === null || blockedNow === null ? null : blockedNow - blockedAtStart,
+        leftovers: this.life.leftovers(trial.beganNs),
         probeFailures: await this.#probe(signal),
       };
     }

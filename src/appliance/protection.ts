@@ -6,14 +6,15 @@
 import { randomUUID } from "node:crypto";
 import { getPriority, setPriority } from "node:os";
 import type { Clock } from "#clock.ts";
-import { HoldfastError } from "#errors.ts";
+import { explain, GdbError, HoldfastError } from "#errors.ts";
 import type { Architecture, FaultId } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { GdbClient } from "#monitor/gdb/client.ts";
-import { reopenStub, type Stub, startStub } from "#monitor/gdb/stub.ts";
+import { reopenStub, type Stub, startStub, stubErrors } from "#monitor/gdb/stub.ts";
 import type { WireTrace } from "#monitor/gdb/trace.ts";
 import { readStatus } from "#monitor/processes.ts";
 import { requireTraceable, Watch } from "#monitor/watch.ts";
+import { clearStub, stubIn } from "./leftovers.ts";
 
 /** Niceness of the supervisor and its stub: before ordinary programs, behind what an administrator put first. */
 const supervisorNice = -10;
@@ -31,7 +32,7 @@ export type ProtectionOptions = {
 
 export class Protection implements AsyncDisposable {
   private constructor(
-    readonly stub: Stub,
+    private readonly options: ProtectionOptions,
     readonly client: GdbClient,
     readonly watch: Watch,
     readonly threads: number,
@@ -45,21 +46,22 @@ export class Protection implements AsyncDisposable {
       for (const ours of [process.pid, stub.pid]) goFirst(ours, log);
       const architecture: Architecture = client.architecture;
       const watch = Watch.open({ workload, pid, architecture, clock, log, nextFaultId });
-      return new Protection(stub, client, watch, threads);
+      return new Protection(options, client, watch, threads);
     } catch (error) {
-      await letGo(client, stub);
+      await letGo(client, options);
       throw error;
     }
   }
 
   /** Ends protection and leaves the program running. */
   async release(): Promise<void> {
-    await letGo(this.client, this.stub);
+    await letGo(this.client, this.options);
   }
 
   /** Ends a stub whose program has ended, or that answers no more. */
-  endStub(): void {
-    endStub(this.stub.pid);
+  async endStub(): Promise<void> {
+    await this.client[Symbol.asyncDispose]();
+    await clearStub(this.options.runDirectory, this.options.clock);
   }
 
   /** Closes our side only: the stub goes on holding the program for the next supervisor. */
@@ -81,39 +83,76 @@ function goFirst(pid: number, log: Log): void {
 
 type Opened = { stub: Stub; client: GdbClient; threads: number };
 
+/** Takes over the stub that traces the program already; any other one in our directory is ended. */
 async function adoptStub(options: ProtectionOptions): Promise<Opened | null> {
   const { pid, runDirectory, clock, log } = options;
-  if ((readStatus(pid)?.tracerPid ?? 0) === 0) return null;
-  try {
-    const stub = await reopenStub(runDirectory, { clock, nonce: randomUUID() });
-    if (stub.pid !== readStatus(pid)?.tracerPid) {
-      await stub.transport[Symbol.asyncDispose]();
-      return null;
+  const tracer = readStatus(pid)?.tracerPid ?? 0;
+  if (tracer !== 0 && stubIn(runDirectory) === tracer) {
+    try {
+      return await adopt(options);
+    } catch (error) {
+      if (!(error instanceof HoldfastError)) throw error;
+      log("warn", "stub.lost", { program: pid, why: explain(error) });
     }
-    const client = await GdbClient.open(stub.transport, clientOptions(options, stub));
+  }
+  await clearStub(runDirectory, clock);
+  return null;
+}
+
+async function adopt(options: ProtectionOptions): Promise<Opened> {
+  const { pid, runDirectory, clock, log } = options;
+  const stub = await reopenStub(runDirectory, { clock, nonce: randomUUID() });
+  const client = await GdbClient.open(stub.transport, clientOptions(options, stub));
+  try {
     const threads = (await client.adopt(pid, signalOf(options))).length;
     log("info", "stub.takenOver", { stub: stub.pid, program: pid, threads });
     return { stub, client, threads };
   } catch (error) {
-    if (!(error instanceof HoldfastError)) throw error;
-    log("warn", "stub.lost", { program: pid, why: error.message });
-    return null;
+    await client[Symbol.asyncDispose]();
+    throw error;
   }
 }
 
 async function attachStub(options: ProtectionOptions): Promise<Opened> {
   const { pid, runDirectory, clock, signal } = options;
   requireTraceable(pid);
-  const stub = await startStub(runDirectory, { clock, ...(signal === undefined ? {} : { signal }) });
   try {
+    const stub = await startStub(runDirectory, { clock, ...(signal === undefined ? {} : { signal }) });
     const client = await GdbClient.open(stub.transport, clientOptions(options, stub));
-    const threads = (await client.attach(pid, { stopAll: false, ...signalOf(options) })).length;
-    return { stub, client, threads };
+    try {
+      const threads = (await client.attach(pid, { stopAll: false, ...signalOf(options) })).length;
+      return { stub, client, threads };
+    } catch (error) {
+      await client[Symbol.asyncDispose]();
+      throw error;
+    }
   } catch (error) {
-    endStub(stub.pid);
-    throw error;
+    const said = await stubErrors(runDirectory);
+    await clearStub(runDirectory, clock);
+    throw named(error, pid, said);
   }
 }
+
+/** Errors of the wire say which stub it was: it may not be the one that the user thinks of. */
+function named(error: unknown, pid: number, said: string): unknown {
+  if (!(error instanceof GdbError) || !ofTheWire.includes(error.code)) return error;
+  const stub = Bun.which("gdbserver") ?? "gdbserver";
+  const words = said === "" ? "" : `, and said "${said}"`;
+  return new GdbError(
+    error.code,
+    `${stub} could not be used to attach to process ${pid}: ${error.message}${words}; see that it is the gdbserver of your distribution (holdfast doctor)`,
+    error.context,
+  );
+}
+
+const ofTheWire: readonly GdbError["code"][] = [
+  "gdb.start",
+  "gdb.timeout",
+  "gdb.closed",
+  "gdb.frame",
+  "gdb.message",
+  "gdb.violation",
+];
 
 const clientOptions = (options: ProtectionOptions, stub: Stub) => ({
   clock: options.clock,
@@ -125,20 +164,11 @@ const clientOptions = (options: ProtectionOptions, stub: Stub) => ({
 
 const signalOf = ({ signal }: ProtectionOptions): { signal?: AbortSignal } => (signal === undefined ? {} : { signal });
 
-async function letGo(client: GdbClient, stub: Stub): Promise<void> {
+async function letGo(client: GdbClient, { runDirectory, clock }: ProtectionOptions): Promise<void> {
   try {
     await client.detach();
   } finally {
     await client[Symbol.asyncDispose]();
-    endStub(stub.pid);
-  }
-}
-
-/** A stub that has detached, or never attached, has nothing left to do. */
-function endStub(pid: number): void {
-  try {
-    process.kill(pid, "SIGTERM");
-  } catch {
-    // It has ended by itself.
+    await clearStub(runDirectory, clock);
   }
 }

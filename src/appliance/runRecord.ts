@@ -15,6 +15,8 @@ export type RunRecord = {
   readonly startTicks: number;
   /** The command that started it; null where it was attached by pid. */
   readonly command: readonly string[] | null;
+  /** Where that command was started; null where it was attached by pid. */
+  readonly directory: string | null;
 };
 
 const fileName = "program.json";
@@ -40,10 +42,16 @@ export function readRunRecord(runDirectory: string): RunRecord | null {
 function parseRecord(runDirectory: string): RunRecord | null {
   try {
     const value = JSON.parse(readFileSync(join(runDirectory, fileName), "utf8")) as Partial<RunRecord>;
-    const { pid, startTicks, command } = value;
+    const { pid, startTicks, command, directory } = value;
     const whole = Number.isSafeInteger(pid) && Number.isSafeInteger(startTicks);
     const words = command === null || (Array.isArray(command) && command.every((word) => typeof word === "string"));
-    return whole && words ? { pid: pid!, startTicks: startTicks!, command: command ?? null } : null;
+    if (!whole || !words) return null;
+    return {
+      pid: pid!,
+      startTicks: startTicks!,
+      command: command ?? null,
+      directory: typeof directory === "string" ? directory : null,
+    };
   } catch {
     // Never written, or damaged: then there is nothing that could be taken over by it.
     return null;

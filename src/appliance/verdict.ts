@@ -12,6 +12,8 @@ export type Evidence = {
   readonly thread: "idle" | "busy" | "gone";
   /** Times the thread waited for anything during probation; null where not known. */
   readonly timesBlocked: number | null;
+  /** Locks of abandoned work: threads that still wait for one, and those released because somebody waited. */
+  readonly leftovers: { readonly waiters: number; readonly released: number };
   readonly probeFailures: readonly string[];
 };
 
@@ -24,16 +26,23 @@ export function judge(
   const failure = failureOf(evidence);
   if (failure !== null) return { verdict: "failed", because: [failure] };
   const losses = lossesOf(report, decision, applied, evidence);
-  const proof =
-    evidence.thread === "idle" ? "the thread waits for work again" : `the thread waited ${evidence.timesBlocked} times`;
+  const proof = proofOf(evidence);
   return losses.length === 0
     ? { verdict: "clean", because: [proof] }
     : { verdict: "degraded", because: [proof, ...losses] };
 }
 
+function proofOf({ thread, timesBlocked }: Evidence): string {
+  if (thread === "idle") return "the thread waits for work again";
+  return thread === "gone" ? "the thread has ended, the program serves" : `the thread waited ${timesBlocked} times`;
+}
+
 function failureOf(evidence: Evidence): string | null {
   if (!evidence.alive) return "the program is gone";
   if (evidence.probeFailures.length > 0) return `probe failed: ${evidence.probeFailures.join("; ")}`;
+  const { waiters } = evidence.leftovers;
+  if (waiters > 0)
+    return `${waiters} thread${waiters === 1 ? " waits" : "s wait"} for a lock that was left behind and cannot be released`;
   if (evidence.thread === "busy" && !(evidence.timesBlocked !== null && evidence.timesBlocked > 0)) {
     return "the thread never waited for anything again: it hangs";
   }
@@ -42,9 +51,12 @@ function failureOf(evidence: Evidence): string | null {
 
 function lossesOf(report: FaultReport, decision: Decision, applied: Applied, evidence: Evidence): string[] {
   const losses: string[] = [];
-  if (evidence.thread === "gone") losses.push("the thread ended");
+  // A thread that serves one connection ends with it, as it should.
+  if (evidence.thread === "gone" && applied.rung !== "quarantine") losses.push("the thread ended");
   if (decision.edit.kind === "neutralise") losses.push("one instruction was completed by hand: a value may be wrong");
   if (decision.edit.kind === "mend") losses.push("the program had damaged thread-local memory");
+  const { released } = evidence.leftovers;
+  if (released > 0) losses.push(`${released} lock${released === 1 ? "" : "s"} left behind had to be released`);
   if (report.inAllocator) losses.push("the fault was inside the memory allocator");
   if (report.spine === null) losses.push("the spine of the thread was not known");
   if (applied.cutFailure !== null) losses.push(`the blamed session could not be cut: ${applied.cutFailure}`);

@@ -7,6 +7,7 @@ import type { FaultReport, ThreadControl } from "#fault.ts";
 import type { Stop } from "#monitor/watch.ts";
 import type { Storage } from "#storage/storage.ts";
 import type { Policy } from "#suppression/plan.ts";
+import type { LockKeeper } from "./lockKeeper.ts";
 import type { Notices } from "./notices.ts";
 import type { Probation } from "./probation.ts";
 import type { Trials } from "./trials.ts";
@@ -24,5 +25,6 @@ export type Workload = {
   readonly storage: Pick<Storage, "intent" | "report" | "outcome" | "event">;
   readonly trials: Trials;
   readonly probation: Probation;
+  readonly locks: Pick<LockKeeper, "acted">;
   readonly notices: Notices;
 };

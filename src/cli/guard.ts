@@ -2,19 +2,27 @@
 /**
  * `holdfast guard`: starts a program, or attaches to a running one, and guards it until it ends or is let go.
  *
- * Exit code: the program's own (128 + signal number where a signal ended it); 0 after letting go.
+ * Exit code: the program's own (128 + signal number where a signal ended it); 0 after letting go. What can be found out
+ * before the program is started or touched is found out first, so a refusal leaves nothing behind.
  */
-import { basename } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
-import { runGuard, stopInOrder } from "#appliance/guard.ts";
-import { attachedProgram, type GuardedProgram, signalProgram, startProgram } from "#appliance/guardedProgram.ts";
+import { claimGuard, namePattern, type Wanted } from "#appliance/claim.ts";
+import { runGuard, tellBug } from "#appliance/guard.ts";
+import { requireGuardable, requireMachine } from "#appliance/guardable.ts";
+import { attachedProgram, exitCodeOf, requireStartable, startProgram } from "#appliance/guardedProgram.ts";
 import { openProbes, openTrace } from "#appliance/guardOptions.ts";
+import { LineSink } from "#appliance/lineSink.ts";
 import { Notices } from "#appliance/notices.ts";
+import { Requests } from "#appliance/requests.ts";
 import { systemClock } from "#clock.ts";
 import { ConfigError } from "#errors.ts";
 import { openLog } from "#log.ts";
 import { defaultRunDirectory, defaultStateDirectory, guardDirectory } from "#storage/ownership.ts";
 import { Storage } from "#storage/storage.ts";
+import { exitCodes } from "./exitCodes.ts";
+
+/** Last lines are waited for so long, where their reader is slow. */
+const lastLinesMs = 1000;
 
 type GuardFlags = {
   readonly name?: string;
@@ -26,8 +34,6 @@ type GuardFlags = {
   readonly detachOnExit?: true;
   readonly verbose?: true;
 };
-
-const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 export function addGuard(program: Command): void {
   program
@@ -47,52 +53,59 @@ export function addGuard(program: Command): void {
 }
 
 async function guard(command: string[], flags: GuardFlags): Promise<void> {
-  if ((flags.pid === undefined) === (command.length === 0)) {
-    throw new ConfigError(
-      "config.argument",
-      "say either what to start (holdfast guard -- COMMAND) or --pid PID, not both",
-    );
-  }
+  const wanted = readWanted(command, flags.pid);
   const probes = openProbes(flags.probe);
   const clock = systemClock;
-  const name = flags.name ?? (flags.pid === undefined ? nameOf(command[0]!) : `pid-${flags.pid}`);
-  const userId = process.getuid?.() ?? 0;
-  const runDirectory = guardDirectory(defaultRunDirectory(process.env, userId), name);
-  const directory = guardDirectory(flags.state ?? defaultStateDirectory(process.env, userId), name);
-  const log = openLog(name, flags.verbose ? "debug" : "error", clock, (line) => process.stderr.write(`${line}\n`));
-  const out = flags.json ? process.stdout : process.stderr;
-  const notices = new Notices(name, flags.json ? "json" : "text", (line) => out.write(`${line}\n`));
+  if (wanted.kind === "pid") requireGuardable(wanted.pid);
+  await requireMachine();
+  using claim = claimGuard(defaultRoot(), flags.name, wanted);
+  if (wanted.kind === "command" && claim.running === null) requireStartable(wanted.command);
+  const { name, runDirectory } = claim;
+
+  const complaints = new LineSink(process.stderr.fd, clock);
+  const out = flags.json ? new LineSink(process.stdout.fd, clock) : complaints;
+  const log = openLog(name, flags.verbose ? "debug" : "error", clock, (line) => complaints.write(line));
+  const notices = new Notices(name, flags.json ? "json" : "text", (line) => out.write(line));
   const trace = flags.trace === undefined ? undefined : openTrace(flags.trace, clock);
-
-  await using storage = await Storage.open({ directory, runDirectory, clock, log });
-  const running: GuardedProgram =
-    flags.pid === undefined
-      ? startProgram({ name, command, runDirectory, outputToError: flags.json === true })
-      : attachedProgram(flags.pid, runDirectory);
-  const letGo = requestsOf(running, flags.detachOnExit === true || running.origin === "attached");
-  const parts = { name, program: running, runDirectory, storage, notices, probes, clock, log, trace, letGo };
-  process.exitCode = await runGuard(parts);
-}
-
-/** Turns the signals that we get into requests: let go of the program, or stop it in order. */
-function requestsOf(program: GuardedProgram, detach: boolean): AbortSignal {
-  const letGo = new AbortController();
-  let asked = 0;
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    process.on(signal, () => {
-      if (detach) letGo.abort();
-      else stopInOrder(program, signal, asked);
-      asked += 1;
+  const state = flags.state ?? defaultStateDirectory(process.env, userId());
+  try {
+    await using storage = await Storage.open({ directory: guardDirectory(state, name), runDirectory, clock, log });
+    const requests = new Requests({ name, detach: flags.detachOnExit === true, notices, clock });
+    const program =
+      wanted.kind === "pid"
+        ? attachedProgram(wanted.pid, claim)
+        : startProgram({ command: wanted.command, claim, outputToError: flags.json === true });
+    requests.serve(program);
+    onBug((error) => {
+      tellBug({ notices, name, program });
+      complaints.write(`holdfast: ${error instanceof Error ? error.stack : String(error)}`);
+      void Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]).then(() => process.exit(exitCodes.bug));
     });
+    const { letGo } = requests;
+    const end = await runGuard({ name, program, runDirectory, storage, notices, probes, clock, log, trace, letGo });
+    process.exitCode = end === null ? exitCodes.ok : (exitCodeOf(end) ?? exitCodes.protocol);
+  } finally {
+    await Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]);
   }
-  process.on("SIGHUP", () => signalProgram(program.pid, "SIGHUP"));
-  return letGo.signal;
 }
 
-function nameOf(file: string): string {
-  const name = basename(file).replace(/[^A-Za-z0-9._-]/g, "-");
-  return namePattern.test(name) ? name : "program";
+/** What nobody caught is a bug: the supervisor ends, and is to be started anew. */
+function onBug(end: (error: unknown) => void): void {
+  process.once("uncaughtException", end);
+  process.once("unhandledRejection", end);
 }
+
+function readWanted(command: readonly string[], pid: number | undefined): Wanted {
+  if (pid !== undefined && command.length === 0) return { kind: "pid", pid };
+  if (pid === undefined && command.length > 0) return { kind: "command", command, directory: process.cwd() };
+  throw new ConfigError(
+    "config.argument",
+    "say either what to start (holdfast guard -- COMMAND) or --pid PID, not both",
+  );
+}
+
+const userId = (): number => process.getuid?.() ?? 0;
+const defaultRoot = (): string => defaultRunDirectory(process.env, userId());
 
 function readName(text: string): string {
   if (!namePattern.test(text))

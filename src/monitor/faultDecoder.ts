@@ -63,6 +63,7 @@ export type StopFacts = {
   readonly registers: Registers;
   readonly cause: SignalCause | null;
   readonly caught: boolean;
+  readonly deliveredBefore: string | null;
   readonly blockedSince: number | null;
   readonly connections: Connections;
 };

@@ -58,6 +58,17 @@ export function readStartTicks(pid: number): number | null {
   return Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[19]);
 }
 
+/**
+ * How a process ended that its parent has not asked about yet: wait status as of wait(2), null where it runs or is gone.
+ * Only for whoever may trace it; others are told 0 by the kernel.
+ */
+export function readWaitStatus(pid: number): number | null {
+  const text = readText(`/proc/${pid}/stat`);
+  if (text === null) return null;
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  return fields[0] === "Z" ? Number(fields[49]) : null;
+}
+
 /** True while the process exists and is no zombie. */
 export function isAlive(pid: number): boolean {
   const state = readStatus(pid)?.state;

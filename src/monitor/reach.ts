@@ -4,7 +4,8 @@
  * frames above the spine, and a memory reader; gives counts for the numbers asked for.
  *
  * Three depths: the registers and stack words themselves, the objects they point to, and the objects those point to.
- * A number's commonness is counted in the neighbourhood of the same objects, which has nothing to do with the request.
+ * A number's commonness is counted where it has nothing to do with the request: in the stack of earlier calls and of the
+ * spine, and in the neighbourhood of the same objects.
  * Limits: 16 KiB of stack, 96 near objects of 256 bytes, 384 far ones of 96 bytes. Runs while the thread is stopped.
  */
 import { address, type Reach, type VirtualAddress } from "#fault.ts";
@@ -16,6 +17,9 @@ const nearBytes = 256;
 const farBytes = 96;
 /** Memory on both sides of a near object that stands for "anything". */
 const neighbourBytes = 512;
+/** Stack of earlier calls below the stack pointer, and that of the spine above the request. */
+const deadStackBytes = 16_384n;
+const redZoneBytes = 128n;
 const pointerAlignment = 8n;
 
 export type ReachQuery = {
@@ -30,7 +34,7 @@ export type ReachQuery = {
 
 export type ReachAnswer = {
   readonly reach: ReadonlyMap<number, Reach>;
-  readonly commonness: ReadonlyMap<number, number>;
+  readonly commonness: ReadonlyMap<number, { direct: number; near: number }>;
 };
 
 export function reachOf(numbers: readonly number[], query: ReachQuery): ReachAnswer {
@@ -56,17 +60,33 @@ export function reachOf(numbers: readonly number[], query: ReachQuery): ReachAns
   return { reach: counts, commonness: commonnessOf(numbers, near, query) };
 }
 
-function commonnessOf(numbers: readonly number[], near: readonly bigint[], query: ReachQuery): Map<number, number> {
+function commonnessOf(
+  numbers: readonly number[],
+  near: readonly bigint[],
+  { read, stackFrom, stackTo }: ReachQuery,
+): Map<number, { direct: number; near: number }> {
+  const stacks = [
+    read(address(stackFrom - deadStackBytes - redZoneBytes), Number(deadStackBytes)),
+    read(stackTo, Number(deadStackBytes)),
+  ];
+  const heaps = near.flatMap((at) => [
+    read(address(at - BigInt(neighbourBytes)), neighbourBytes),
+    read(address(at + BigInt(nearBytes)), neighbourBytes),
+  ]);
+  const [direct, heap] = [sharesOf(numbers, stacks), sharesOf(numbers, heaps)];
+  return new Map(numbers.map((number) => [number, { direct: direct.get(number)!, near: heap.get(number)! }]));
+}
+
+/** Of all words in `blocks`, the share that each number has. */
+function sharesOf(numbers: readonly number[], blocks: readonly Uint8Array[]): Map<number, number> {
   const seen = new Map(numbers.map((number) => [number, 0]));
   let total = 0;
-  const count = (word: number): void => {
-    total += 1;
-    const before = seen.get(word);
-    if (before !== undefined) seen.set(word, before + 1);
-  };
-  for (const at of near) {
-    words(query.read(address(at - BigInt(neighbourBytes)), neighbourBytes), count);
-    words(query.read(address(at + BigInt(nearBytes)), neighbourBytes), count);
+  for (const block of blocks) {
+    words(block, (word) => {
+      total += 1;
+      const before = seen.get(word);
+      if (before !== undefined) seen.set(word, before + 1);
+    });
   }
   return new Map([...seen].map(([number, times]) => [number, total === 0 ? 0 : times / total]));
 }

@@ -8,7 +8,7 @@
  */
 import type { Architecture, VirtualAddress } from "#fault.ts";
 import type { BlockedThread } from "./processes.ts";
-import { type WaitKind, waitKind } from "./waits.ts";
+import { futexWait, type WaitKind, waitKind } from "./waits.ts";
 
 const idlePointsMax = 16;
 const threadsMax = 4096;
@@ -41,7 +41,7 @@ export class Spines {
   /** Takes one look at a blocked thread into account. */
   observe(tid: number, blocked: BlockedThread): void {
     const kind = waitKind(blocked.syscall, this.architecture);
-    if (kind === 0) return;
+    if (kind === 0 || futexWait(blocked, this.architecture) === "lock") return;
     const points = this.#pointsOf(tid);
     const known = points.find((point) => point.sp === blocked.sp && point.pc === blocked.pc);
     if (known !== undefined) {

@@ -23,6 +23,25 @@ const singleWaits: Readonly<Record<Architecture, ReadonlySet<number>>> = {
   aarch64: new Set([63, 65, 207, 212, 202, 242, 101, 115, 260, 95, 133, 137, 98, 188, 193, 183]),
 };
 
+const futexNumber: Readonly<Record<Architecture, number>> = { x86_64: 202, aarch64: 98 };
+const futexCommand = { wait: 0, lockPriority: 6, waitBitset: 9, mask: 0x7f };
+/** The state in which glibc's and musl's locks wait: 2, or the owner with the bit that somebody waits. */
+const contended = 2n;
+const waitersBit = 0x8000_0000n;
+
+/** `lock`: a thread waits for another one to leave a critical section; `other`: a condition, a join, a counter; null: no futex. */
+export function futexWait(
+  call: { readonly syscall: number; readonly arguments: readonly bigint[] },
+  architecture: Architecture,
+): "lock" | "other" | null {
+  if (call.syscall !== futexNumber[architecture]) return null;
+  const command = Number((call.arguments[1] ?? 0n) & BigInt(futexCommand.mask));
+  const expected = (call.arguments[2] ?? 0n) & 0xffff_ffffn;
+  if (command === futexCommand.lockPriority) return "lock";
+  if (command !== futexCommand.wait && command !== futexCommand.waitBitset) return null;
+  return expected === contended || (expected & waitersBit) !== 0n ? "lock" : "other";
+}
+
 export function waitKind(syscall: number, architecture: Architecture): WaitKind {
   if (multiplexers[architecture].has(syscall)) return 2;
   return singleWaits[architecture].has(syscall) ? 1 : 0;

@@ -3,7 +3,7 @@
  * One program on this machine under watch: its memory, its code, its spines, and the stub that stops its threads.
  *
  * Gets an attached client; gives reports of stopped threads and the signs of life that a verdict needs. Looks at blocked
- * threads through /proc, which stops nothing: every 10 ms while a way of waiting is not known yet, then every 5 s.
+ * threads through /proc, which stops nothing: every 10 ms at first, then at new ones four times a second, at all every 5 s.
  */
 
 import { callingConvention } from "#binary/callingConvention.ts";
@@ -22,6 +22,7 @@ import { decodeFault, type StopFacts, spineFrames, type UnsitedReport } from "./
 import type { GdbClient } from "./gdb/client.ts";
 import { linuxSignalNumber } from "./gdb/signals.ts";
 import { findSystemCallInstruction, runSystemCall, type Step } from "./injectedCalls.ts";
+import { type LockWait, LockWaits } from "./lockWaits.ts";
 import { type BlockedThread, isAlive, readBlocked, readStatus, readThreads } from "./processes.ts";
 import { NativeProgramView } from "./programView.ts";
 import { RestartableSequences } from "./restartableSequences.ts";
@@ -30,7 +31,10 @@ import { Spines } from "./spines.ts";
 import { waitKind } from "./waits.ts";
 
 const eagerLookMs = 10;
-const idleLookMs = 5000;
+/** Between two looks for new threads. */
+const newcomerLookMs = 250;
+/** Every so many looks, all threads are looked at. */
+const fullLookEvery = 20;
 /** Looks at a program that never waits before the eager ones end: after that the slow ones must do. */
 const eagerLooksMax = 1000;
 const spineFramesMax = 128;
@@ -47,7 +51,10 @@ export class Watch implements Disposable {
   readonly #callSites: CallSites;
   readonly #sessions: Sessions;
   readonly #sequences: RestartableSequences;
+  readonly #lockWaits: LockWaits;
   #systemCallAt: bigint | null = null;
+  /** The fatal signal that a thread was given last; forgotten once it is seen to wait for work again. */
+  readonly #delivered = new Map<number, string>();
   /** Voluntary switches of a thread at its last stop. */
   readonly #blockedAtStop = new Map<number, number>();
 
@@ -74,6 +81,7 @@ export class Watch implements Disposable {
     this.#callSites = new CallSites(instructions, this.#facts);
     this.#sequences = new RestartableSequences(this.#view);
     this.#sessions = new Sessions(this.#view, options.log);
+    this.#lockWaits = new LockWaits(options.pid, options.architecture);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
   }
 
@@ -83,7 +91,7 @@ export class Watch implements Disposable {
 
   /** Reads the stopped thread once. @throws GdbError */
   async report(stop: Stop, client: GdbClient): Promise<{ report: UnsitedReport; control: ThreadControl }> {
-    const control = this.#control(stop.tid, client);
+    const control = this.#control(stop, client);
     const inspecting = client.inspect(stop.tid);
     // The registers are on their way: what needs only the kernel is read meanwhile.
     const status = readStatus(this.pid, stop.tid);
@@ -100,6 +108,7 @@ export class Watch implements Disposable {
       registers,
       cause: cause === null ? null : { ...cause, senderPid: this.#ownPid(cause.senderPid, status?.innermostPid) },
       caught: status !== null && isCaught(status.caughtSignals, stop.signal),
+      deliveredBefore: this.#delivered.get(stop.tid) ?? null,
       blockedSince: this.#blockedSince(stop.tid, switches),
       connections,
     });
@@ -117,18 +126,29 @@ export class Watch implements Disposable {
   /** Learns how threads wait until the signal aborts. Never rejects for a program that is gone. */
   async learn(signal: AbortSignal): Promise<void> {
     for (let look = 0; !signal.aborted; look += 1) {
-      const eager = this.lookOnce() && look < eagerLooksMax;
-      await this.options.clock.sleep(eager ? eagerLookMs : idleLookMs, signal).catch(() => {});
+      const unknown = look % fullLookEvery === 0 ? this.lookOnce() : this.#lookAtUnknown();
+      const eager = unknown && look < eagerLooksMax;
+      await this.options.clock.sleep(eager ? eagerLookMs : newcomerLookMs, signal).catch(() => {});
     }
   }
 
   /** Looks at every thread once; true while some thread's way of waiting is not known. */
   lookOnce(): boolean {
+    return this.#lookAt(readThreads(this.pid));
+  }
+
+  /** Looks at threads that were never seen waiting: mostly none, then it costs one listing. */
+  #lookAtUnknown(): boolean {
+    return this.#lookAt(readThreads(this.pid).filter((tid) => !this.spines.knows(tid)));
+  }
+
+  #lookAt(threads: readonly number[]): boolean {
     let unknown = false;
-    for (const tid of readThreads(this.pid)) {
+    for (const tid of threads) {
       const blocked = readBlocked(this.pid, tid);
       if (blocked !== null && waitKind(blocked.syscall, this.options.architecture) > 0)
         this.spines.observe(tid, blocked);
+      if (blocked !== null && this.spines.isIdle(tid, blocked)) this.#delivered.delete(tid);
       if (!this.spines.knows(tid)) unknown = true;
     }
     return unknown;
@@ -184,6 +204,26 @@ export class Watch implements Disposable {
     return readStatus(this.pid, tid)?.voluntarySwitches ?? null;
   }
 
+  /** Threads that wait for a lock now. */
+  lockWaits(): readonly LockWait[] {
+    return this.#lockWaits.look(this.options.clock.monotonicNs());
+  }
+
+  readMemory(from: VirtualAddress, lengthBytes: number): Uint8Array {
+    return this.#view.readMemory(from, lengthBytes);
+  }
+
+  /** Stops a thread for as long as `work` takes. A wait that this interrupts is made again by the kernel. @throws GdbError */
+  async whileStopped(tid: number, client: GdbClient, work: (control: ThreadControl) => Promise<void>): Promise<void> {
+    await client.stopThread(tid);
+    const control = this.#control({ tid, signal: "SIGSTOP", atNs: this.options.clock.monotonicNs() }, client);
+    try {
+      await work(control);
+    } finally {
+      await control.resume();
+    }
+  }
+
   /** The program has become another one: nothing that was known of it holds. */
   replaced(): void {
     for (const tid of readThreads(this.pid)) this.spines.forget(tid);
@@ -196,7 +236,7 @@ export class Watch implements Disposable {
   }
 
   /** A system call is a step, and a step ends in a stop of its own: the right to the thread moves on to that one. */
-  #control(tid: number, client: GdbClient): ThreadControl {
+  #control({ tid, signal }: Stop, client: GdbClient): ThreadControl {
     let stopped = client.control(tid);
     return {
       pid: this.pid,
@@ -204,7 +244,10 @@ export class Watch implements Disposable {
       writeRegisters: (changes) => stopped.writeRegisters(changes),
       writeMemory: async (at, bytes) => this.#view.writeMemory(at, bytes),
       resume: () => stopped.resume(),
-      deliver: () => stopped.deliver(),
+      deliver: () => {
+        this.#delivered.set(tid, signal);
+        return stopped.deliver();
+      },
       systemCall: async (name, words) => {
         const instruction = this.#systemCallAt;
         if (instruction === null)
@@ -278,6 +321,7 @@ function rehearsalOf(
     registers: registersOf(blocked, architecture),
     cause: null,
     caught: false,
+    deliveredBefore: null,
     blockedSince: null,
     connections: { sockets: [], sharedMultiplexers: [] },
   };

@@ -50,7 +50,14 @@ export type Slot = IntentSlot | OutcomeSlot;
 
 const kinds = { intent: 1, outcome: 2 } as const;
 const edits = ["abandon", "inward", "neutraliseZero", "neutraliseDrop", "deliver", "mend"] as const;
-const reasons: readonly DeliverReason[] = ["sentByProcess", "runtimeOwnsSignal", "notServing", "exhausted", "disabled"];
+const reasons: readonly DeliverReason[] = [
+  "sentByProcess",
+  "runtimeOwnsSignal",
+  "notServing",
+  "exhausted",
+  "disabled",
+  "raisedByHandler",
+];
 const verdicts: readonly Verdict[] = ["clean", "degraded", "failed"];
 const signals: readonly FaultReport["signal"][] = [
   "SIGSEGV",

@@ -38,13 +38,13 @@ export function plan(report: FaultReport, trials: readonly PastTrial[], policy: 
   const reason = whyDeliver(report);
   if (reason !== null) return { kind: "deliver", reason, notes: [] };
   const ladder = distinct([
-    ...mendEdits(report, policy),
     ...interfaceEdits(report, policy),
     ...outermostEdits(report, policy),
     ...inwardEdits(report, policy),
     ...neutraliseEdits(report, policy),
   ]);
-  const edits = learnedFirst(report, ladder, trials).slice(0, policy.editsMax);
+  // A mend goes before everything: whatever worked here before was for a fault of another kind.
+  const edits = [...mendEdits(report, policy), ...learnedFirst(report, ladder, trials)].slice(0, policy.editsMax);
   if (edits.length === 0) return { kind: "deliver", reason: "exhausted", notes: ["no frame can be abandoned"] };
   return { kind: "edits", edits, notes: notesOn(report) };
 }

@@ -10,14 +10,16 @@
 import type { Session, SessionEvidence } from "#fault.ts";
 
 /** Least confidence at which a session is cut. */
-export const blameConfidence = 0.8;
+export const blameConfidence = 0.9;
 
 /** Weight of one occurrence by depth; further away means more objects and more chance. */
 const depthWeights = { direct: 1, near: 0.7, far: 0.35 };
 /** Occurrences beyond these say nothing new: the same variable is on the stack many times. */
 const countedMax = { direct: 4, near: 3, far: 3 };
 /** A number that was never seen nearby still occurs by chance about so often. */
-const commonnessFloor = 1 / 4096;
+const commonnessFloor = 1 / 8192;
+/** A number as common as that says nothing. */
+const chanceBits = 6;
 /** log2 of the odds that the kernel's view of a connection gives. */
 const unansweredBits = 4;
 const tieBits = 1;
@@ -47,12 +49,21 @@ export function findSession(evidence: readonly SessionEvidence[]): Session | nul
 
 /** Bits that memory speaks for a connection: rare numbers in reach weigh more than common ones. */
 export function reachBits({ reach, commonness }: SessionEvidence): number {
-  const rarity = -Math.log2(Math.max(commonness, commonnessFloor));
-  const counted = (["direct", "near", "far"] as const).reduce(
-    (sum, depth) => sum + depthWeights[depth] * Math.min(reach[depth], countedMax[depth]),
+  const rarity = {
+    direct: rarityOf(commonness.direct),
+    near: rarityOf(commonness.near),
+    far: rarityOf(commonness.near),
+  };
+  return (["direct", "near", "far"] as const).reduce(
+    (sum, depth) => sum + depthWeights[depth] * Math.min(reach[depth], countedMax[depth]) * rarity[depth],
     0,
   );
-  return (counted * rarity) / 8;
+}
+
+/** 1 for a number that is seen nowhere else, 0 for one that every 64th word holds. */
+function rarityOf(commonness: number): number {
+  const bits = -Math.log2(Math.max(commonness, commonnessFloor));
+  return Math.max(0, (bits - chanceBits) / (-Math.log2(commonnessFloor) - chanceBits));
 }
 
 /** Bits that the kernel's view of a connection speaks for it. */

@@ -11,6 +11,7 @@ import type { DeliverReason, FaultReport } from "#fault.ts";
 /** Why the signal must reach the program as if nobody watched; null where it is a fault. Pure. */
 export function whyDeliver(report: FaultReport): DeliverReason | null {
   if (sentByOther(report)) return "sentByProcess";
+  if (raisedByHandler(report)) return "raisedByHandler";
   if (report.caught && ownedByRuntime(report)) return "runtimeOwnsSignal";
   if (!report.serving) return "notServing";
   return null;
@@ -21,6 +22,15 @@ function sentByOther(report: FaultReport): boolean {
   const cause = report.cause;
   if (cause === null || report.signal === "SIGSTOP" || cause.code > 0) return false;
   return cause.senderPid !== report.pid;
+}
+
+/**
+ * A fatal signal inside the handler of one that the program was given: the handler has said its last words and ends the
+ * program by itself (redis does), and to suppress it would keep a program alive that somebody wanted to end.
+ */
+function raisedByHandler({ deliveredBefore, frames, spine }: FaultReport): boolean {
+  if (deliveredBefore === null) return false;
+  return frames.slice(0, spine ?? frames.length).some(({ enteredBy }) => enteredBy === "signal");
 }
 
 /** Faulting code that was made at run time, or that belongs to a runtime with handlers of its own. */

@@ -56,6 +56,7 @@ export function report(frames: readonly FrameSketch[], changes: Partial<FaultRep
     sessions: [],
     sharedMultiplexers: [],
     damagedSequence: null,
+    deliveredBefore: null,
     stack: { from: address(stackTop), bytes: "" },
     blockedSince: null,
     ...changes,

@@ -30,6 +30,8 @@ export class GuardProcess implements AsyncDisposable {
   readonly events: GuardEvent[] = [];
   /** Lines that broke the contract, in words. */
   readonly violations: string[] = [];
+  /** Names of the events that are no part of the contract's first form, in order. */
+  readonly otherEvents: string[] = [];
   readonly exited: Promise<ServerExit>;
   readonly #child: Bun.Subprocess<"ignore", "pipe", Bun.BunFile>;
   readonly #reading: Promise<void>;
@@ -127,6 +129,7 @@ export class GuardProcess implements AsyncDisposable {
     this.options.onLine?.(line);
     const read = readGuardLine(line);
     if (read.kind === "violation") this.violations.push(read.reason);
+    if (read.kind === "other" && this.otherEvents.length < eventsMax) this.otherEvents.push(read.name);
     if (read.kind !== "event" || this.events.length >= eventsMax) return;
     this.events.push(read.event);
     const woken = this.#wake;

@@ -58,6 +58,7 @@ const table: readonly (readonly [string, number, number])[] = [
 ];
 const nameByGdb = new Map(table.map(([name, gdb]) => [gdb, name]));
 const gdbByName = new Map(table.map(([name, gdb]) => [name, gdb]));
+const nameByLinux = new Map(table.map(([name, , linux]) => [linux, name]));
 const linuxByName = new Map(table.map(([name, , linux]) => [name, linux]));
 
 /** Linux name of GDB's number: 0 is the stop that was asked for, so SIGSTOP; `SIG?N` where Linux has none. */
@@ -65,6 +66,8 @@ export const signalName = (gdbNumber: number): string =>
   gdbNumber === 0 ? "SIGSTOP" : (nameByGdb.get(gdbNumber) ?? `SIG?${gdbNumber}`);
 
 export const gdbSignalNumber = (name: string): number | null => gdbByName.get(name) ?? null;
+
+export const linuxSignalName = (number: number): string => nameByLinux.get(number) ?? `SIG?${number}`;
 
 export const linuxSignalNumber = (name: string): number | null => linuxByName.get(name) ?? null;
 

@@ -27,11 +27,21 @@ const decision: Decision = {
 
 function stage(probes: readonly Probe[] = []) {
   const clock = new ManualClock();
-  const program = { alive: true, thread: "busy" as "idle" | "busy" | "gone", blocked: 5 };
+  const program = {
+    alive: true,
+    thread: "busy" as "idle" | "busy" | "gone",
+    blocked: 5,
+    leftovers: { waiters: 0, released: 0 },
+  };
   const outcomes: Outcome[] = [];
   const trials = new Trials([]);
   const tasks = new TaskGroup();
-  const life = { isAlive: () => program.alive, threadState: () => program.thread, timesBlocked: () => program.blocked };
+  const life = {
+    isAlive: () => program.alive,
+    threadState: () => program.thread,
+    timesBlocked: () => program.blocked,
+    leftovers: () => program.leftovers,
+  };
   const probation = new Probation(life, probes, limits, trials, tasks, clock, (outcome) => outcomes.push(outcome));
   probation.begin(fault, decision, { rung: "abandon", cutFailure: null }, 900);
   return { clock, program, outcomes, trials, probation };
@@ -99,4 +109,16 @@ test("a thread that ended is a loss", async () => {
   program.thread = "gone";
   await clock.advance(100);
   expect(outcomes.map((outcome) => outcome.verdict)).toEqual(["degraded"]);
+});
+
+test("a lock that was released for a waiter is a loss, one that cannot be is a failure", async () => {
+  for (const [leftovers, verdict] of [
+    [{ waiters: 0, released: 1 }, "degraded"],
+    [{ waiters: 2, released: 0 }, "failed"],
+  ] as const) {
+    const { clock, program, outcomes } = stage();
+    Object.assign(program, { thread: "idle", leftovers });
+    await clock.advance(300);
+    expect(outcomes.map((outcome) => outcome.verdict)).toEqual([verdict]);
+  }
 });

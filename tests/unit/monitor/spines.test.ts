@@ -54,6 +54,14 @@ describe("Spines", () => {
     expect(spines.isIdle(7, futex)).toBe(false);
   });
 
+  test("waiting for a lock is no waiting for work", () => {
+    const spines = spinesOf(new Map([[futex, locking]]));
+    spines.observe(7, { ...futex, arguments: [0x5000n, 0x80n, 2n] });
+    expect(spines.knows(7)).toBe(false);
+    spines.observe(7, futex);
+    expect(spines.knows(7)).toBe(true);
+  });
+
   test("a system call that is no wait teaches nothing", () => {
     const spines = spinesOf(new Map([[write, waiting]]));
     spines.observe(7, write);

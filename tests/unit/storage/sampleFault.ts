@@ -56,6 +56,7 @@ export function sampleReport(id: FaultId, change: Partial<FaultReport> = {}): Fa
     sessions: [],
     sharedMultiplexers: [],
     damagedSequence: null,
+    deliveredBefore: null,
     stack: { from: address(0x7ffd_0000_1000n), bytes: "00".repeat(256) },
     blockedSince: null,
     ...change,

@@ -137,6 +137,11 @@ describe("plan", () => {
     expect(edits(report(evented, { spine: 4, cause: sent }))).toEqual(["deliver sentByProcess"]);
     const raised = { number: 6, code: -6, faultAddress: null, senderPid: 100 };
     expect(edits(report(evented, { spine: 4, cause: raised }))[0]).toBe("abandon command=-1");
+    const handling = [...evented.slice(0, 2), { name: "handler", by: "signal" } as const, ...evented.slice(3)];
+    expect(edits(report(handling, { spine: 4, cause: raised, deliveredBefore: "SIGSEGV" }))).toEqual([
+      "deliver raisedByHandler",
+    ]);
+    expect(edits(report(handling, { spine: 4 }))[0]).toBe("abandon command=-1");
     expect(edits(report(evented, { spine: 4, codeAt: "anonymous", caught: true }))).toEqual([
       "deliver runtimeOwnsSignal",
     ]);
@@ -172,4 +177,25 @@ describe("siteOf", () => {
       boundary: place("processEvents"),
     });
   });
+});
+
+describe("a signal that was given to the program", () => {
+  const stack = [{ name: "kill" }, { name: "handler", by: "signal" }, { name: "poll" }, { name: "main" }] as const;
+  const raised = { number: 11, code: 0, faultAddress: null, senderPid: 100 };
+
+  test("is given again when its handler raises it again", () => {
+    const again = report(stack, { spine: 2, cause: raised, deliveredBefore: "SIGSEGV" });
+    expect(edits(again)).toEqual(["deliver raisedByHandler"]);
+  });
+
+  test("does not excuse a fault outside the handler, nor a handler that faults by itself", () => {
+    expect(edits(report(evented, { spine: 4, deliveredBefore: "SIGSEGV" }))[0]).toBe("abandon command=-1");
+    expect(edits(report(stack, { spine: 2, cause: raised }))[0]).not.toBe("deliver raisedByHandler");
+  });
+});
+
+test("a mend goes before whatever worked at the site", () => {
+  const fault = report(evented, { spine: 4, damagedSequence: 0x1000n as NonNullable<FaultReport["damagedSequence"]> });
+  const key = keyOf(fault, { kind: "abandon", rung: "abandon", point: { frame: 1, returnValue: -1n } });
+  expect(edits(fault, pastTrial({ site: fault.site, key, verdict: "clean" }))[0]).toBe("mend");
 });

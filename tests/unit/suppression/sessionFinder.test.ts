@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Whom to blame. Gets made-up evidence and one record of a real false cut; gives the session and how sure it is.
+ */
+import { describe, expect, test } from "bun:test";
+import type { SessionEvidence } from "#fault.ts";
+import { blameConfidence, findSession } from "#suppression/sessionFinder.ts";
+
+const socket = (fd: number, changes: Partial<SessionEvidence> = {}): SessionEvidence => ({
+  fd,
+  peer: `192.0.2.1:${fd}`,
+  unreadBytes: 0,
+  lastReceivedMs: 12,
+  lastSentMs: 12,
+  neverAnswered: false,
+  reach: { direct: 0, near: 0, far: 0 },
+  commonness: { direct: 0, near: 0 },
+  ...changes,
+});
+
+const asking = { lastReceivedMs: 0, lastSentMs: 24 };
+
+describe("findSession", () => {
+  test("one unanswered connection that the request reaches is blamed with confidence", () => {
+    const guilty = socket(40, { ...asking, reach: { direct: 3, near: 2, far: 2 } });
+    const found = findSession([socket(8), guilty, socket(9), socket(10, { unreadBytes: 30 })]);
+    expect(found?.fd).toBe(40);
+    expect(found!.confidence).toBeGreaterThan(blameConfidence);
+  });
+
+  test("nobody is blamed by the kernel's evidence alone, or where there is nobody", () => {
+    expect(findSession([socket(8, asking), socket(9)])).toBeNull();
+    expect(findSession([])).toBeNull();
+  });
+
+  test("two that are reached alike and both wait for an answer: below the threshold", () => {
+    const reach = { direct: 3, near: 2, far: 2 };
+    const found = findSession([socket(40, { ...asking, reach }), socket(41, { ...asking, reach })]);
+    expect(found?.confidence ?? 0).toBeLessThan(blameConfidence);
+  });
+
+  test("a number that is everywhere says nothing, however often it is reached", () => {
+    const everywhere = { direct: 0.02, near: 0.02 };
+    const found = findSession([
+      socket(8, { ...asking, reach: { direct: 12, near: 9, far: 9 }, commonness: everywhere }),
+      socket(107, { ...asking, reach: { direct: 2, near: 1, far: 2 } }),
+    ]);
+    expect(found?.fd).toBe(107);
+  });
+
+  test("unread data clears a connection: its request was not being worked on", () => {
+    const waiting = socket(40, { ...asking, unreadBytes: 50, reach: { direct: 4, near: 3, far: 3 } });
+    expect(findSession([waiting])?.confidence ?? 0).toBeLessThan(blameConfidence);
+  });
+
+  test("unix sockets have no times: memory alone can name one, against others it does not reach", () => {
+    const unix = { lastReceivedMs: null, lastSentMs: null };
+    const guilty = socket(40, { ...unix, reach: { direct: 4, near: 3, far: 3 } });
+    const found = findSession([guilty, socket(41, unix), socket(42, unix)]);
+    expect(found?.fd).toBe(40);
+    expect(found!.confidence).toBeGreaterThan(blameConfidence);
+  });
+
+  test("a bystander of the same round that memory reaches by chance is not cut (a false cut of redis, 2026-11-23)", () => {
+    const round = { lastReceivedMs: 0, lastSentMs: 24 };
+    const found = findSession([
+      socket(48, { ...round, reach: { direct: 4, near: 3, far: 2 }, commonness: { direct: 0.0012, near: 0.00015 } }),
+      socket(107, {
+        ...{ lastReceivedMs: 0, lastSentMs: 4, neverAnswered: true },
+        ...{ reach: { direct: 2, near: 1, far: 2 }, commonness: { direct: 0, near: 0.00005 } },
+      }),
+      socket(52, { ...round, reach: { direct: 0, near: 4, far: 2 }, commonness: { direct: 0, near: 0.0002 } }),
+      socket(49, { ...round, reach: { direct: 0, near: 2, far: 4 }, commonness: { direct: 0, near: 0.0001 } }),
+    ]);
+    expect(found?.fd === 107 || (found?.confidence ?? 0) < blameConfidence).toBe(true);
+  });
+});
