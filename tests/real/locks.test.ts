@@ -66,7 +66,9 @@ for (const [kind, name] of ["normal", "recursive", "error-checking", "adaptive"]
       const bystander = await open();
       expect(await ask(bystander, `l${kind}`)).toBe("ok");
       expect(await ask(bystander, `l${kind}`)).toBe("ok");
-      expect(guarded.guard.otherEvents.filter((name) => name === "released")).toHaveLength(1);
+      const released = (): number => guarded.guard.otherEvents.filter((name) => name === "released").length;
+      while (released() === 0) await systemClock.sleep(lookMs);
+      expect(released()).toBe(1);
       expect(guarded.isSame()).toBe(true);
       killer.destroy();
       bystander.destroy();
