@@ -111,11 +111,12 @@ def has_run_on(registers, names):
 def read_range(inferior, first, last):
     # Either end can lie in an unmapped page: behind the stack, or in the guard page below an exhausted one.
     for begin in (first, -(-first // PAGE_BYTES) * PAGE_BYTES):
-        for end in (last, last // PAGE_BYTES * PAGE_BYTES):
+        end = last
+        while end > begin:
             try:
                 return {"from": "%x" % begin, "bytes": bytes(inferior.read_memory(begin, end - begin)).hex()}
             except (gdb.MemoryError, ValueError, OverflowError):
-                continue
+                end = (end - 1) // PAGE_BYTES * PAGE_BYTES
     return None
 
 
