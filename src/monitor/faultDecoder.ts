@@ -9,6 +9,7 @@
 import { isAllocatorEntry } from "#binary/allocatorEntries.ts";
 import { callingConvention } from "#binary/callingConvention.ts";
 import type { CodeMap } from "#binary/codeMap.ts";
+import type { ElfImage } from "#binary/elf.ts";
 import type { InstructionSet } from "#binary/instructionSet.ts";
 import { frameLimitMax, unwind } from "#binary/unwind.ts";
 import type { UnwoundFrame } from "#binary/unwindTypes.ts";
@@ -23,6 +24,7 @@ import {
   type ModuleReference,
   type ProgramView,
   type Registers,
+  type SessionEvidence,
   type SignalCause,
   type VirtualAddress,
 } from "#fault.ts";
@@ -34,6 +36,8 @@ import type { SpineFrame, Spines } from "./spines.ts";
 
 /** A stack overflow has a hundred thousand frames; both ends of it say all there is to say. */
 const keptAtEachEnd = 256;
+/** What a call on x86-64 pushes. */
+const returnAddressBytes = 8;
 const stackWindowBytes = 2048;
 const codeBytes = 16;
 /** si_code of a signal that the kernel sends for a reason of its own (`asm-generic/siginfo.h`). */
@@ -93,10 +97,7 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
     modules: modules.map(({ path, buildId, bias, ownsSignals }) => ({ path, buildId, bias, ownsSignals })),
     frames,
     spine,
-    // What a signal handler does is nobody's request, even where it interrupted one.
-    sessions: kept.slice(0, spine ?? kept.length).some((frame) => frame.isSignal)
-      ? []
-      : program.sessions.evidence(connections.sockets, kept, spine, address(sp), map),
+    sessions: sessionEvidence(connections, kept, frames, spine, program),
     damagedSequence: damagedSequence(facts, program),
     sharedMultiplexers: connections.sharedMultiplexers,
     complete: unwinding.end === "outermost",
@@ -119,11 +120,36 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
 export function spineFrames(frames: readonly UnwoundFrame[], map: CodeMap): SpineFrame[] {
   return frames.map(({ cfa, pc, lookup }) => {
     const found = map.find(lookup);
-    const start = found?.fde?.start;
     const bias = found === null ? undefined : map.modules[found.module]?.bias;
-    const known = start !== undefined && bias !== undefined;
-    return { cfa, pc, function: known ? address(bias + BigInt(start)) : null };
+    if (found?.fde == null || bias === undefined) return { cfa, pc, function: null, isPart: false };
+    const start = address(bias + BigInt(found.fde.start));
+    return { cfa, pc, function: start, isPart: isPart(found.image, found.fde.start, map.symbolAt(start)) };
   });
+}
+
+/** Code that its function jumps to (`.cold`): its first row already knows of things pushed. Another name, the same frame. */
+function isPart(image: ElfImage, start: number, symbol: string | null): boolean {
+  if (symbol?.endsWith(".cold") === true) return true;
+  const row = image.rowAt(start);
+  const { sp, link } = callingConvention[image.architecture];
+  const pushed = link === null ? returnAddressBytes : 0;
+  return row !== null && (row.cfaRegister !== sp || row.cfaOffset !== pushed);
+}
+
+/** A signal handler works on nobody's request; the way from an error to abort is full of numbers that mean signals. */
+function sessionEvidence(
+  { sockets }: Connections,
+  kept: readonly UnwoundFrame[],
+  frames: readonly Frame[],
+  spine: number | null,
+  { sessions, map, view }: ProgramKnowledge,
+): SessionEvidence[] {
+  const limit = spine ?? kept.length;
+  if (kept.slice(0, limit).some((frame) => frame.isSignal)) return [];
+  const own = frames.slice(0, limit).findLastIndex(({ afterCall }) => afterCall === "never") + 1;
+  const sp = kept[own]?.registers[callingConvention[view.architecture].sp];
+  if (sp == null) return [];
+  return sessions.evidence(sockets, kept.slice(own), spine === null ? null : spine - own, address(sp), map);
 }
 
 function describeFrame(

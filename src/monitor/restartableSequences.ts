@@ -9,9 +9,16 @@
  */
 import type { CodeMap } from "#binary/codeMap.ts";
 import { dynamicObject } from "#binary/dynamicObject.ts";
-import { address, type ProgramView, type VirtualAddress } from "#fault.ts";
+import { type Architecture, address, type ProgramView, type VirtualAddress } from "#fault.ts";
 
 const pointerOffset = 8n;
+/** `struct rseq_cs`: version and flags (u32), start_ip, post_commit_offset, abort_ip (u64). */
+const descriptorBytes = 32;
+const abortOffset = 24;
+const versionMax = 0;
+/** What stands before the code that an abort goes to, as C libraries register it (`RSEQ_SIG` of glibc and librseq). */
+const signatures: Readonly<Record<Architecture, number>> = { x86_64: 0x5305_3053, aarch64: 0xd428_bc00 };
+const signatureBytes = 4;
 
 export class RestartableSequences {
   /** Distance of the area from the thread pointer; null where the C library has none. */
@@ -33,8 +40,19 @@ export class RestartableSequences {
     if (threadPointer === null || this.#offset === null) return null;
     const at = address(threadPointer + this.#offset + pointerOffset);
     const sequence = this.#read(at);
-    if (sequence === null || sequence === 0n || map.isInFile(Number(sequence))) return null;
+    if (sequence === null || sequence === 0n || this.#isDescriptor(address(sequence), map)) return null;
     return at;
+  }
+
+  #isDescriptor(at: VirtualAddress, map: CodeMap): boolean {
+    const bytes = this.view.readMemory(at, descriptorBytes);
+    if (bytes.length < descriptorBytes) return false;
+    const descriptor = new DataView(bytes.buffer, bytes.byteOffset);
+    const abort = descriptor.getBigUint64(abortOffset, true);
+    if (descriptor.getUint32(0, true) > versionMax || !map.isExecutable(Number(abort))) return false;
+    const before = this.view.readMemory(address(abort - BigInt(signatureBytes)), signatureBytes);
+    if (before.length < signatureBytes) return false;
+    return new DataView(before.buffer, before.byteOffset).getUint32(0, true) === signatures[this.view.architecture];
   }
 
   #read(at: VirtualAddress): bigint | null {

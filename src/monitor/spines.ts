@@ -19,6 +19,8 @@ export type SpineFrame = {
   /** First byte of the function, null where no call-frame information covers it. */
   readonly function: VirtualAddress | null;
   readonly pc: VirtualAddress;
+  /** True for code that belongs to a function elsewhere, which jumps to it and back. */
+  readonly isPart: boolean;
 };
 
 type IdlePoint = {
@@ -79,7 +81,7 @@ export class Spines {
    */
   spineIn(tid: number, frames: readonly SpineFrame[]): number | null {
     const own = chooseIdlePoint(this.#threads.get(tid) ?? []);
-    if (own !== null) return innermostShared(own.frames, frames, sameActivation);
+    if (own !== null) return innermostShared(own.frames, frames);
     let best: number | null = null;
     for (const points of this.#threads.values()) {
       const idle = chooseIdlePoint(points);
@@ -110,27 +112,33 @@ export function chooseIdlePoint<Point extends { kind: WaitKind; seen: number }>(
   );
 }
 
-function innermostShared(
-  spine: readonly SpineFrame[],
-  frames: readonly SpineFrame[],
-  same: (a: SpineFrame, b: SpineFrame) => boolean,
-): number | null {
-  const index = frames.findIndex((frame) => spine.some((known) => same(known, frame)));
+function innermostShared(spine: readonly SpineFrame[], frames: readonly SpineFrame[]): number | null {
+  const index = frames.findIndex((frame, at) =>
+    spine.some((known, place) => {
+      if (known.cfa === null || known.cfa !== frame.cfa) return false;
+      return sameFunction(known, frame) || isPartOf(known, spine[place + 1], frame, frames[at + 1]);
+    }),
+  );
   return index < 0 ? null : index;
 }
 
 const sameFunction = (a: SpineFrame, b: SpineFrame): boolean => a.function !== null && a.function === b.function;
 
-const sameActivation = (a: SpineFrame, b: SpineFrame): boolean =>
-  a.cfa !== null && a.cfa === b.cfa && sameFunction(a, b);
+/** Either is a part of some function, and both were called by the same call: the other is the rest of that function. */
+const isPartOf = (
+  a: SpineFrame,
+  aOuter: SpineFrame | undefined,
+  b: SpineFrame,
+  bOuter: SpineFrame | undefined,
+): boolean => a.isPart !== b.isPart && aOuter !== undefined && aOuter.pc === bOuter?.pc;
 
-/** From the outermost frame inwards, equal return addresses; the first that differs still belongs if its function is equal. */
+/** From the outermost frame inwards, equal return addresses; the first that differs still belongs if its function does. */
 function sharedByCode(spine: readonly SpineFrame[], frames: readonly SpineFrame[]): number | null {
   let shared = 0;
   while (shared < spine.length && shared < frames.length) {
     const known = spine[spine.length - 1 - shared]!;
     const frame = frames[frames.length - 1 - shared]!;
-    if (!sameFunction(known, frame)) break;
+    if (!sameFunction(known, frame) && (shared === 0 || known.isPart === frame.isPart)) break;
     shared += 1;
     if (known.pc !== frame.pc) break;
   }

@@ -7,10 +7,11 @@ import { address } from "#fault.ts";
 import { type BlockedThread, parseBlocked } from "#monitor/processes.ts";
 import { type SpineFrame, Spines } from "#monitor/spines.ts";
 
-const frame = (name: number, cfa: number, pc = name * 0x100 + 4): SpineFrame => ({
+const frame = (name: number, cfa: number, pc = name * 0x100 + 4, isPart = false): SpineFrame => ({
   cfa: address(BigInt(cfa)),
   function: address(BigInt(name * 0x100)),
   pc: address(BigInt(pc)),
+  isPart,
 });
 
 const epoll: BlockedThread = { syscall: 232, arguments: [], sp: address(0x1000n), pc: address(0x10n) };
@@ -38,6 +39,16 @@ describe("Spines", () => {
     spines.observe(7, epoll);
     const nested = [frame(loop, 0x0f00), frame(work, 0x1010), frame(loop, 0x1100), frame(main, 0x1200)];
     expect(spines.spineIn(7, nested)).toBe(2);
+  });
+
+  test("a part of a function that lies elsewhere is the same activation, called by the same call", () => {
+    const spines = spinesOf(new Map([[epoll, waiting]]));
+    spines.observe(7, epoll);
+    const cold = (pc: number): SpineFrame[] => [frame(9, 0x1100, 0x904, true), frame(main, 0x1200, pc)];
+    expect(spines.spineIn(7, cold(0x304))).toBe(0);
+    expect(spines.spineIn(7, cold(0x3f0))).toBe(1);
+    expect(spines.spineIn(7, [frame(9, 0x1100), frame(main, 0x1200)])).toBe(1);
+    expect(spines.spineIn(8, cold(0x304))).toBe(0);
   });
 
   test("waiting for many things outweighs waiting for one, however often that is seen", () => {
