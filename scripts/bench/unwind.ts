@@ -26,9 +26,10 @@ const timedRounds = 30;
 /** Starts the program, loads it, lets gdb sample it, and stops both. */
 export async function sampleProgram(name: ProgramName, directory: string, order: SampleOrder): Promise<Sampled> {
   await using program = await startProgram(name, directory);
-  const load = Bun.spawn([...loadCommand(name, program.socket)], { stdio: ["ignore", "ignore", "ignore"] });
+  const load = Bun.spawn([...loadCommand(name, program.socket)], { stdio: ["ignore", "pipe", "ignore"] });
   try {
-    await systemClock.sleep(warmUpMs);
+    if (name === "mariadbd") await systemClock.sleep(warmUpMs);
+    else await load.stdout.getReader().read();
     return await sampleRunning(program.pid, order);
   } finally {
     load.kill("SIGKILL");

@@ -3,11 +3,14 @@
  * Keeps a server busy over its socket file until it is stopped: fixed bytes, sent again when an answer has come.
  *
  * Run as a process of its own, `unwindLoad.ts PROGRAM SOCKET`, so that a stopped server never stops its sampler. It does
- * not check answers: it only makes the server run through its usual code.
+ * not check answers: it only makes the server run through its usual code. Prints a line once the first answer is there.
  */
+import { systemClock } from "#clock.ts";
 import type { ProgramName } from "./unwindPrograms.ts";
 
 const connections = 16;
+const attemptsMax = 200;
+const retryMs = 50;
 const text = (content: string): Uint8Array => new TextEncoder().encode(content);
 
 /** Requests that are sent in turn, each after an answer. The first is sent once, when the connection opens. */
@@ -55,7 +58,9 @@ function mqttRequests(): readonly Uint8Array[] {
   ];
 }
 
-function openConnection(program: keyof typeof requests, socket: string): void {
+let isBusy = false;
+
+function openConnection(program: keyof typeof requests, socket: string, attempt = 0): void {
   const list = requests[program];
   let next = 1;
   void Bun.connect({
@@ -66,14 +71,18 @@ function openConnection(program: keyof typeof requests, socket: string): void {
       },
       data: (connection, bytes) => {
         if (program === "mosquitto" && !bytes.includes(pingResponse)) return;
+        if (!isBusy) process.stdout.write("busy\n");
+        isBusy = true;
         connection.write(list[next]!);
         next = next + 1 < list.length ? next + 1 : Math.min(1, list.length - 1);
       },
       close: () => openConnection(program, socket),
     },
-  }).catch(() => {
-    // The server has gone: the load ends with it.
-    process.exit(0);
+  }).catch(async () => {
+    // A full backlog refuses for a moment; a server that has gone refuses for good.
+    if (attempt === attemptsMax) process.exit(0);
+    await systemClock.sleep(retryMs);
+    openConnection(program, socket, attempt + 1);
   });
 }
 
