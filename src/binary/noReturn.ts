@@ -32,6 +32,8 @@ const paddingBytesMax = 128;
 export class NoReturn {
   #scan: CallScan | null;
   readonly #callees = new Set<number>();
+  readonly #counts = new Map<number, { calls: number; dead: number; ends: number }>();
+  #counted = 0;
 
   constructor(private readonly image: ElfImage) {
     this.#scan = new CallScan(image);
@@ -46,9 +48,12 @@ export class NoReturn {
   step(stepBytes: number): boolean {
     const scan = this.#scan;
     if (scan === null) return false;
-    if (scan.step(stepBytes)) return true;
+    if (scan.step(stepBytes) || this.#count(scan, stepBytes >>> 6)) return true;
     this.#scan = null;
-    this.#infer(scan);
+    for (const [callee, { calls, dead, ends }] of this.#counts) {
+      if (ends > 0 && ends + dead >= deadShareMin * calls) this.#callees.add(callee);
+    }
+    this.#counts.clear();
     return false;
   }
 
@@ -77,21 +82,21 @@ export class NoReturn {
     return slot === null || !names.has(this.image.slots.get(slot) ?? "");
   }
 
-  #infer(scan: CallScan): void {
-    const counts = new Map<number, { calls: number; dead: number; ends: number }>();
+  /** Looks behind `callsMax` more of the calls that were found. False once all are counted. */
+  #count(scan: CallScan, callsMax: number): boolean {
     const { calls } = scan;
-    for (let index = 0; index < calls.length; index += 2) {
-      const returnOffset = calls[index]!;
-      const count = counts.get(calls[index + 1]!) ?? { calls: 0, dead: 0, ends: 0 };
-      counts.set(calls[index + 1]!, count);
+    const to = Math.min(calls.length, this.#counted + 2 * Math.max(1, callsMax));
+    for (; this.#counted < to; this.#counted += 2) {
+      const returnOffset = calls[this.#counted]!;
+      const callee = calls[this.#counted + 1]!;
+      const count = this.#counts.get(callee) ?? { calls: 0, dead: 0, ends: 0 };
+      this.#counts.set(callee, count);
       count.calls += 1;
       const mayEnd = scan.isFunctionStart(returnOffset) || isPaddingStart(this.image, returnOffset);
       if (mayEnd && endsFunction(this.image, returnOffset)) count.ends += 1;
       else if (scan.isBranchTarget(returnOffset)) count.dead += 1;
     }
-    for (const [callee, { calls: all, dead, ends }] of counts) {
-      if (ends > 0 && ends + dead >= deadShareMin * all) this.#callees.add(callee);
-    }
+    return this.#counted < calls.length;
   }
 }
 
