@@ -153,6 +153,8 @@ export type FaultReport = {
   readonly pid: number;
   readonly tid: number;
   readonly threadName: string;
+  /** Threads that the program has, this one among them. */
+  readonly threads: number;
   readonly architecture: Architecture;
   readonly signal: FaultSignal;
   readonly cause: SignalCause | null;
@@ -215,6 +217,8 @@ export type RescuePoint = {
 export type Edit =
   | { readonly kind: "abandon"; readonly rung: "abandon" | "inward"; readonly point: RescuePoint }
   | { readonly kind: "neutralise"; readonly skip: InstructionSkip; readonly lengthBytes: number }
+  /** Park the thread for ever, with all signals blocked. */
+  | { readonly kind: "park" }
   /** Clear the thread's damaged restartable-sequence pointer and run the same instruction again: it was innocent. */
   | { readonly kind: "mend"; readonly at: VirtualAddress }
   /** Let the signal be delivered, as if nobody watched. */
@@ -238,7 +242,7 @@ export type Decision = {
   readonly edit: Edit;
   /**
    * The edit in a form that outlives the process: `abandon BUILDID+OFFSET=VALUE` (the return address of the abandoned
-   * frame), `inward …` likewise, `neutralise BUILDID+OFFSET`, `mend`, `deliver REASON`.
+   * frame), `inward …` likewise, `neutralise BUILDID+OFFSET`, `mend`, `park`, `deliver REASON`.
    */
   readonly key: string;
   /** The connection that is blamed; null where nobody is. */
@@ -298,7 +302,8 @@ export type SystemCall =
   | "epoll_ctl"
   | "shutdown"
   | "rt_sigprocmask"
-  | "sigaltstack";
+  | "sigaltstack"
+  | "ppoll";
 
 /** The right to read, change and resume one stopped thread. Every call but resume throws `GdbError` once it is resumed. */
 export interface ThreadControl {
@@ -311,6 +316,8 @@ export interface ThreadControl {
    * those of the call: write all that matter before `resume`.
    */
   systemCall(name: SystemCall, words: readonly bigint[]): Promise<bigint>;
+  /** Resumes the thread inside a system call. Only for one that never returns: what comes after it is anybody's code. */
+  resumeInto(name: SystemCall, words: readonly bigint[]): Promise<void>;
   /** Writes memory of the program. @throws GdbError "gdb.refused" where it cannot be written */
   writeMemory(at: VirtualAddress, bytes: Uint8Array): Promise<void>;
   /** Resumes the thread without a signal. */

@@ -69,7 +69,11 @@ const inwardFirst = (edits: readonly Edit[]): Edit[] => {
 /** A session is cut where its request was abandoned and the blame is sure: it would be out of step from now on. */
 function isCut(edit: Edit, blamed: Session | null, policy: Policy): boolean {
   const sure = blamed !== null && blamed.confidence >= blameConfidence;
-  return sure && policy.rungs.has("quarantine") && edit.kind === "abandon" && edit.rung === "abandon";
+  return (
+    sure &&
+    policy.rungs.has("quarantine") &&
+    (edit.kind === "park" || (edit.kind === "abandon" && edit.rung === "abandon"))
+  );
 }
 
 function failedKeys(report: FaultReport, trials: readonly PastTrial[]): Set<string> {

@@ -73,6 +73,8 @@ export function describeEdit(report: FaultReport, edit: Edit): string {
       return edit.skip.kind === "drop"
         ? "neutralise: the store is dropped"
         : "neutralise: the instruction is completed as if it had read zero";
+    case "park":
+      return "park: the thread is given up, with all signals blocked";
     case "mend":
       return "mend: the thread's damaged restartable-sequence pointer is cleared, the instruction runs again";
     case "deliver":

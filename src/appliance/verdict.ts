@@ -23,10 +23,10 @@ export function judge(
   applied: Applied,
   evidence: Evidence,
 ): { readonly verdict: Verdict; readonly because: readonly string[] } {
-  const failure = failureOf(evidence);
+  const failure = failureOf(evidence, applied);
   if (failure !== null) return { verdict: "failed", because: [failure] };
   const losses = lossesOf(report, decision, applied, evidence);
-  const proof = proofOf(evidence);
+  const proof = applied.rung === "park" ? "the other threads serve" : proofOf(evidence);
   return losses.length === 0
     ? { verdict: "clean", because: [proof] }
     : { verdict: "degraded", because: [proof, ...losses] };
@@ -37,13 +37,17 @@ function proofOf({ thread, timesBlocked }: Evidence): string {
   return thread === "gone" ? "the thread has ended, the program serves" : `the thread waited ${timesBlocked} times`;
 }
 
-function failureOf(evidence: Evidence): string | null {
+function failureOf(evidence: Evidence, applied: Applied): string | null {
   if (!evidence.alive) return "the program is gone";
   if (evidence.probeFailures.length > 0) return `probe failed: ${evidence.probeFailures.join("; ")}`;
   const { waiters } = evidence.leftovers;
   if (waiters > 0)
     return `${waiters} thread${waiters === 1 ? " waits" : "s wait"} for a lock that was left behind and cannot be released`;
-  if (evidence.thread === "busy" && !(evidence.timesBlocked !== null && evidence.timesBlocked > 0)) {
+  if (
+    applied.rung !== "park" &&
+    evidence.thread === "busy" &&
+    !(evidence.timesBlocked !== null && evidence.timesBlocked > 0)
+  ) {
     return "the thread never waited for anything again: it hangs";
   }
   return null;
@@ -54,6 +58,7 @@ function lossesOf(report: FaultReport, decision: Decision, applied: Applied, evi
   // A thread that serves one connection ends with it, as it should.
   if (evidence.thread === "gone" && applied.rung !== "quarantine") losses.push("the thread ended");
   if (decision.edit.kind === "neutralise") losses.push("one instruction was completed by hand: a value may be wrong");
+  if (applied.rung === "park") losses.push("the thread was given up");
   if (decision.edit.kind === "mend") losses.push("the program had damaged thread-local memory");
   const { released } = evidence.leftovers;
   if (released > 0) losses.push(`${released} lock${released === 1 ? "" : "s"} left behind had to be released`);

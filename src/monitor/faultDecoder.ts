@@ -63,6 +63,7 @@ export type StopFacts = {
   readonly atMs: number;
   readonly tid: number;
   readonly threadName: string;
+  readonly threads: number;
   readonly signal: FaultSignal;
   readonly registers: Registers;
   readonly cause: SignalCause | null;

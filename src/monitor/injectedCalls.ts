@@ -36,6 +36,7 @@ const numbers: Readonly<Record<Architecture, Readonly<Record<SystemCall, number>
     shutdown: 48,
     rt_sigprocmask: 14,
     sigaltstack: 131,
+    ppoll: 271,
   },
   aarch64: {
     timerfd_create: 85,
@@ -45,6 +46,7 @@ const numbers: Readonly<Record<Architecture, Readonly<Record<SystemCall, number>
     shutdown: 210,
     rt_sigprocmask: 135,
     sigaltstack: 132,
+    ppoll: 73,
   },
 };
 
@@ -71,11 +73,7 @@ export async function runSystemCall(
   step: Step,
 ): Promise<bigint> {
   const { pc, returnValue } = callingConvention[architecture];
-  const changes = new Map<number, bigint>([
-    [pc, instruction],
-    [numberRegister[architecture], BigInt(numbers[architecture][name])],
-  ]);
-  for (const [index, register] of argumentRegisters[architecture].entries()) changes.set(register, words[index] ?? 0n);
+  const changes = systemCallRegisters(name, words, architecture, instruction);
   const { registers, signal } = await step(changes);
   const expected = instruction + BigInt(instructionBytes[architecture].length);
   if (signal !== "SIGTRAP" || registers[pc] !== expected) {
@@ -84,6 +82,21 @@ export async function runSystemCall(
     });
   }
   return BigInt.asIntN(64, registers[returnValue] ?? -1n);
+}
+
+/** The registers with which the next instruction is that system call, by DWARF number. Pure. */
+export function systemCallRegisters(
+  name: SystemCall,
+  words: readonly bigint[],
+  architecture: Architecture,
+  instruction: bigint,
+): Map<number, bigint> {
+  const changes = new Map<number, bigint>([
+    [callingConvention[architecture].pc, instruction],
+    [numberRegister[architecture], BigInt(numbers[architecture][name])],
+  ]);
+  for (const [index, register] of argumentRegisters[architecture].entries()) changes.set(register, words[index] ?? 0n);
+  return changes;
 }
 
 function aligned(code: Buffer, wanted: Buffer, architecture: Architecture): number {

@@ -21,7 +21,7 @@ import { rehearseCode } from "./codeRehearsal.ts";
 import { decodeFault, type StopFacts, spineFrames, type UnsitedReport } from "./faultDecoder.ts";
 import type { GdbClient } from "./gdb/client.ts";
 import { linuxSignalNumber } from "./gdb/signals.ts";
-import { findSystemCallInstruction, runSystemCall, type Step } from "./injectedCalls.ts";
+import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegisters } from "./injectedCalls.ts";
 import { type LockWait, LockWaits } from "./lockWaits.ts";
 import { type BlockedThread, isAlive, readBlocked, readStatus, readThreads } from "./processes.ts";
 import { NativeProgramView } from "./programView.ts";
@@ -104,6 +104,7 @@ export class Watch implements Disposable {
       atMs: this.options.clock.wallMs(),
       tid: stop.tid,
       threadName: status?.name ?? "",
+      threads: status?.threads ?? 1,
       signal: stop.signal as FaultSignal,
       registers,
       cause: cause === null ? null : { ...cause, senderPid: this.#ownPid(cause.senderPid, status?.innermostPid) },
@@ -249,17 +250,24 @@ export class Watch implements Disposable {
         return stopped.deliver();
       },
       systemCall: async (name, words) => {
-        const instruction = this.#systemCallAt;
-        if (instruction === null)
-          throw new ProgramError("program.unsupported", "the program has no system call instruction");
         try {
           const step: Step = (changes) => client.step(tid, changes);
-          return await runSystemCall(name, words, this.options.architecture, instruction, step);
+          return await runSystemCall(name, words, this.options.architecture, this.#systemCallInstruction(), step);
         } finally {
           stopped = client.control(tid);
         }
       },
+      resumeInto: async (name, words) => {
+        const { architecture } = this.options;
+        await stopped.writeRegisters(systemCallRegisters(name, words, architecture, this.#systemCallInstruction()));
+        await stopped.resume();
+      },
     };
+  }
+
+  #systemCallInstruction(): bigint {
+    if (this.#systemCallAt !== null) return this.#systemCallAt;
+    throw new ProgramError("program.unsupported", "the program has no system call instruction");
   }
 
   #decode(facts: StopFacts): UnsitedReport {
@@ -317,6 +325,7 @@ function rehearsalOf(
     atMs: clock.wallMs(),
     tid,
     threadName: "",
+    threads: 1,
     signal: "SIGSEGV",
     registers: registersOf(blocked, architecture),
     cause: null,

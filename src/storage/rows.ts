@@ -116,7 +116,17 @@ export function pastTrial(intent: IntentHead, atMs: number, outcome: Outcome | n
 
 /** The rung that an edit is; a signal that is delivered leads to a restart. */
 export function rungOf(edit: Edit): Rung {
-  return edit.kind === "abandon" ? edit.rung : edit.kind === "neutralise" ? "neutralise" : "restart";
+  switch (edit.kind) {
+    case "abandon":
+      return edit.rung;
+    case "neutralise":
+    case "mend":
+      return "neutralise";
+    case "park":
+      return "park";
+    case "deliver":
+      return "restart";
+  }
 }
 
 /** A record of experience (`learned`) or an open restore window, kept by name; null removes it. */

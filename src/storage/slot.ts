@@ -49,7 +49,7 @@ export type OutcomeSlot = {
 export type Slot = IntentSlot | OutcomeSlot;
 
 const kinds = { intent: 1, outcome: 2 } as const;
-const edits = ["abandon", "inward", "neutraliseZero", "neutraliseDrop", "deliver", "mend"] as const;
+const edits = ["abandon", "inward", "neutraliseZero", "neutraliseDrop", "deliver", "mend", "park"] as const;
 const reasons: readonly DeliverReason[] = [
   "sentByProcess",
   "runtimeOwnsSignal",
@@ -133,6 +133,9 @@ function writeEdit(into: Buffer, edit: Edit): void {
       into[25] = edits.indexOf("deliver");
       into.writeUInt16LE(Math.max(0, reasons.indexOf(edit.reason)), 40);
       return;
+    case "park":
+      into[25] = edits.indexOf("park");
+      return;
     case "mend":
       into[25] = edits.indexOf("mend");
       into.writeBigUInt64LE(edit.at & u64Mask, 44);
@@ -213,6 +216,8 @@ function readEdit(bytes: Buffer): Edit | null {
       return { kind: "neutralise", skip: { kind: "drop" }, lengthBytes };
     case "deliver":
       return { kind: "deliver", reason: reasons[bytes.readUInt16LE(40)] ?? "exhausted" };
+    case "park":
+      return { kind: "park" };
     case "mend":
       return { kind: "mend", at: address(value) };
     default:

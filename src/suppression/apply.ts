@@ -12,12 +12,14 @@ import { callingConvention } from "#binary/callingConvention.ts";
 import { skipWrites } from "#binary/instructionSet.ts";
 import { savedContext } from "#binary/signalFrame.ts";
 import { assert, unreachable } from "#errors.ts";
-import type { Applied, Decision, Edit, FaultReport, ThreadControl } from "#fault.ts";
+import { type Applied, address, type Decision, type Edit, type FaultReport, type ThreadControl } from "#fault.ts";
 import { quarantine } from "./quarantine.ts";
 
 const pointerBytes = 8;
 const signalSetBytes = 8n;
 const setMask = 2n;
+/** Below the stack pointer and the 128 bytes that leaf functions may use. */
+const deadStackBytes = 512n;
 /** DWARF number of rflags, and the flag that makes string instructions run backwards. */
 const flagsRegister = 49;
 const directionFlag = 0x400n;
@@ -36,6 +38,10 @@ export async function apply(report: FaultReport, decision: Decision, control: Th
   }
   const { session } = decision;
   const cutFailure = decision.cut && session !== null ? await quarantine(report, session, control) : null;
+  if (edit.kind === "park") {
+    await park(report, control);
+    return { rung: "park", cutFailure };
+  }
   if (edit.kind === "abandon") await leaveHandlers(report, edit.point.frame, control);
   await control.writeRegisters(registerChanges(report, edit));
   await control.resume();
@@ -46,7 +52,7 @@ export async function apply(report: FaultReport, decision: Decision, control: Th
 /** The registers that make `edit` true, by DWARF number. Pure. */
 export function registerChanges(
   report: FaultReport,
-  edit: Exclude<Edit, { kind: "deliver" | "mend" }>,
+  edit: Exclude<Edit, { kind: "deliver" | "mend" | "park" }>,
 ): Map<number, bigint> {
   switch (edit.kind) {
     case "abandon":
@@ -86,6 +92,16 @@ async function leaveHandlers(report: FaultReport, abandoned: number, control: Th
   await control.systemCall("rt_sigprocmask", [setMask, context + mask, 0n, signalSetBytes]);
   // Refused while the thread still runs on that stack, which is when nothing of it was changed.
   await control.systemCall("sigaltstack", [context + alternateStack, 0n]);
+}
+
+/** Waits for nothing, without an end, with every signal blocked: the kernel runs this thread no more. Its stack is dead. */
+async function park(report: FaultReport, control: ThreadControl): Promise<void> {
+  const sp = report.registers[callingConvention[report.architecture].sp];
+  assert(sp != null, "a report without a stack pointer");
+  const mask = address((sp - deadStackBytes) & ~(signalSetBytes - 1n));
+  await control.writeMemory(mask, new Uint8Array(Number(signalSetBytes)).fill(0xff));
+  await control.systemCall("rt_sigprocmask", [setMask, mask, 0n, signalSetBytes]);
+  await control.resumeInto("ppoll", [0n, 0n, 0n, 0n]);
 }
 
 function completeInstruction(report: FaultReport, edit: Extract<Edit, { kind: "neutralise" }>): Map<number, bigint> {

@@ -4,7 +4,7 @@
  *
  * Pure: the same report, history and policy give the same plan, here and in a replay. The order is that of the ladder:
  * a learned edit, interface frames from the innermost outwards, the outermost frame above the spine, inward frames,
- * and last the completion of the one instruction. Figures behind the order: ARCHITECTURE.md, decision 4.
+ * the completion of the one instruction, and last the parking of the thread. Figures behind the order: ARCHITECTURE.md, decision 4.
  */
 import { isAllocatorEntry } from "#binary/allocatorEntries.ts";
 import type { Edit, FaultReport, Frame, PastTrial, Plan, RescuePoint } from "#fault.ts";
@@ -13,7 +13,7 @@ import { canAbandon, faultingFrame, interfaceFrame, placeOf, workFrames } from "
 
 /** Rungs that may be used for this workload; configuration. */
 export type Policy = {
-  readonly rungs: ReadonlySet<"abandon" | "quarantine" | "inward" | "neutralise">;
+  readonly rungs: ReadonlySet<"abandon" | "quarantine" | "inward" | "neutralise" | "park">;
   /** Edits proposed for one fault at most. */
   readonly editsMax: number;
   /** Neutralised instructions within one budget window at most. */
@@ -23,7 +23,7 @@ export type Policy = {
 };
 
 export const defaultPolicy: Policy = {
-  rungs: new Set(["abandon", "quarantine", "inward", "neutralise"]),
+  rungs: new Set(["abandon", "quarantine", "inward", "neutralise", "park"]),
   editsMax: 24,
   neutralisedMax: 8,
   consequencesMax: 3,
@@ -43,8 +43,11 @@ export function plan(report: FaultReport, trials: readonly PastTrial[], policy: 
     ...inwardEdits(report, policy),
     ...neutraliseEdits(report, policy),
   ]);
-  // A mend goes before everything: whatever worked here before was for a fault of another kind.
-  const edits = [...mendEdits(report, policy), ...learnedFirst(report, ladder, trials)].slice(0, policy.editsMax);
+  const chosen = learnedFirst(report, ladder, trials).slice(0, policy.editsMax);
+  const park = parkEdits(report, policy);
+  // A mend goes before everything: whatever worked here before was for a fault of another kind. A spine frame that
+  // faults has nothing to be abandoned: its thread is given up before a value is made up.
+  const edits = [...mendEdits(report, policy), ...(report.spine === 0 ? [...park, ...chosen] : [...chosen, ...park])];
   if (edits.length === 0) return { kind: "deliver", reason: "exhausted", notes: ["no frame can be abandoned"] };
   return { kind: "edits", edits, notes: notesOn(report) };
 }
@@ -55,7 +58,8 @@ export function keyOf(report: FaultReport, edit: Edit): string {
     case "abandon":
       return `${edit.rung} ${placeOf(report.frames[edit.point.frame + 1]!, report.modules)}=${edit.point.returnValue}`;
     case "mend":
-      return "mend";
+    case "park":
+      return edit.kind;
     case "neutralise":
       return `neutralise ${placeOf(report.frames[0]!, report.modules)}`;
     case "deliver":
@@ -108,6 +112,12 @@ function neutraliseEdits(report: FaultReport, policy: Policy): Edit[] {
   const instruction = report.instruction;
   if (!policy.rungs.has("neutralise") || instruction?.skip == null || report.signal === "SIGABRT") return [];
   return [{ kind: "neutralise", skip: instruction.skip, lengthBytes: instruction.lengthBytes }];
+}
+
+/** A thread among others can be given up; the first one of a program cannot, because it would be a zombie. */
+function parkEdits(report: FaultReport, policy: Policy): Edit[] {
+  const among = report.threads > 1 && report.tid !== report.pid;
+  return policy.rungs.has("park") && among ? [{ kind: "park" }] : [];
 }
 
 /**

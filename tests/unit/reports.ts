@@ -37,6 +37,7 @@ export function report(frames: readonly FrameSketch[], changes: Partial<FaultRep
     pid: 100,
     tid: 100,
     threadName: "main",
+    threads: 1,
     architecture: "x86_64",
     signal: "SIGSEGV",
     cause: { number: 11, code: 1, faultAddress: address(0n), senderPid: null },

@@ -154,7 +154,7 @@ export class GdbClient implements AsyncDisposable {
   }
 
   /** The right to change and resume the thread in its present stop. @throws GdbError "gdb.stale" where it is not stopped */
-  control(tid: number): Omit<ThreadControl, "systemCall" | "writeMemory"> {
+  control(tid: number): Omit<ThreadControl, "systemCall" | "resumeInto" | "writeMemory"> {
     const record = this.#stopped.get(tid);
     if (record === undefined) throw stale(tid);
     const changes = new Map<number, bigint>();

@@ -33,6 +33,7 @@ export function sampleReport(id: FaultId, change: Partial<FaultReport> = {}): Fa
     workload: "redis",
     pid: 4242,
     tid: 4243,
+    threads: 1,
     threadName: "redis-server",
     architecture: "x86_64",
     signal: "SIGSEGV",

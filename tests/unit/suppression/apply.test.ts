@@ -19,6 +19,7 @@ async function acts(fault: FaultReport, abandoned: number): Promise<string[]> {
       done.push(`${name} ${words.join(" ")}`);
       return 0n;
     },
+    resumeInto: async (name: SystemCall, words) => void done.push(`into ${name} ${words.join(" ")}`),
     resume: async () => void done.push("resume"),
     deliver: async () => void done.push("deliver"),
   };

@@ -199,3 +199,13 @@ test("a mend goes before whatever worked at the site", () => {
   const key = keyOf(fault, { kind: "abandon", rung: "abandon", point: { frame: 1, returnValue: -1n } });
   expect(edits(fault, pastTrial({ site: fault.site, key, verdict: "clean" }))[0]).toBe("mend");
 });
+
+describe("park", () => {
+  test("comes last for a worker thread, first where its spine faults, never for the first thread", () => {
+    const worker = { spine: 4, threads: 8, tid: 107 };
+    expect(edits(report(evented, worker)).at(-1)).toBe("park");
+    expect(edits(report(evented.slice(4), { ...worker, spine: 0 }))).toEqual(["park", "neutralise"]);
+    expect(edits(report(evented, { spine: 4, threads: 8 }))).not.toContain("park");
+    expect(edits(report(evented, { ...worker, threads: 1 }))).not.toContain("park");
+  });
+});
