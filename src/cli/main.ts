@@ -46,6 +46,11 @@ export const verbs: readonly Verb[] = [
     add: async (program) => (await import("./validate.ts")).addValidate(program),
   },
   {
+    name: "storage",
+    summary: "state of the record: status, verify, backup, restore",
+    add: async (program) => (await import("./storage.ts")).addStorage(program),
+  },
+  {
     name: "doctor",
     summary: "what this machine can do, what it cannot, and why",
     add: async (program) => (await import("./doctor.ts")).addDoctor(program),

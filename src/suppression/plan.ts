@@ -4,7 +4,7 @@
  *
  * Pure: the same report, history and policy give the same plan, here and in a replay. The order is that of the ladder:
  * a learned edit, interface frames from the innermost outwards, the outermost frame above the spine, inward frames,
- * the completion of the one instruction, and last the parking of the thread. Figures behind the order: ARCHITECTURE.md, decision 4.
+ * the completion of the one instruction, and last the parking of the thread. Figures behind the order: ARCHITECTURE.md, decision 8.
  */
 import { isAllocatorEntry } from "#binary/allocatorEntries.ts";
 import type { Edit, FaultReport, Frame, PastTrial, Plan, RescuePoint } from "#fault.ts";
