@@ -117,69 +117,57 @@ function profileRefusals(): Vector[] {
   ];
 }
 
+const refusedCommand = (name: string, why: string, bytes: Uint8Array): Vector => ({
+  name,
+  rule: "command",
+  hex: toHex(bytes),
+  refused: why,
+});
+
 /** Signed messages that must not be believed as the command of the vector `command`. */
 function signedRefusals(): Vector[] {
-  const { operatorPair, command, device } = example;
+  const { operatorPair, command, device, boxPair } = example;
   const good = signCommand(operatorPair, command);
-  const message = decodeCbor(good, 8192) as readonly [Uint8Array, CborMap, Uint8Array, Uint8Array];
-  const refused = (name: string, why: string, bytes: Uint8Array): Vector => ({
-    name,
-    rule: "command",
-    hex: toHex(bytes),
-    refused: why,
-  });
-  const withHeader = (header: CborValue): Uint8Array =>
-    encodeCbor([encodeCbor(header), message[1], message[2], message[3]]);
-  const kid = Uint8Array.fromHex(operatorPair.public.id);
-  const external = commandExternal(device, command.verb);
-  const words = decodeCbor(message[2], 8192) as CborMap;
-  const resigned = (value: CborMap): Uint8Array => signBytes(operatorPair, encodeCbor(value), external);
   const flipped = new Uint8Array(good);
   flipped[flipped.length - 1]! ^= 1;
+  const elsewhere = signCommand(operatorPair, { ...command, dev: "box-18" });
+  const otherwise = signCommand(operatorPair, { ...command, verb: "workload.release" });
+  const words = decodeCbor(signedPart(good)[2], 8192) as CborMap;
+  const external = commandExternal(device, command.verb);
+  const resigned = (value: CborMap): Uint8Array => signBytes(operatorPair, encodeCbor(value), external);
   return [
-    refused("signature changed", "signature", flipped),
-    refused("signed by another key", "key", signCommand(example.boxPair, command)),
-    refused("signed for another box", "signature", signCommand(operatorPair, { ...command, dev: "box-18" })),
-    refused(
-      "signed for another verb",
-      "signature",
-      signCommand(operatorPair, { ...command, verb: "workload.release" }),
-    ),
-    refused("no algorithm", "form", withHeader(new Map([[4, kid]]))),
-    refused(
-      "another algorithm",
-      "form",
-      withHeader(
-        new Map<number, CborValue>([
-          [1, -7],
-          [4, kid],
-        ]),
-      ),
-    ),
-    refused(
-      "critical header",
-      "form",
-      withHeader(
-        new Map<number, CborValue>([
-          [1, -8],
-          [2, [4]],
-          [4, kid],
-        ]),
-      ),
-    ),
-    refused(
-      "key id only unprotected",
-      "form",
-      encodeCbor([encodeCbor(new Map([[1, -8]])), new Map([[4, kid]]), message[2], message[3]]),
-    ),
-    refused("detached payload", "form", encodeCbor([message[0], message[1], null, message[3]])),
-    refused("tagged", "profile", new Uint8Array([0xd2, ...good])),
-    refused("no counter", "payload", resigned({ ...words, ctr: undefined })),
-    refused("other words than the topic", "payload", resigned({ ...words, dev: "box-18" })),
-    refused("an id with a slash", "payload", resigned({ ...words, id: "../../../etc" })),
-    refused("an unknown role", "payload", resigned({ ...words, role: "root" })),
+    refusedCommand("signature changed", "signature", flipped),
+    refusedCommand("signed by another key", "key", signCommand(boxPair, command)),
+    refusedCommand("signed for another box", "signature", elsewhere),
+    refusedCommand("signed for another verb", "signature", otherwise),
+    ...formRefusals(good),
+    refusedCommand("no counter", "payload", resigned({ ...words, ctr: undefined })),
+    refusedCommand("other words than the topic", "payload", resigned({ ...words, dev: "box-18" })),
+    refusedCommand("an id with a slash", "payload", resigned({ ...words, id: "../../../etc" })),
+    refusedCommand("an unknown role", "payload", resigned({ ...words, role: "root" })),
   ];
 }
+
+/** Messages in another form of COSE than ours. */
+function formRefusals(good: Uint8Array): Vector[] {
+  const [header, unprotected, payload, signature] = signedPart(good);
+  const kid = Uint8Array.fromHex(example.operatorPair.public.id);
+  const fields = (...entries: [number, CborValue][]): Uint8Array => encodeCbor(new Map(entries));
+  const withHeader = (bytes: Uint8Array, open: CborValue = unprotected): Uint8Array =>
+    encodeCbor([bytes, open, payload, signature]);
+  const unprotectedKid = new Map<number, CborValue>([[4, kid]]);
+  return [
+    refusedCommand("no algorithm", "form", withHeader(fields([4, kid]))),
+    refusedCommand("another algorithm", "form", withHeader(fields([1, -7], [4, kid]))),
+    refusedCommand("critical header", "form", withHeader(fields([1, -8], [2, [4]], [4, kid]))),
+    refusedCommand("key id only unprotected", "form", withHeader(fields([1, -8]), unprotectedKid)),
+    refusedCommand("detached payload", "form", encodeCbor([header, unprotected, null, signature])),
+    refusedCommand("tagged", "profile", new Uint8Array([0xd2, ...good])),
+  ];
+}
+
+const signedPart = (message: Uint8Array): readonly [Uint8Array, CborMap, Uint8Array, Uint8Array] =>
+  decodeCbor(message, 8192) as unknown as readonly [Uint8Array, CborMap, Uint8Array, Uint8Array];
 
 if (import.meta.main) {
   await Bun.write(vectorsPath, `${JSON.stringify(vectors(), null, 2)}\n`);

@@ -33,8 +33,8 @@ export type OutboxRow =
       /** JSON: content type, user properties and the like. */
       readonly head: string;
     }
-  /** The broker has acknowledged message `n`. */
-  | { readonly kind: "sent"; readonly n: number }
+  /** The broker has acknowledged message `n`, or these. */
+  | { readonly kind: "sent"; readonly n: number | readonly number[] }
   | { readonly kind: "job"; readonly id: string; readonly atMs: number; readonly head: string }
   | {
       readonly kind: "command";
@@ -45,6 +45,14 @@ export type OutboxRow =
     }
   /** A null head removes the key. */
   | { readonly kind: "key"; readonly id: string; readonly atMs: number; readonly head: string | null }
+  /** A small fact under a group and an id: retained topics, counters of keys, fleet records. A null head removes it. */
+  | {
+      readonly kind: "note";
+      readonly group: string;
+      readonly id: string;
+      readonly atMs: number;
+      readonly head: string | null;
+    }
   /** The publisher has taken over the journal up to this entry. */
   | { readonly kind: "cursor"; readonly name: string; readonly n: number };
 
@@ -70,6 +78,14 @@ const steps: readonly Migration[] = [
       CREATE TABLE dropped (class INTEGER PRIMARY KEY, rows INTEGER NOT NULL, from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL) STRICT;`,
     check: "SELECT count(*) = 6 FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'",
   },
+  {
+    name: "notes, and events found behind metrics",
+    // The index holds events only: a backlog of metrics is not read through to find the next event.
+    sql: `
+      CREATE TABLE note (kind TEXT NOT NULL, id TEXT NOT NULL, at_ms INTEGER NOT NULL, head TEXT NOT NULL, PRIMARY KEY (kind, id)) STRICT;
+      CREATE INDEX message_event ON message(n) WHERE class > 0;`,
+    check: "SELECT count(*) = 2 FROM sqlite_schema WHERE name IN ('note', 'message_event')",
+  },
 ];
 export const outboxFile: FileDefinition = { file: "outbox", steps, bootCheck: "quick" };
 
@@ -77,6 +93,7 @@ const salvageTables: readonly SalvageTable[] = [
   { name: "key", columns: ["id", "at_ms", "head"], json: "head" },
   { name: "command", columns: ["id", "key", "counter", "at_ms"], json: null },
   { name: "cursor", columns: ["name", "n"], json: null },
+  { name: "note", columns: ["kind", "id", "at_ms", "head"], json: null },
   { name: "job", columns: ["id", "at_ms", "head"], json: "head" },
   { name: "message", columns: ["n", "id", "class", "topic", "retained", "at_ms", "head", "body"], json: "head" },
 ];
@@ -128,7 +145,9 @@ export class Outbox implements Disposable {
     return transact(this.#database, () => {
       this.#database.query("DELETE FROM command WHERE at_ms < ?").run(atMs - commandAgeMsMax);
       this.#database.query("DELETE FROM job WHERE at_ms < ?").run(atMs - jobAgeMsMax);
-      const aged = this.#drop("at_ms < ? AND retained = 0", atMs - limits.outboxAgeMsMax, deleteRowsMax);
+      // A row of a boot that did not know the time looks old the moment the clock is set; only its bytes count.
+      const dated = 'at_ms < ? AND retained = 0 AND head NOT LIKE \'%"quality":"guess"%\'';
+      const aged = this.#drop(dated, atMs - limits.outboxAgeMsMax, deleteRowsMax);
       return this.#shrink(limits) || aged > 0;
     });
   }
@@ -158,7 +177,9 @@ export class Outbox implements Disposable {
           );
         return;
       case "sent":
-        database.query("DELETE FROM message WHERE n = ?").run(row.n);
+        database
+          .query("DELETE FROM message WHERE n IN (SELECT value FROM json_each(?))")
+          .run(JSON.stringify([row.n].flat()));
         return;
       case "job":
         database.query("INSERT OR REPLACE INTO job VALUES (?, ?, ?)").run(row.id, row.atMs, row.head);
@@ -169,6 +190,11 @@ export class Outbox implements Disposable {
       case "key":
         if (row.head === null) database.query("DELETE FROM key WHERE id = ?").run(row.id);
         else database.query("INSERT OR REPLACE INTO key VALUES (?, ?, ?)").run(row.id, row.atMs, row.head);
+        return;
+      case "note":
+        if (row.head === null) database.query("DELETE FROM note WHERE kind = ? AND id = ?").run(row.group, row.id);
+        else
+          database.query("INSERT OR REPLACE INTO note VALUES (?, ?, ?, ?)").run(row.group, row.id, row.atMs, row.head);
         return;
       case "cursor":
         database

@@ -159,14 +159,14 @@ const journalPolicy: RowPolicy<JournalRow> = {
 };
 
 const rankOf = (kind: MessageClass): number => messageClasses.indexOf(kind);
-/** Messages go in the order of their class, then acknowledgements and cursors (they only repeat work), then jobs. */
+/** Messages go in the order of their class, then acknowledgements and cursors (they only repeat work), then jobs and notes. */
 const outboxPolicy: RowPolicy<OutboxRow> = {
   bytes: (row) =>
     rowOverheadBytes + ("head" in row ? (row.head?.length ?? 0) : 0) + ("body" in row ? row.body.length : 0),
   rank: (row) => {
     if (row.kind === "message") return rankOf(row.class);
     if (row.kind === "command" || row.kind === "key") return null;
-    return messageClasses.length + (row.kind === "job" ? 1 : 0);
+    return messageClasses.length + (row.kind === "job" || row.kind === "note" ? 1 : 0);
   },
   ranks: messageClasses.length + 2,
   kind: (row) => (row.kind === "message" ? row.class : row.kind),

@@ -81,6 +81,8 @@ function prepare(value: CborValue, depth: number): unknown {
 /** The codec finds the shortest form of a number up to 2^32 and of a bigint beyond it, and not the other way round. */
 function prepareNumber(value: number | bigint): number | bigint {
   if (Number.isNaN(value)) throw new RangeError("NaN has no place in a payload");
+  if (typeof value === "bigint" && (value < -(2n ** 63n) || value >= 2n ** 64n))
+    throw new RangeError(`${value} has no 64 bits`);
   const narrow = value >= -0x1_0000_0000 && value <= 0xffff_ffff;
   if (typeof value === "bigint") return narrow ? Number(value) : value;
   return narrow || !Number.isSafeInteger(value) ? value : BigInt(value);
@@ -164,6 +166,7 @@ class ProfileWalk {
     if (major === 7) return this.#simple(initial & 31);
     const value = this.#argument(initial & 31);
     if (major === 6) this.#refuse("a tag");
+    if (major === 1 && value >= 2n ** 63n) this.#refuse("a number below -2^63");
     if (major < 2) return null;
     if (value > this.bytes.length - this.#at) this.#refuse("a length beyond the end");
     const length = Number(value);
@@ -185,7 +188,12 @@ class ProfileWalk {
       this.#refuse("a simple value outside the profile");
     this.#at += value === 27 ? 9 : 1;
     if (this.#at > this.bytes.length) this.#refuse("it ends too early");
+    if (value === 27 && this.#isNan(this.#at - 8)) this.#refuse("NaN");
     return null;
+  }
+
+  #isNan(at: number): boolean {
+    return Number.isNaN(new DataView(this.bytes.buffer, this.bytes.byteOffset + at, 8).getFloat64(0));
   }
 
   #argument(size: number): bigint | number {

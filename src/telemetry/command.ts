@@ -12,6 +12,7 @@ import { type CborMap, decodeCborMap, encodeCbor } from "./cbor.ts";
 import { openSigned, signBytes } from "./cose.ts";
 import { type KeyPair, keyIdBytes, type PublicKey, publicKeyBytes } from "./keys.ts";
 import { check, commandBytesMax } from "./payloads.ts";
+import { grantBytesMax } from "./rescueRecord.ts";
 
 /** A command lives at most this long. */
 export const commandSecondsMax = 3600;
@@ -23,10 +24,12 @@ const name = v.pipe(v.string(), v.minLength(1), v.maxLength(64));
 const seconds = (most: number) => v.pipe(whole, v.minValue(1), v.maxValue(most));
 const build = v.pipe(v.string(), v.regex(/^([0-9a-f]{2}){8,64}$/));
 const site = v.pipe(v.string(), v.maxLength(80));
-const keyId = v.pipe(
-  v.instance(Uint8Array),
-  v.check((bytes) => bytes.length === keyIdBytes),
-);
+const bytes = (least: number, most: number) =>
+  v.pipe(
+    v.instance(Uint8Array),
+    v.check((value) => value.length >= least && value.length <= most),
+  );
+const keyId = bytes(keyIdBytes, keyIdBytes);
 const scalar = v.union([v.pipe(v.string(), v.maxLength(512)), v.number(), v.boolean()]);
 
 const daySeconds = 86_400;
@@ -61,15 +64,16 @@ const argumentSchemas = {
   }),
   "update.rollback": nothing,
   "config.set": v.strictObject({ set: v.record(name, scalar), revert_s: v.optional(seconds(3600)) }),
-  "keys.grant": v.strictObject({
-    pub: v.pipe(
-      v.instance(Uint8Array),
-      v.check((bytes) => bytes.length === publicKeyBytes),
-    ),
-    role: v.picklist([...roles, "fleet"]),
-    name,
-    days: v.optional(v.pipe(whole, v.minValue(1), v.maxValue(3660))),
-  }),
+  // Either a key to trust, or the grant by which this box may publish rescue records.
+  "keys.grant": v.union([
+    v.strictObject({
+      pub: bytes(publicKeyBytes, publicKeyBytes),
+      role: v.picklist([...roles, "fleet"]),
+      name,
+      days: v.optional(v.pipe(whole, v.minValue(1), v.maxValue(3660))),
+    }),
+    v.strictObject({ grant: bytes(64, grantBytesMax) }),
+  ]),
   "keys.revoke": v.strictObject({ kid: keyId }),
   "herd.block": v.strictObject({ build, site, days: v.optional(v.pipe(whole, v.minValue(1), v.maxValue(180))) }),
   wipe: nothing,

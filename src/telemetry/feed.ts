@@ -30,8 +30,8 @@ export type FeedRow =
   | (RowHead & { readonly kind: "silent" });
 
 export interface JournalFeed {
-  /** Durable rows with a number above `after`, oldest first, at most `limit`. May block for a read of the disk. */
-  read(after: number, limit: number): readonly FeedRow[];
+  /** Durable rows with a number above `after`, oldest first, at most `limit`; null where they cannot be read now. May block. */
+  read(after: number, limit: number): readonly FeedRow[] | null;
   /** The newest durable number, each time it moved; first the present one. */
   commits(signal: AbortSignal): AsyncIterable<number>;
   readonly cursor: number;

@@ -15,6 +15,7 @@ import { mirrorJson } from "#telemetry/mirror.ts";
 import { alarmSchema, birthSchema, configSchema, eventSchema, jobSchema, readPayload } from "#telemetry/payloads.ts";
 import { openGrant, openRecord, peekGrant } from "#telemetry/rescueRecord.ts";
 import { decodePack } from "#telemetry/senml.ts";
+import { need, programPath } from "#tests/skip.ts";
 
 const stored: Vector[] = await Bun.file(vectorsPath).json();
 const accepted = stored.filter((vector) => vector.refused === undefined);
@@ -101,10 +102,9 @@ test("the Python example reads the vectors alike", async () => {
   }
 }, 20_000);
 
-const cddlTool = Bun.env.HOLDFAST_CDDL ?? Bun.which("cddl");
-if (cddlTool === null)
-  console.warn("SKIP contract.cddl: the tool cddl is missing (cargo install cddl, or HOLDFAST_CDDL=PATH)");
-test.skipIf(cddlTool === null)(
+const cddlTool = Bun.env.HOLDFAST_CDDL ?? programPath("cddl");
+const withCddl = need(() => (cddlTool === null ? "cddl: cargo install cddl, or HOLDFAST_CDDL=PATH" : null));
+withCddl(
   "the CDDL accepts what we send",
   async () => {
     const cddl = Bun.fileURLToPath(new URL("../../../src/telemetry/contract.cddl", import.meta.url));
