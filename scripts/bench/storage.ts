@@ -6,53 +6,29 @@
  *     bun scripts/bench/storage.ts [--json FILE] [--rounds 12] [--seed 1] [--journal 64]
  *
  * Controls: `fdatasync` = pwrite of one WAL frame (4,120 bytes) into blocks that are there, then fdatasync, on a file beside
- * the journal; `NORMAL` = the same batches through the same code into a journal that is not flushed.
+ * the journal; `NORMAL` = the same batches through the same code into a journal that is not flushed. Controls take turns
+ * with what they are for, call by call.
  */
-import {
-  closeSync,
-  fdatasyncSync,
-  fsyncSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { seededRandom, systemClock } from "#clock.ts";
 import { silentLog } from "#log.ts";
 import { setSynchronous } from "#storage/database.ts";
 import { Journal } from "#storage/journal.ts";
-import { eventRow, type JournalRow } from "#storage/rows.ts";
+import { eventRow } from "#storage/rows.ts";
 import { Storage } from "#storage/storage.ts";
-import { sampleDecision, samplePlan, sampleReport } from "#tests/unit/storage/sampleFault.ts";
 import { controlResult, publish, readFlags, rounded } from "./benchReport.ts";
 import { median, medianInterval, quantile } from "./statistics.ts";
+import { arrivals, Control, groups, type IntentTimes, intents, nowUs, saturated, singles } from "./storageLoad.ts";
 
 const flags = readFlags(process.argv.slice(2), { rounds: 12, seed: 1, journal: 64 });
 const { rounds = 12, seed = 1, journal: journalMebibytes = 64 } = flags.numbers;
-const frameBytes = 4120;
-const controlBytes = 4 * 1024 * 1024;
-const singlesPerRound = 150;
-const controlsPerRound = 150;
 const batchRows = [16, 100, 256] as const;
-const batchesPerRound = 30;
-const arrivalsPerRound = 1_500;
-const arrivalGapUs = 60;
-/** Below the limit of the queue, or rows would be dropped. */
-const saturatedRows = 3_500;
-/** Below the slots of the ring: while blind none is freed. */
-const intentsPerRound = 800;
-/** Intents of which the report follows at once, so that the ring never fills. */
-const intentsAtOnce = 200;
-
 /** Longer than the time between two thoughts of upkeep. */
 const firstIdleMs = 6_000;
 
 const scratch = mkdtempSync(join(process.env.TMPDIR ?? "/var/tmp", "holdfast-bench-"));
 const conditions = { atMs: systemClock.wallMs(), freeBytes: Number.MAX_SAFE_INTEGER, afterError: false, damage: null };
-const nowUs = (): number => systemClock.monotonicNs() / 1000;
 const open = (name: string): Promise<Storage> =>
   Storage.open({
     directory: join(scratch, name),
@@ -61,138 +37,20 @@ const open = (name: string): Promise<Storage> =>
     log: silentLog,
   });
 
-/** Times of single flushes of the disk, µs. */
-class FlushControl implements Disposable {
-  readonly #descriptor = openSync(join(scratch, "control"), "w+");
-  readonly #frame = new Uint8Array(frameBytes).fill(7);
-
-  constructor() {
-    writeSync(this.#descriptor, new Uint8Array(controlBytes));
-    fsyncSync(this.#descriptor);
-  }
-
-  round(): number[] {
-    return Array.from({ length: controlsPerRound }, (_, index) => {
-      const start = nowUs();
-      writeSync(this.#descriptor, this.#frame, 0, frameBytes, 32 + index * frameBytes);
-      fdatasyncSync(this.#descriptor);
-      return nowUs() - start;
-    });
-  }
-
-  [Symbol.dispose](): void {
-    closeSync(this.#descriptor);
-  }
-}
-
-/** Lets messages of Workers in. A timer would be too coarse for arrivals some 60 µs apart. */
-const turn = (): Promise<void> =>
-  new Promise((resolve) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = (): void => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(null);
-  });
-
 const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** Durable events one at a time, through the Worker and back; the mean time of one, µs. */
-async function singles(storage: Storage): Promise<number> {
-  const start = nowUs();
-  for (let count = 0; count < singlesPerRound; count += 1) {
-    storage.event("bench", "w", { count, padding: "x".repeat(120) });
-    await storage.flush();
-  }
-  return (nowUs() - start) / singlesPerRound;
-}
-
-/** Events that arrive at random; the time of each until it is durable, µs. */
-async function arrivals(storage: Storage, random: () => number): Promise<number[]> {
-  const pushedUs: number[] = [];
-  const waits: number[] = [];
-  const first = storage.durableCursor;
-  const stop = new AbortController();
-  const watching = (async () => {
-    for await (const cursor of storage.commits(stop.signal)) {
-      const atUs = nowUs();
-      while (waits.length < cursor - first && waits.length < pushedUs.length)
-        waits.push(atUs - pushedUs[waits.length]!);
-      if (waits.length === arrivalsPerRound) return;
-    }
-  })();
-  for (let dueUs = nowUs(); pushedUs.length < arrivalsPerRound; ) {
-    dueUs += -Math.log(1 - random()) * arrivalGapUs;
-    while (nowUs() < dueUs) await turn();
-    pushedUs.push(nowUs());
-    storage.event("bench", "w", { count: pushedUs.length, padding: "x".repeat(120) });
-  }
-  await watching;
-  return waits;
-}
-
-/** Many more events than one flush takes: rows a second, and how large the batches become by themselves. */
-async function saturated(storage: Storage): Promise<{ rowsPerS: number; rowsPerBatch: number }> {
-  const stop = new AbortController();
-  let batchCount = 0;
-  const first = storage.durableCursor;
-  const watching = (async () => {
-    for await (const cursor of storage.commits(stop.signal)) {
-      if (cursor === first) continue;
-      batchCount += 1;
-      if (cursor - first >= saturatedRows) return;
-    }
-  })();
-  const start = nowUs();
-  for (let count = 0; count < saturatedRows; count += 1)
-    storage.event("bench", "w", { count, padding: "x".repeat(120) });
-  await watching;
-  return { rowsPerS: (saturatedRows * 1e6) / (nowUs() - start), rowsPerBatch: saturatedRows / batchCount };
-}
-
-/** Rows a second of batches of `rows` in one journal. */
-function batches(journal: Journal, rows: number): number {
-  const start = nowUs();
-  for (let batch = 0; batch < batchesPerRound; batch += 1) journal.write(batchOf(journal.cursor, rows));
-  return (rows * batchesPerRound * 1e6) / (nowUs() - start);
-}
-
-const batchOf = (from: number, rows: number): JournalRow[] =>
-  Array.from({ length: rows }, (_, index) =>
-    eventRow(
-      `e-${from + index}`,
-      { event: "bench", workload: "w", facts: { padding: "x".repeat(120) } },
-      conditions.atMs,
-    ),
-  );
-
-/** Time of each intent, µs. With `report`, the rows follow as they do in life, so that slots are freed. */
-async function intents(storage: Storage, report: boolean): Promise<number[]> {
-  const times: number[] = [];
-  while (times.length < intentsPerRound) {
-    const made = Array.from({ length: intentsAtOnce }, () => {
-      const id = storage.nextFaultId();
-      return { report: sampleReport(id), decision: sampleDecision(id) };
-    });
-    for (const { report: fault, decision } of made) {
-      const start = nowUs();
-      storage.intent(fault, decision);
-      times.push(nowUs() - start);
-    }
-    if (!report) continue;
-    for (const { report: fault, decision } of made) storage.report(fault, samplePlan, decision);
-    await storage.flush();
-  }
-  return times;
-}
-
-const microseconds = (times: readonly number[]): Record<string, number> => ({
-  p50Us: rounded(quantile(times, 0.5), 2),
-  p99Us: rounded(quantile(times, 0.99), 2),
-  p999Us: rounded(quantile(times, 0.999), 2),
-  target: 5,
-});
+const microseconds = ({ times, bare }: IntentTimes): Record<string, unknown> => {
+  const p99 = quantile(times, 0.99);
+  return {
+    p50Us: rounded(quantile(times, 0.5), 2),
+    p99Us: rounded(p99, 2),
+    p999Us: rounded(quantile(times, 0.999), 2),
+    bareWriteP50Us: rounded(quantile(bare, 0.5), 2),
+    bareWriteP99Us: rounded(quantile(bare, 0.99), 2),
+    targetUs: 5,
+    met: p99 <= 5,
+  };
+};
 
 const ratio = (values: readonly number[], target: number, atLeast: boolean): Record<string, unknown> => {
   const value = median(values);
@@ -234,48 +92,54 @@ type Figures = {
   group: Map<number, number[]>;
   rowsPerS: number[];
   rowsPerBatch: number[];
-  well: number[];
-  blind: number[];
-  pages: number[];
+  well: IntentTimes;
+  blind: IntentTimes;
+  pages: IntentTimes;
 };
 
 /** The things that a round measures with, alive from the first round to the last. */
-type Bench = { control: FlushControl; storage: Storage; flushed: Journal; lazy: Journal; random: () => number };
+type Bench = { control: Control; storage: Storage; flushed: Journal; lazy: Journal; random: () => number };
 
 async function measure({ control, storage, flushed, lazy, random }: Bench, figures: Figures): Promise<void> {
-  const flush = control.round();
-  figures.controls.push(flush);
-  figures.single.push(mean(flush) / (await singles(storage)));
+  const { flushes, events } = await singles(storage, control);
+  figures.controls.push(flushes);
+  figures.single.push(mean(flushes) / mean(events));
   const waits = await arrivals(storage, random);
-  figures.ackOverMedian.push(quantile(waits, 0.99) / median(flush));
-  figures.ackOverP99.push(quantile(waits, 0.99) / quantile(flush, 0.99));
+  figures.ackOverMedian.push(quantile(waits, 0.99) / median(flushes));
+  figures.ackOverP99.push(quantile(waits, 0.99) / quantile(flushes, 0.99));
   const { rowsPerS, rowsPerBatch } = await saturated(storage);
   figures.rowsPerS.push(rowsPerS);
   figures.rowsPerBatch.push(rowsPerBatch);
-  for (const rows of batchRows) figures.group.get(rows)!.push(batches(flushed, rows) / batches(lazy, rows));
-  figures.well.push(...(await intents(storage, true)));
+  for (const rows of batchRows) figures.group.get(rows)!.push(groups(flushed, lazy, rows));
+  add(figures.well, await intents(storage, control, true));
   {
     // A ring of its own for each round: while blind no slot is freed.
     const name = `blind-${figures.controls.length}`;
     writeFileSync(join(scratch, name), "a file where the directory should be");
     await using blind = await open(name);
-    figures.blind.push(...(await intents(blind, false)));
+    add(figures.blind, await intents(blind, control, false));
   }
   const pages = new Worker(new URL("./storagePages.ts", import.meta.url).href);
   pages.postMessage(join(scratch, "pages"));
-  figures.pages.push(...(await intents(storage, true)));
+  add(figures.pages, await intents(storage, control, true));
   pages.terminate();
 }
 
+const none = (): IntentTimes => ({ times: [], bare: [] });
+const add = (to: IntentTimes, more: IntentTimes): void => {
+  to.times.push(...more.times);
+  to.bare.push(...more.bare);
+};
+
 async function measureAll(): Promise<Figures> {
-  using control = new FlushControl();
+  using control = new Control(join(scratch, "control"));
   await using storage = await open("events");
   for (const name of ["full-flush", "no-flush", "full", "pages"]) mkdirSync(join(scratch, name));
   using flushed = Journal.open(join(scratch, "full-flush"), conditions, systemClock);
   using lazy = Journal.open(join(scratch, "no-flush"), conditions, systemClock);
   setSynchronous(lazy.opened.database, 1);
   // The WAL gets its full size in the first idle moment of a supervisor's life; from then on commits overwrite.
-  await singles(storage);
+  await singles(storage, control);
   await systemClock.sleep(firstIdleMs);
   const group = new Map<number, number[]>(batchRows.map((rows) => [rows, []]));
   const figures: Figures = {
@@ -286,9 +150,9 @@ async function measureAll(): Promise<Figures> {
     group,
     rowsPerS: [],
     rowsPerBatch: [],
-    well: [],
-    blind: [],
-    pages: [],
+    well: none(),
+    blind: none(),
+    pages: none(),
   };
   for (let round = 0; round < rounds; round += 1) {
     await measure({ control, storage, flushed, lazy, random: seededRandom(seed + round) }, figures);

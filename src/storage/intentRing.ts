@@ -11,12 +11,27 @@
 import { closeSync, fstatSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { StorageError } from "#errors.ts";
+import type { TrialId } from "#fault.ts";
 import { decodeSlot, encodeSlot, type Slot, slotBytes } from "./slot.ts";
 
 export const slotCount = 1024;
 const headerBytes = 4096;
 const ringBytes = headerBytes + slotCount * slotBytes;
-const magic = "holdfast intent ring 1\n";
+const magic = "holdfast intent ring 2\n";
+
+const warmUpRounds = 1_000;
+const warmUpSlot: Slot = {
+  kind: "intent",
+  trial: "000101-000000-00000.1" as TrialId,
+  atMs: 0,
+  pid: 1,
+  tid: 1,
+  signal: "SIGSEGV",
+  edit: { kind: "abandon", rung: "abandon", point: { frame: 0, returnValue: -1n } },
+  key: "abandon 0+0x0=-1",
+  site: { fault: "0+0x0", boundary: "0+0x0" },
+  workload: "",
+};
 
 /** Where a slot is; give it back to `free`. */
 export type SlotIndex = number & { readonly __brand: "SlotIndex" };
@@ -66,6 +81,7 @@ export class IntentRing implements Disposable {
       writeWhole(descriptor, bytes);
     }
     this.found = this.#read(bytes);
+    this.#warmUp();
   }
 
   /**
@@ -99,6 +115,14 @@ export class IntentRing implements Disposable {
 
   [Symbol.dispose](): void {
     closeQuietly(this.#descriptor);
+  }
+
+  /** The first intents of a life are written by compiled code (measured: p99 of the first thousand 15 without, 3 µs with it). */
+  #warmUp(): void {
+    for (let round = 0; round < warmUpRounds; round += 1) {
+      encodeSlot(this.#buffer, round + 1, warmUpSlot);
+      writeSync(this.#descriptor, this.#blank, 0, slotBytes, headerBytes - slotBytes);
+    }
   }
 
   #choose(kind: Slot["kind"]): SlotIndex | null {

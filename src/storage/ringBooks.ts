@@ -7,13 +7,14 @@ import { rmSync } from "node:fs";
 import { explain, StorageError } from "#errors.ts";
 import type { TrialId } from "#fault.ts";
 import type { Log } from "#log.ts";
-import { type FoundSlot, IntentRing, type SlotIndex } from "./intentRing.ts";
+import { type FoundSlot, IntentRing, type SlotIndex, slotCount } from "./intentRing.ts";
 import { claimRingDirectory, lockFile, ringPath } from "./ownership.ts";
 import { type JournalRow, rowsOfSlot } from "./rows.ts";
 import type { IntentSlot, Slot } from "./slot.ts";
 
 export class RingBooks implements Disposable {
-  readonly #intents = new Map<TrialId, SlotIndex>();
+  /** The trial whose intent is in each slot and was not taken yet. An array, as a map that grows takes 15 µs to do it. */
+  readonly #intents: (TrialId | null)[] = new Array(slotCount).fill(null);
   #found: readonly FoundSlot[];
   #ring: IntentRing | null;
   #trouble: string;
@@ -66,16 +67,17 @@ export class RingBooks implements Disposable {
     this.#found = [];
   }
 
-  putIntent(trial: TrialId, slot: IntentSlot): void {
+  putIntent(slot: IntentSlot): void {
     const index = this.put(slot);
-    if (index !== null) this.#intents.set(trial, index);
+    if (index !== null) this.#intents[index] = slot.trial;
   }
 
   /** The slot of a trial's intent, once: it goes with the row from now on. */
   takeIntent(trial: TrialId): SlotIndex | null {
-    const index = this.#intents.get(trial) ?? null;
-    this.#intents.delete(trial);
-    return index;
+    const index = this.#intents.indexOf(trial);
+    if (index < 0) return null;
+    this.#intents[index] = null;
+    return index as SlotIndex;
   }
 
   put(slot: Slot): SlotIndex | null {

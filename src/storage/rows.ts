@@ -19,7 +19,7 @@ import type {
   Site,
   TrialId,
 } from "#fault.ts";
-import { splitTrial, trialId } from "./faultId.ts";
+import { splitTrial } from "./faultId.ts";
 import type { IntentSlot, OutcomeSlot, Slot } from "./slot.ts";
 
 /** The first four are entries, in the order of their commits; the last two are kept by name, newest value only. */
@@ -80,7 +80,10 @@ export function eventRow(id: string, head: EventHead, atMs: number): JournalRow 
 
 /** The rows that a slot stands for when its own rows were never committed: short form, no report. */
 export function rowsOfSlot(slot: Slot): readonly JournalRow[] {
-  return slot.kind === "intent" ? rowsOfIntent(slot) : [outcomeRow(outcomeOf(slot), slot.atMs)];
+  // A trial whose id was cut or is none cannot be settled later, so it is left out.
+  const fault = splitTrial(slot.trial)?.fault;
+  if (fault === undefined) return [];
+  return slot.kind === "intent" ? rowsOfIntent(slot, fault) : [outcomeRow(outcomeOf(slot, fault), slot.atMs)];
 }
 
 /** The outcome of a trial whose supervisor died before the verdict. */
@@ -164,12 +167,12 @@ function intentRowOf(head: IntentHead, atMs: number): JournalRow {
   };
 }
 
-function rowsOfIntent(slot: IntentSlot): JournalRow[] {
-  const { workload, pid, tid, signal, site, edit, key } = slot;
+function rowsOfIntent(slot: IntentSlot, id: FaultId): JournalRow[] {
+  const { trial, workload, pid, tid, signal, site, edit, key } = slot;
   const fault: FaultHead = { workload, pid, tid, threadName: "", signal, site, symbol: null };
   const reason = "from the ring: the supervisor ended before the report was written";
   const decision: Decision = {
-    trial: trialId(slot.fault, slot.number),
+    trial,
     edit,
     key,
     session: null,
@@ -178,13 +181,12 @@ function rowsOfIntent(slot: IntentSlot): JournalRow[] {
     past: [],
   };
   return [
-    { kind: "fault", id: slot.fault, atMs: slot.atMs, open: false, head: toJson(fault), body: null },
+    { kind: "fault", id, atMs: slot.atMs, open: false, head: toJson(fault), body: null },
     intentRowOf({ decision, site, tid }, slot.atMs),
   ];
 }
 
-function outcomeOf(slot: OutcomeSlot): Outcome {
-  const { fault, rung, verdict, stopUs, probationMs } = slot;
-  const trial = trialId(fault, slot.number);
+function outcomeOf(slot: OutcomeSlot, fault: FaultId): Outcome {
+  const { trial, rung, verdict, stopUs, probationMs } = slot;
   return { fault, trial, rung, verdict, evidence: [slot.evidence], stopUs, probationMs, session: null };
 }

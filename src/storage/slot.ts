@@ -3,17 +3,18 @@
  * One slot of the intent ring: 256 bytes, little-endian, checksummed. Gets the short form of an intent or of an outcome;
  * gives bytes, and back. A slot that is torn, empty or foreign reads as null, never as half a record.
  *
- *   0 u64 xxHash3 with this field 0  8 f64 sequence     16 f64 wall clock, ms
- *  24 u8 kind (1 intent, 2 outcome) 25 u8 edit or rung 26 u8 signal or verdict   27 u8 1 = a text was cut
- *  28 u32 pid or stopUs             32 u32 tid or probationMs                    36 u16 trial number
- *  40 u16 frame or reason           42 u16 instruction length
+ *   0 u32 xxHash32 with this field 0  8 f64 sequence     16 f64 wall clock, ms
+ *  24 u8 kind (1 intent, 2 outcome)  25 u8 edit or rung 26 u8 signal or verdict   27 u8 1 = the text was cut
+ *  28 u32 pid or stopUs              32 u32 tid or probationMs
+ *  40 u16 frame or reason            42 u16 instruction length
  *  44 u64 return value, address, or the mask of registers that become zero
- *  52 texts, each one length byte and latin-1: fault id, then (intent) key of the decision, site, boundary,
- *     workload, or (outcome) first line of evidence
+ *  52 text, latin-1, lines: trial, then (intent) key of the decision, site, boundary, workload, or (outcome) evidence
+ *
+ * Writing is on the path of a stopped thread, hence one text and a hash that is no bigint.
  */
 
 import { unreachable } from "#errors.ts";
-import type { DeliverReason, Edit, FaultId, FaultReport, FaultSignal, Rung, Site, Verdict } from "#fault.ts";
+import type { DeliverReason, Edit, FaultReport, FaultSignal, Rung, Site, TrialId, Verdict } from "#fault.ts";
 import { address, rungs } from "#fault.ts";
 
 export const slotBytes = 256;
@@ -21,8 +22,7 @@ export const slotBytes = 256;
 /** What survives of an intent when we die before its report is written. */
 export type IntentSlot = {
   readonly kind: "intent";
-  readonly fault: FaultId;
-  readonly number: number;
+  readonly trial: TrialId;
   readonly atMs: number;
   readonly pid: number;
   readonly tid: number;
@@ -37,8 +37,7 @@ export type IntentSlot = {
 /** What survives of an outcome. The session is left to the journal. */
 export type OutcomeSlot = {
   readonly kind: "outcome";
-  readonly fault: FaultId;
-  readonly number: number;
+  readonly trial: TrialId;
   readonly atMs: number;
   readonly rung: Rung;
   readonly verdict: Verdict;
@@ -69,7 +68,7 @@ const signals: readonly FaultReport["signal"][] = [
   "SIGSYS",
   "SIGSTOP",
 ];
-const textsAt = 52;
+const textAt = 52;
 const shortMax = 0xffff;
 const wordMax = 0xffffffff;
 const u64Mask = (1n << 64n) - 1n;
@@ -80,11 +79,10 @@ export function encodeSlot(into: Buffer, sequence: number, slot: Slot): void {
   into.writeDoubleLE(sequence, 8);
   into.writeDoubleLE(slot.atMs, 16);
   into[24] = kinds[slot.kind];
-  into.writeUInt16LE(Math.min(slot.number, shortMax), 36);
   if (slot.kind === "intent") writeIntent(into, slot);
   else writeOutcome(into, slot);
   // The place of the checksum is still zero, and counts as such.
-  into.writeBigUInt64LE(Bun.hash.xxHash3(into), 0);
+  into.writeUInt32LE(Bun.hash.xxHash32(into), 0);
 }
 
 /** The slot and its sequence number, or null. `bytes` may come from anywhere. */
@@ -92,16 +90,15 @@ export function decodeSlot(bytes: Buffer): { readonly sequence: number; readonly
   if (bytes.length !== slotBytes || !isWhole(bytes)) return null;
   const sequence = bytes.readDoubleLE(8);
   if (!Number.isSafeInteger(sequence) || sequence < 1 || !Number.isFinite(bytes.readDoubleLE(16))) return null;
-  const texts = readTexts(bytes);
-  const slot = bytes[24] === kinds.intent ? readIntent(bytes, texts) : readOutcome(bytes, texts);
+  const slot = bytes[24] === kinds.intent ? readIntent(bytes) : readOutcome(bytes);
   return slot === null ? null : { sequence, slot };
 }
 
 function isWhole(bytes: Buffer): boolean {
-  const written = bytes.readBigUInt64LE(0);
+  const written = bytes.readUInt32LE(0);
   const copy = Buffer.from(bytes);
-  copy.fill(0, 0, 8);
-  return written !== 0n && Bun.hash.xxHash3(copy) === written;
+  copy.writeUInt32LE(0, 0);
+  return written !== 0 && Bun.hash.xxHash32(copy) === written;
 }
 
 function writeIntent(into: Buffer, slot: IntentSlot): void {
@@ -109,7 +106,7 @@ function writeIntent(into: Buffer, slot: IntentSlot): void {
   into.writeUInt32LE(Math.min(slot.pid, wordMax), 28);
   into.writeUInt32LE(Math.min(slot.tid, wordMax), 32);
   writeEdit(into, slot.edit);
-  writeTexts(into, [slot.fault, slot.key, slot.site.fault, slot.site.boundary, slot.workload]);
+  writeText(into, `${slot.trial}\n${slot.key}\n${slot.site.fault}\n${slot.site.boundary}\n${slot.workload}`);
 }
 
 function writeEdit(into: Buffer, edit: Edit): void {
@@ -150,40 +147,29 @@ function writeOutcome(into: Buffer, slot: OutcomeSlot): void {
   into[26] = verdicts.indexOf(slot.verdict);
   into.writeUInt32LE(Math.max(0, Math.min(Math.round(slot.stopUs), wordMax)), 28);
   into.writeUInt32LE(Math.max(0, Math.min(Math.round(slot.probationMs), wordMax)), 32);
-  writeTexts(into, [slot.fault, slot.evidence]);
+  writeText(into, `${slot.trial}\n${slot.evidence}`);
 }
 
-function writeTexts(into: Buffer, texts: readonly string[]): void {
-  let at = textsAt;
-  for (const text of texts) {
-    const room = Math.max(0, Math.min(255, slotBytes - at - 1));
-    if (text.length > room) into[27] = 1;
-    if (at >= slotBytes) return;
-    into[at] = into.write(text, at + 1, room, "latin1");
-    at += 1 + into[at]!;
-  }
+function writeText(into: Buffer, text: string): void {
+  if (text.length > slotBytes - textAt) into[27] = 1;
+  into.write(text, textAt, slotBytes - textAt, "latin1");
 }
 
-function readTexts(bytes: Buffer): string[] {
-  const texts: string[] = [];
-  for (let at = textsAt; at < slotBytes; ) {
-    const end = at + 1 + bytes[at]!;
-    if (end > slotBytes) break;
-    texts.push(bytes.toString("latin1", at + 1, end));
-    at = end;
-  }
-  return texts;
+/** The lines of the text; the last one has what is left. */
+function readLines(bytes: Buffer, lines: number): string[] {
+  const end = bytes.indexOf(0, textAt);
+  const all = bytes.toString("latin1", textAt, end < 0 ? slotBytes : end).split("\n");
+  return [...all.slice(0, lines - 1), all.slice(lines - 1).join("\n")];
 }
 
-function readIntent(bytes: Buffer, texts: readonly string[]): IntentSlot | null {
-  const [fault, key = "", siteFault = "", siteBoundary = "", workload = ""] = texts;
+function readIntent(bytes: Buffer): IntentSlot | null {
+  const [trial, key = "", siteFault = "", siteBoundary = "", workload = ""] = readLines(bytes, 5);
   const signal = signals[bytes[26]!];
   const edit = readEdit(bytes);
-  if (!fault || signal === undefined || edit === null) return null;
+  if (!trial || signal === undefined || edit === null) return null;
   return {
     kind: "intent",
-    fault: fault as FaultId,
-    number: bytes.readUInt16LE(36),
+    trial: trial as TrialId,
     atMs: bytes.readDoubleLE(16),
     pid: bytes.readUInt32LE(28),
     tid: bytes.readUInt32LE(32),
@@ -225,15 +211,14 @@ function readEdit(bytes: Buffer): Edit | null {
   }
 }
 
-function readOutcome(bytes: Buffer, texts: readonly string[]): OutcomeSlot | null {
-  const [fault, evidence = ""] = texts;
+function readOutcome(bytes: Buffer): OutcomeSlot | null {
+  const [trial, evidence = ""] = readLines(bytes, 2);
   const rung = rungs[bytes[25]!];
   const verdict = verdicts[bytes[26]!];
-  if (bytes[24] !== kinds.outcome || !fault || rung === undefined || verdict === undefined) return null;
+  if (bytes[24] !== kinds.outcome || !trial || rung === undefined || verdict === undefined) return null;
   return {
     kind: "outcome",
-    fault: fault as FaultId,
-    number: bytes.readUInt16LE(36),
+    trial: trial as TrialId,
     atMs: bytes.readDoubleLE(16),
     rung,
     verdict,

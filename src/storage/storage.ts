@@ -15,7 +15,7 @@ import { explain, StorageError } from "#errors.ts";
 import type { Decision, FaultId, FaultReport, Outcome, PastTrial, Plan, TrialId } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { TaskGroup } from "#tasks.ts";
-import { faultIds, splitTrial, trialId } from "./faultId.ts";
+import { faultIds } from "./faultId.ts";
 import type { SlotIndex } from "./intentRing.ts";
 import type { JournalMemory } from "./journal.ts";
 import { Lane } from "./lane.ts";
@@ -168,23 +168,10 @@ export class Storage implements AsyncDisposable {
 
   /** Notes what is about to be done. The only call made while a thread is stopped: one pwrite on tmpfs. */
   intent(report: FaultReport, decision: Decision): void {
-    const { id, pid, tid, signal, site, workload } = report;
-    const number = splitTrial(decision.trial)?.number ?? 0;
-    const { edit, key } = decision;
+    const { pid, tid, signal, site, workload } = report;
+    const { trial, edit, key } = decision;
     const atMs = this.#clock.wallMs();
-    this.#ring.putIntent(decision.trial, {
-      kind: "intent",
-      fault: id,
-      number,
-      atMs,
-      pid,
-      tid,
-      signal,
-      edit,
-      key,
-      site,
-      workload,
-    });
+    this.#ring.putIntent({ kind: "intent", trial, atMs, pid, tid, signal, edit, key, site, workload });
   }
 
   /** Writes down the whole report and what was decided; after the thread is resumed. */
@@ -199,21 +186,10 @@ export class Storage implements AsyncDisposable {
   /** Writes down a verdict. */
   outcome(outcome: Outcome): void {
     this.#keep("outcome", () => {
-      const { fault, rung, verdict, stopUs, probationMs } = outcome;
-      const number = splitTrial(outcome.trial)?.number ?? 0;
+      const { trial, rung, verdict, stopUs, probationMs } = outcome;
       const atMs = this.#clock.wallMs();
       const evidence = outcome.evidence[0] ?? "";
-      const slot = this.#ring.put({
-        kind: "outcome",
-        fault,
-        number,
-        atMs,
-        rung,
-        verdict,
-        stopUs,
-        probationMs,
-        evidence,
-      });
+      const slot = this.#ring.put({ kind: "outcome", trial, atMs, rung, verdict, stopUs, probationMs, evidence });
       this.#journal.push(outcomeRow(outcome, atMs), slot);
     });
   }
@@ -377,12 +353,9 @@ export class Storage implements AsyncDisposable {
 function historyOfRing(slots: readonly Slot[]): PastTrial[] {
   return slots.flatMap((slot) => {
     if (slot.kind !== "intent" || slot.edit.kind === "deliver") return [];
-    const { fault, number, site, tid, key, edit, atMs } = slot;
-    const isOutcome = (other: Slot): boolean =>
-      other.kind === "outcome" && other.fault === fault && other.number === number;
-    const outcome = slots.find(isOutcome);
+    const { trial, site, tid, key, edit, atMs } = slot;
+    const outcome = slots.find((other) => other.kind === "outcome" && other.trial === trial);
     const verdict = outcome?.kind === "outcome" ? outcome.verdict : "failed";
-    const trial = trialId(fault, number);
     return [{ trial, site, tid, key, rung: rungOf(edit), atMs, verdict, session: null, veteran: false }];
   });
 }

@@ -4,7 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { address, type Edit, type FaultId, rungs } from "#fault.ts";
+import { address, type Edit, rungs, type TrialId } from "#fault.ts";
 import { decodeSlot, encodeSlot, type Slot, slotBytes } from "#storage/slot.ts";
 
 const latin = (maxLength: number) =>
@@ -44,8 +44,7 @@ const word = fc.integer({ min: 0, max: 0xffffffff });
 const slots: fc.Arbitrary<Slot> = fc.oneof(
   fc.record({
     kind: fc.constant("intent" as const),
-    fault: fc.constant("250131-142233-k3f9a" as FaultId),
-    number: fc.integer({ min: 1, max: 0xffff }),
+    trial: fc.constant("250131-142233-k3f9a.12" as TrialId),
     atMs: fc.integer({ min: 0, max: 2 ** 45 }),
     pid: word,
     tid: word,
@@ -57,8 +56,7 @@ const slots: fc.Arbitrary<Slot> = fc.oneof(
   }),
   fc.record({
     kind: fc.constant("outcome" as const),
-    fault: fc.constant("250131-142233-k3f9a" as FaultId),
-    number: fc.integer({ min: 1, max: 0xffff }),
+    trial: fc.constant("250131-142233-k3f9a.12" as TrialId),
     atMs: fc.integer({ min: 0, max: 2 ** 45 }),
     rung: fc.constantFrom(...rungs),
     verdict: fc.constantFrom("clean" as const, "degraded" as const, "failed" as const),

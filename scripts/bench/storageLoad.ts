@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The loads of scripts/bench/storage.ts, each with the bare call that it is measured against taking turns with it. Gets a
+ * storage or a journal; gives times in µs.
+ */
+import { closeSync, fdatasyncSync, fsyncSync, openSync, rmSync, writeSync } from "node:fs";
+import { systemClock } from "#clock.ts";
+import type { Journal } from "#storage/journal.ts";
+import { eventRow, type JournalRow } from "#storage/rows.ts";
+import type { Storage } from "#storage/storage.ts";
+import { sampleDecision, samplePlan, sampleReport } from "#tests/unit/storage/sampleFault.ts";
+
+const frameBytes = 4120;
+const controlBytes = 4 * 1024 * 1024;
+const controlFrames = 900;
+const singlesPerRound = 150;
+const batchesPerRound = 30;
+const arrivalsPerRound = 1_500;
+const arrivalGapUs = 60;
+/** Below the limit of the queue, or rows would be dropped. */
+const saturatedRows = 3_500;
+/** Below the slots of the ring: while blind none is freed. */
+const intentsPerRound = 800;
+/** Intents of which the report follows at once, so that the ring never fills. */
+const intentsAtOnce = 200;
+
+export const nowUs = (): number => systemClock.monotonicNs() / 1000;
+
+/** The bare calls that storage is measured against. */
+export class Control implements Disposable {
+  readonly #memoryPath = `/dev/shm/holdfast-bench-${process.pid}`;
+  readonly #disk: number;
+  readonly #memory: number;
+  readonly #frame = new Uint8Array(frameBytes).fill(7);
+  readonly #slot = new Uint8Array(256);
+  #frames = 0;
+
+  /** Makes its file in `path`, on the disk to be measured. */
+  constructor(path: string) {
+    this.#disk = openSync(path, "w+");
+    this.#memory = openSync(this.#memoryPath, "w+");
+    writeSync(this.#disk, new Uint8Array(controlBytes));
+    fsyncSync(this.#disk);
+    writeSync(this.#memory, new Uint8Array(controlBytes));
+  }
+
+  /** One flush of the disk, µs. */
+  flush(): number {
+    const start = nowUs();
+    writeSync(this.#disk, this.#frame, 0, frameBytes, 32 + (this.#frames % controlFrames) * frameBytes);
+    fdatasyncSync(this.#disk);
+    this.#frames += 1;
+    return nowUs() - start;
+  }
+
+  /** One write of a slot into memory, µs. */
+  slot(index: number): number {
+    const start = nowUs();
+    writeSync(this.#memory, this.#slot, 0, this.#slot.length, index * this.#slot.length);
+    return nowUs() - start;
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#disk);
+    closeSync(this.#memory);
+    rmSync(this.#memoryPath);
+  }
+}
+
+/** Lets messages of Workers in. A timer would be too coarse for arrivals some 60 µs apart. */
+const turn = (): Promise<void> =>
+  new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = (): void => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
+
+/** Durable events one at a time, through the Worker and back, each after one flush of the control; times, µs. */
+export async function singles(storage: Storage, control: Control): Promise<{ flushes: number[]; events: number[] }> {
+  const flushes: number[] = [];
+  const events: number[] = [];
+  for (let count = 0; count < singlesPerRound; count += 1) {
+    flushes.push(control.flush());
+    const start = nowUs();
+    storage.event("bench", "w", { count, padding: "x".repeat(120) });
+    await storage.flush();
+    events.push(nowUs() - start);
+  }
+  return { flushes, events };
+}
+
+/** Events that arrive at random; the time of each until it is durable, µs. */
+export async function arrivals(storage: Storage, random: () => number): Promise<number[]> {
+  const pushedUs: number[] = [];
+  const waits: number[] = [];
+  const first = storage.durableCursor;
+  const stop = new AbortController();
+  const watching = (async () => {
+    for await (const cursor of storage.commits(stop.signal)) {
+      const atUs = nowUs();
+      while (waits.length < cursor - first && waits.length < pushedUs.length)
+        waits.push(atUs - pushedUs[waits.length]!);
+      if (waits.length === arrivalsPerRound) return;
+    }
+  })();
+  for (let dueUs = nowUs(); pushedUs.length < arrivalsPerRound; ) {
+    dueUs += -Math.log(1 - random()) * arrivalGapUs;
+    while (nowUs() < dueUs) await turn();
+    pushedUs.push(nowUs());
+    storage.event("bench", "w", { count: pushedUs.length, padding: "x".repeat(120) });
+  }
+  await watching;
+  return waits;
+}
+
+/** Many more events than one flush takes: rows a second, and how large the batches become by themselves. */
+export async function saturated(storage: Storage): Promise<{ rowsPerS: number; rowsPerBatch: number }> {
+  const stop = new AbortController();
+  let batchCount = 0;
+  const first = storage.durableCursor;
+  const watching = (async () => {
+    for await (const cursor of storage.commits(stop.signal)) {
+      if (cursor === first) continue;
+      batchCount += 1;
+      if (cursor - first >= saturatedRows) return;
+    }
+  })();
+  const start = nowUs();
+  for (let count = 0; count < saturatedRows; count += 1)
+    storage.event("bench", "w", { count, padding: "x".repeat(120) });
+  await watching;
+  return { rowsPerS: (saturatedRows * 1e6) / (nowUs() - start), rowsPerBatch: saturatedRows / batchCount };
+}
+
+/** Time of batches in a journal that is not flushed, over that of the same batches in one that is, in turn. */
+export function groups(flushed: Journal, lazy: Journal, rows: number): number {
+  let lazyUs = 0;
+  let flushedUs = 0;
+  for (let batch = 0; batch < batchesPerRound; batch += 1) {
+    const made = batchOf(flushed.cursor, rows);
+    const start = nowUs();
+    lazy.write(made);
+    const middle = nowUs();
+    flushed.write(made);
+    lazyUs += middle - start;
+    flushedUs += nowUs() - middle;
+  }
+  return lazyUs / flushedUs;
+}
+
+const batchOf = (from: number, rows: number): JournalRow[] =>
+  Array.from({ length: rows }, (_, index) =>
+    eventRow(
+      `e-${from + index}`,
+      { event: "bench", workload: "w", facts: { padding: "x".repeat(120) } },
+      systemClock.wallMs(),
+    ),
+  );
+
+export type IntentTimes = { times: number[]; bare: number[] };
+
+/** Time of each intent, and of a bare write of as many bytes beside it, µs. With `report`, the rows follow as they do in life, so that slots are freed. */
+export async function intents(storage: Storage, control: Control, report: boolean): Promise<IntentTimes> {
+  const times: number[] = [];
+  const bare: number[] = [];
+  let bursts = 0;
+  while (times.length < intentsPerRound) {
+    const made = Array.from({ length: intentsAtOnce }, () => {
+      const id = storage.nextFaultId();
+      return { report: sampleReport(id), decision: sampleDecision(id) };
+    });
+    made.forEach(({ report: fault, decision }, index) => {
+      // Each goes first every other time: whoever does finds the caches cold.
+      if (index % 2 === bursts % 2) bare.push(control.slot(index));
+      const start = nowUs();
+      storage.intent(fault, decision);
+      times.push(nowUs() - start);
+      if (index % 2 !== bursts % 2) bare.push(control.slot(index));
+    });
+    bursts += 1;
+    if (!report) continue;
+    for (const { report: fault, decision } of made) storage.report(fault, samplePlan, decision);
+    await storage.flush();
+  }
+  return { times, bare };
+}
