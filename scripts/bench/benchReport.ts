@@ -21,6 +21,8 @@ export type BenchReport = {
 export type BenchFlags = { readonly json: string | null; readonly numbers: Readonly<Record<string, number>> };
 
 const driftMax = 0.2;
+/** Of the first failed run as printed; the file has all of it. */
+const failedCharactersMax = 400;
 
 /** Reads `--json FILE` and `--NAME N` for each default; complains and ends the process on anything else. */
 export function readFlags(words: readonly string[], defaults: Readonly<Record<string, number>>): BenchFlags {
@@ -47,7 +49,9 @@ export async function publish(report: Omit<BenchReport, "version" | "machine">, 
   console.log(`${name} ${version}, ${machine.arch}, ${machine.cores} cores, Linux ${machine.kernel}, seed ${seed}`);
   for (const [key, value] of Object.entries(results)) console.log(`  ${key.padEnd(34)} ${inWords(value)}`);
   if (failed_runs.length > 0)
-    console.log(`  FAILED RUNS: ${failed_runs.length}, first: ${JSON.stringify(failed_runs[0])}`);
+    console.log(
+      `  FAILED RUNS: ${failed_runs.length}, first: ${JSON.stringify(failed_runs[0]).slice(0, failedCharactersMax)}`,
+    );
   if (json !== null) await Bun.write(json, `${JSON.stringify(whole, null, 2)}\n`);
 }
 

@@ -34,3 +34,15 @@ export function medianInterval(values: readonly number[], seed: number): Interva
 /** Largest change of a control against its median, as a fraction: how unsteady the machine was. */
 export const drift = (control: readonly number[]): number =>
   Math.max(...control.map((value) => Math.abs(value / median(control) - 1)));
+
+const z95 = 1.959964;
+
+/** Wilson's score interval, 95 %, of a share of which `count` in `total` were seen; 0 to 1 where nothing was. */
+export function wilsonInterval(count: number, total: number): Interval {
+  if (total === 0) return { low: 0, high: 1 };
+  const share = count / total;
+  const spread = z95 * Math.sqrt((share * (1 - share)) / total + z95 ** 2 / (4 * total ** 2));
+  const middle = share + z95 ** 2 / (2 * total);
+  const scale = 1 + z95 ** 2 / total;
+  return { low: Math.max(0, (middle - spread) / scale), high: Math.min(1, (middle + spread) / scale) };
+}

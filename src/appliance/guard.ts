@@ -20,7 +20,7 @@ import type { Probe } from "#monitor/probes.ts";
 import { isAlive, readStatus, readWaitStatus } from "#monitor/processes.ts";
 import type { Watch } from "#monitor/watch.ts";
 import type { Storage } from "#storage/storage.ts";
-import { defaultPolicy } from "#suppression/plan.ts";
+import type { Policy } from "#suppression/plan.ts";
 import { siteOf } from "#suppression/site.ts";
 import { TaskGroup } from "#tasks.ts";
 import { findSuccessor, type Portrait, portrayProgram } from "./daemon.ts";
@@ -62,6 +62,7 @@ export type GuardParts = {
   readonly storage: Storage;
   readonly notices: Notices;
   readonly probes: readonly Probe[];
+  readonly policy: Policy;
   readonly clock: Clock;
   readonly log: Log;
   readonly trace?: WireTrace | undefined;
@@ -278,12 +279,12 @@ function workloadOf(
   probation: Probation,
   locks: LockKeeper,
 ): Workload {
-  const { name, clock, storage, notices } = parts;
+  const { name, clock, storage, notices, policy } = parts;
   const { watch, client } = protection;
   return {
     name,
     clock,
-    policy: defaultPolicy,
+    policy,
     watch: {
       report: async (stop) => {
         const { report, control } = await watch.report(stop, client);

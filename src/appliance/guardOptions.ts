@@ -1,15 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The parts of a guard that come from the words of a command line: its probes and its wire trace.
+ * The parts of a guard that come from the words of a command line: its probes, its policy and its wire trace.
  */
 import { closeSync, openSync, writeSync } from "node:fs";
 import type { Clock } from "#clock.ts";
 import { ConfigError } from "#errors.ts";
 import { WireTrace } from "#monitor/gdb/trace.ts";
 import { type Probe, parseProbe } from "#monitor/probes.ts";
+import { defaultPolicy, type Policy } from "#suppression/plan.ts";
 
 /** @throws ConfigError "config.argument" for a probe of no known form */
 export const openProbes = (texts: readonly string[]): Probe[] => texts.map(parseProbe);
+
+/** The usual policy with these rungs only, named with commas between. @throws ConfigError "config.argument" */
+export function openPolicy(rungs: string | undefined): Policy {
+  if (rungs === undefined) return defaultPolicy;
+  const named = rungs.split(",");
+  const known = [...defaultPolicy.rungs];
+  const unknown = named.find((name) => !(known as string[]).includes(name));
+  if (unknown === undefined) return { ...defaultPolicy, rungs: new Set(known.filter((rung) => named.includes(rung))) };
+  throw new ConfigError(
+    "config.argument",
+    `no rung is called ${JSON.stringify(unknown)}; there are ${known.join(", ")}`,
+  );
+}
 
 /** A trace that is written line by line, so that it is whole up to our death. @throws ConfigError "config.argument" */
 export function openTrace(path: string, clock: Clock): WireTrace {

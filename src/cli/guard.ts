@@ -10,7 +10,7 @@ import { claimGuard, namePattern, type Wanted } from "#appliance/claim.ts";
 import { runGuard, tellBug } from "#appliance/guard.ts";
 import { requireGuardable, requireMachine } from "#appliance/guardable.ts";
 import { attachedProgram, exitCodeOf, requireStartable, startProgram } from "#appliance/guardedProgram.ts";
-import { openProbes, openTrace } from "#appliance/guardOptions.ts";
+import { openPolicy, openProbes, openTrace } from "#appliance/guardOptions.ts";
 import { LineSink } from "#appliance/lineSink.ts";
 import { Notices } from "#appliance/notices.ts";
 import { Requests } from "#appliance/requests.ts";
@@ -30,6 +30,7 @@ type GuardFlags = {
   readonly json?: true;
   readonly pid?: number;
   readonly probe: readonly string[];
+  readonly rungs?: string;
   readonly trace?: string;
   readonly detachOnExit?: true;
   readonly verbose?: true;
@@ -45,6 +46,7 @@ export function addGuard(program: Command): void {
     .option("--json", "one JSON object a line on standard output; the program's output goes to standard error")
     .option("--pid <pid>", "attach to this running process; Ctrl-C leaves it running", readPid)
     .option("--probe <probe>", "tcp:PORT or cmd:COMMAND must succeed before a fault counts as survived", collect, [])
+    .option("--rungs <list>", "use only these rungs: abandon, quarantine, inward, neutralise (default: all)")
     .option("--trace <file>", "write every packet of the debugger stub to this file")
     .option("--detach-on-exit", "Ctrl-C leaves a started program running, unguarded")
     .option("--verbose", "log what the guard does")
@@ -55,6 +57,7 @@ export function addGuard(program: Command): void {
 async function guard(command: string[], flags: GuardFlags): Promise<void> {
   const wanted = readWanted(command, flags.pid);
   const probes = openProbes(flags.probe);
+  const policy = openPolicy(flags.rungs);
   const clock = systemClock;
   if (wanted.kind === "pid") requireGuardable(wanted.pid);
   await requireMachine();
@@ -82,7 +85,19 @@ async function guard(command: string[], flags: GuardFlags): Promise<void> {
       void Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]).then(() => process.exit(exitCodes.bug));
     });
     const { letGo } = requests;
-    const end = await runGuard({ name, program, runDirectory, storage, notices, probes, clock, log, trace, letGo });
+    const end = await runGuard({
+      name,
+      program,
+      runDirectory,
+      storage,
+      notices,
+      probes,
+      policy,
+      clock,
+      log,
+      trace,
+      letGo,
+    });
     process.exitCode = end === null ? exitCodes.ok : (exitCodeOf(end) ?? exitCodes.protocol);
   } finally {
     await Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]);

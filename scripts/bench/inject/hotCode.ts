@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Which functions of a program run all the time under load, and where in them a fault can be set up.
+ *
+ * Gets a running program under load and a relay on its stub; gives the functions of the program's own text that threads
+ * enter in most of `windows` short windows. A function is what a frame description entry covers. x86-64 only.
+ */
+import { readlinkSync } from "node:fs";
+import { CodeMap } from "#binary/codeMap.ts";
+import { type ElfImage, parseElf } from "#binary/elf.ts";
+import { parseMaps } from "#binary/maps.ts";
+import { NoReturn } from "#binary/noReturn.ts";
+import type { Clock, Random } from "#clock.ts";
+import { assert } from "#errors.ts";
+import type { RelayPlace } from "./relayPlace.ts";
+
+const windows = 5;
+const windowMs = 200;
+const windowsMin = 4;
+const waitMsMax = 5_000;
+const scanStepBytes = 1_000_000;
+
+export type CodeFunction = { readonly start: number; readonly end: number };
+
+/** The text of one running program: its file, and how far it was moved. */
+export class ProgramText {
+  readonly image: ElfImage;
+  readonly noReturn: NoReturn;
+  readonly functions: readonly CodeFunction[];
+
+  private constructor(
+    readonly path: string,
+    bytes: Uint8Array,
+  ) {
+    this.image = parseElf(bytes);
+    this.noReturn = new NoReturn(this.image);
+    while (this.noReturn.step(scanStepBytes));
+    this.functions = functionsOf(this.image);
+  }
+
+  static async read(path: string): Promise<ProgramText> {
+    return new ProgramText(path, await Bun.file(path).bytes());
+  }
+
+  static ofProcess(pid: number): Promise<ProgramText> {
+    return ProgramText.read(readlinkSync(`/proc/${pid}/exe`));
+  }
+
+  /** Address in the process minus address in the file. */
+  async biasIn(pid: number): Promise<number> {
+    return await biasOf(pid, this.path, this.image);
+  }
+}
+
+/** Functions with code of their own. The linkage stubs are one entry whose code calls nothing and returns nowhere. */
+function functionsOf(image: ElfImage): CodeFunction[] {
+  const stubs = image.layout.sections.filter(({ name }) => name.startsWith(".plt"));
+  const found: CodeFunction[] = [];
+  for (let index = 0; index < image.frames.count; index += 1) {
+    const start = image.frames.startAt(index);
+    const fde = image.fdeAt(start);
+    if (fde === null || fde.start !== start || fde.end - fde.start < 8) continue;
+    if (stubs.some(({ offset, lengthBytes }) => start >= offset && start < offset + lengthBytes)) continue;
+    found.push({ start, end: fde.end });
+  }
+  return found;
+}
+
+/** How far a file was moved in a process. @throws BinaryError */
+export async function biasOf(pid: number, path: string, image: ElfImage): Promise<number> {
+  const map = new CodeMap(parseMaps(await Bun.file(`/proc/${pid}/maps`).text()), new Map([[path, image]]));
+  const module = map.modules[0];
+  assert(module !== undefined, "the process does not map the file", { pid, path });
+  return Number(module.bias);
+}
+
+/** The hot functions, in the order of their addresses. */
+export async function findHot(
+  text: ProgramText,
+  pid: number,
+  relay: RelayPlace,
+  clock: Clock,
+): Promise<readonly CodeFunction[]> {
+  const bias = await text.biasIn(pid);
+  const seen = new Map<number, number>();
+  for (let window = 0; window < windows; window += 1) {
+    const from = relay.reports.length;
+    relay.send({ order: "watch", pid, places: text.functions.map(({ start }) => start + bias) });
+    await clock.sleep(windowMs);
+    relay.send({ order: "clear", pid });
+    const cleared = await relay.waitFor(({ report }) => report === "cleared", waitMsMax, from);
+    assert(cleared !== null, "the relay does not answer");
+    for (const report of relay.reports.slice(from)) {
+      if (report.report === "passed") seen.set(report.place - bias, (seen.get(report.place - bias) ?? 0) + 1);
+    }
+  }
+  return text.functions.filter(({ start }) => (seen.get(start) ?? 0) >= windowsMin);
+}
+
+/** A random order that a seed repeats. */
+export function shuffled<Item>(items: readonly Item[], random: Random): Item[] {
+  const left = [...items];
+  for (let at = left.length - 1; at > 0; at -= 1) {
+    const other = Math.floor(random() * (at + 1));
+    [left[at], left[other]] = [left[other]!, left[at]!];
+  }
+  return left;
+}

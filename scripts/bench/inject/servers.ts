@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The four servers that are attacked: how each is started by itself, which of its processes serves, and its clients' talk.
+ *
+ * Gets a name; gives a running server on a free port of loopback, with the process to guard. Disposal stops it and all it
+ * has started. nginx runs with one worker: its master would hide a dead one.
+ */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { frameMemcached, frameResp } from "#appliance/demo/framing.ts";
+import { authenticatedTraffic } from "#appliance/demo/memcachedTraffic.ts";
+import { startTicksOf } from "#appliance/demo/processFacts.ts";
+import { redisTraffic } from "#appliance/demo/redisTraffic.ts";
+import { prepareServer, stopChild, waitUntilServing } from "#appliance/demo/serverProcess.ts";
+import { memcachedAccount, type Place } from "#appliance/demo/serverRecipes.ts";
+import { textOf } from "#appliance/demo/traffic.ts";
+import { systemClock } from "#clock.ts";
+import { ProgramError } from "#errors.ts";
+import { essenceOfHttp, frameHttp, httpTraffic, refusedHttp, webFiles } from "./httpTraffic.ts";
+import type { Talk } from "./load.ts";
+import { frameMqtt, mqttTraffic } from "./mqttTraffic.ts";
+
+export const serverNames = ["redis", "memcached", "nginx", "mosquitto"] as const;
+export type ServerName = (typeof serverNames)[number];
+
+export type Target = AsyncDisposable & {
+  readonly name: ServerName;
+  /** The process that serves: the one to guard. */
+  readonly pid: number;
+  readonly port: number;
+  readonly talk: Talk;
+  /** True while it is the very process that was started. */
+  isSame(): boolean;
+};
+
+const programs = { redis: "redis-server", memcached: "memcached", nginx: "nginx", mosquitto: "mosquitto" } as const;
+const workerPatienceMs = 5_000;
+const pollMs = 10;
+const firstByteIs =
+  (...marks: readonly string[]) =>
+  (answer: Uint8Array): boolean =>
+    marks.some((mark) => textOf(answer.subarray(0, mark.length)) === mark);
+
+const talks: Readonly<Record<ServerName, Talk>> = {
+  redis: { framing: frameResp, traffic: redisTraffic, essence: textOf, refused: firstByteIs("-") },
+  memcached: {
+    framing: frameMemcached,
+    traffic: authenticatedTraffic(memcachedAccount.user, memcachedAccount.password),
+    essence: textOf,
+    refused: firstByteIs("ERROR", "CLIENT_ERROR", "SERVER_ERROR"),
+  },
+  nginx: { framing: frameHttp, traffic: httpTraffic, essence: essenceOfHttp, refused: refusedHttp },
+  mosquitto: { framing: frameMqtt, traffic: mqttTraffic, essence: textOf, refused: () => false },
+};
+
+/** @throws ProgramError where it is not installed or does not come up */
+export async function startTarget(name: ServerName): Promise<Target> {
+  const prepared = await prepareServer(programs[name]);
+  const { directory } = prepared.place;
+  if (name === "nginx") await writeSite(prepared.place);
+  const child = Bun.spawn([...prepared.command], {
+    ...{ cwd: directory, detached: true, stdin: "ignore", stdout: "ignore", stderr: "ignore" },
+  });
+  const stop = async (): Promise<void> => {
+    await stopChild(child);
+    await prepared[Symbol.asyncDispose]();
+  };
+  try {
+    await waitUntilServing(prepared, child.exited, systemClock);
+    const pid = name === "nginx" ? await onlyChildOf(child.pid) : child.pid;
+    const startTicks = startTicksOf(pid);
+    return {
+      ...{ name, pid, port: prepared.place.port, talk: talks[name] },
+      isSame: () => startTicks !== null && startTicksOf(pid) === startTicks,
+      [Symbol.asyncDispose]: stop,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function writeSite({ directory, port, root }: Place): Promise<void> {
+  await mkdir(join(directory, "www"), { recursive: true });
+  for (const [file, content] of Object.entries(webFiles())) await Bun.write(join(directory, "www", file), content);
+  const kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+  const configuration = `daemon off; worker_processes 1; pid ${directory}/pid; ${root ? "user root;" : ""}
+events { worker_connections 512; }
+http {
+  access_log off; default_type text/plain; keepalive_requests 1000000; keepalive_timeout 600s;
+  ${kinds.map((kind) => `${kind}_temp_path ${directory}/${kind};`).join(" ")}
+  server { listen 127.0.0.1:${port}; root ${directory}/www; }
+}
+`;
+  await Bun.write(join(directory, "nginx.conf"), configuration);
+}
+
+async function onlyChildOf(pid: number): Promise<number> {
+  for (let waitedMs = 0; waitedMs < workerPatienceMs; waitedMs += pollMs) {
+    const [child] = (await Bun.file(`/proc/${pid}/task/${pid}/children`).text()).trim().split(" ").filter(Boolean);
+    if (child !== undefined) return Number(child);
+    await systemClock.sleep(pollMs);
+  }
+  throw new ProgramError("program.busy", "the master has started no worker", { pid });
+}
