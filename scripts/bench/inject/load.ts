@@ -82,7 +82,7 @@ export class Load implements AsyncDisposable {
     const wanted = this.#clients.map((client) => client.answers + count);
     const endNs = clock.monotonicNs() + waitMsMax * 1e6;
     const isDone = (): boolean =>
-      this.#clients.every((client, index) => client.fate !== "right" || client.answers >= wanted[index]!);
+      this.fates().every(({ fate }, index) => fate !== "right" || this.#clients[index]!.answers >= wanted[index]!);
     while (!isDone()) {
       if (clock.monotonicNs() > endNs) return false;
       await clock.sleep(tickMs);
@@ -117,6 +117,7 @@ class Client {
   #words = "";
   #waiting = false;
   #connection!: Connection;
+  #peer = "";
   #asked: { exchange: Exchange; atNs: number } | null = null;
   #dueNs = 0;
   readonly #random: Random;
@@ -136,6 +137,7 @@ class Client {
       answer: (bytes) => client.#hear(bytes),
       end: (how) => client.#lose(how),
     });
+    client.#peer = `127.0.0.1:${client.#connection.localPort}`;
     return client;
   }
 
@@ -150,8 +152,7 @@ class Client {
     const waitedMs = this.#asked === null ? 0 : (nowNs - this.#asked.atNs) / 1e6;
     if (this.fate === "right" && waitedMs > silentMs)
       this.#harm("silent", `no answer to ${excerpt(this.#asked!.exchange.request)}`);
-    const peer = `127.0.0.1:${this.#connection.localPort}`;
-    return { client: this.number, peer, fate: this.fate, words: this.#words, waiting: this.#waiting };
+    return { client: this.number, peer: this.#peer, fate: this.fate, words: this.#words, waiting: this.#waiting };
   }
 
   leave(): void {
