@@ -14,7 +14,7 @@ const skewSeconds = 300;
 export type HerdContext = {
   readonly nowSeconds: number;
   readonly clockKnown: boolean;
-  /** Fleet keys and only those; denied ones are not found. */
+  /** The trusted key of this id, whatever it is for. */
   readonly fleetKey: (id: KeyId) => TrustedKey | null;
   readonly denied: (id: KeyId) => boolean;
   readonly blocked: (build: string, site: string) => boolean;
@@ -43,7 +43,9 @@ export function judgeRecord(signed: Uint8Array, build: string, site: string, con
   try {
     const { device, grant: grantBytes, author } = peekGrant(signed);
     if (context.denied(author)) return ignored("denied");
-    const fleet = context.fleetKey(grantSigner(grantBytes));
+    const signer = grantSigner(grantBytes);
+    if (context.denied(signer)) return ignored("denied");
+    const fleet = context.fleetKey(signer);
     if (fleet === null || fleet.use !== "fleet" || !inDate(fleet, nowSeconds, clockKnown)) return ignored("key");
     const grant = openGrant(grantBytes, fleet.key, device);
     if (grant.key.id !== author) return ignored("grant");

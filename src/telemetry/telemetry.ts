@@ -110,12 +110,14 @@ export class Telemetry implements AsyncDisposable {
     this.#kept = new KeptTopics(outbox, this.#bell, encoding === "both" ? 2 * keptTopicsMax : keptTopicsMax);
     const shared = { outbox, topics: this.topics, encoding, boot, clock };
     const nowSeconds = (): number => Math.floor(clock.wallMs() / 1000);
-    this.#trust = new TrustList(outbox, (id) => this.#records.isDenied(id));
+    // Records are judged with the list as it is; which keys are denied they know themselves.
+    const known = new TrustList(outbox);
     this.#records = new FleetRecords(outbox, () => ({
       nowSeconds: nowSeconds(),
       clockKnown: clockKnown(),
-      fleetKey: (id) => this.#trust.find(id),
+      fleetKey: (id) => known.find(id),
     }));
+    this.#trust = new TrustList(outbox, (id) => this.#records.isDenied(id));
     this.#identity = new HerdIdentity(outbox, settings.device);
     const herdShared = { records: this.#records, identity: this.#identity, topics: this.topics };
     this.#herd = new HerdPublisher({ ...herdShared, version, clock, random, log, clockKnown, ...options.herdTimes });
@@ -272,6 +274,7 @@ export class Telemetry implements AsyncDisposable {
     const { settings, outbox, clock, log } = this.#options;
     await link.subscribe([topics.commands, topics.commandsToAll, topics.deny]);
     this.#kept.offerAll();
+    this.#changed.ring();
     this.#live.begin(link);
     if (!link.sessionPresent)
       for (const build of this.#builds) for (const held of this.#records.held(build)) this.#herd.displaced(held);
