@@ -42,6 +42,9 @@ export type OpenConditions = {
   readonly damage: string | null;
 };
 
+/** A WAL is given its full size where this many times as much is free. */
+const ampleRatio = 16;
+
 export const pathOf = (directory: string, file: FileName): string => join(directory, `${file}.db`);
 
 /** @throws StorageError, but never storage.corrupt unless a file that was just made is damaged too */
@@ -85,10 +88,11 @@ export function checkpointWal(database: Database, mode: "PASSIVE" | "TRUNCATE"):
   return row !== null && row.busy === 0 && row.log === row.checkpointed;
 }
 
-/** Gives the WAL the size it keeps, so that commits overwrite. False where there is no room for it. */
-export function growWal(path: string, file: FileName): boolean {
+/** Gives the WAL the size it keeps, so that commits overwrite. False where there is not ample room for it. */
+export function growWal(path: string, file: FileName, freeBytes: number): boolean {
   const wal = `${path}-wal`;
   const wanted = fileSettings[file].walBytesKept;
+  if (freeBytes < wanted * ampleRatio) return false;
   try {
     if (!existsSync(wal) || statSync(wal).size === 0 || statSync(wal).size >= wanted) return true;
     growFile(wal, wanted);

@@ -25,6 +25,7 @@ export type OpenFile = Journal | Outbox | History;
 
 export type UpkeepState = {
   readonly fullness: Fullness;
+  readonly freeBytes: number;
   readonly overBudget: boolean;
   readonly tell: (finding: Finding) => void;
 };
@@ -58,7 +59,7 @@ export class Upkeep {
 /** One slice on one file. @throws StorageError storage.corrupt where a deferred check finds damage */
 export function keepUp(upkeep: Upkeep, name: LaneName, file: OpenFile, state: UpkeepState): boolean {
   try {
-    checkpointIfDue(upkeep, name, file);
+    checkpointIfDue(upkeep, name, file, state.freeBytes);
     checkIfDue(upkeep, name, file);
     const salvaging = file.salvage?.step(salvageSliceMs) ?? false;
     const atMs = upkeep.clock.wallMs();
@@ -77,7 +78,7 @@ export function keepUp(upkeep: Upkeep, name: LaneName, file: OpenFile, state: Up
   }
 }
 
-function checkpointIfDue(upkeep: Upkeep, name: LaneName, file: OpenFile): void {
+function checkpointIfDue(upkeep: Upkeep, name: LaneName, file: OpenFile, freeBytes: number): void {
   const { database, path } = file.opened;
   const { written, checkpointed } = walFrames(database);
   const bytes = (written - checkpointed) * fileSettings[name].pageBytes;
@@ -88,7 +89,7 @@ function checkpointIfDue(upkeep: Upkeep, name: LaneName, file: OpenFile): void {
   // Looked at only while there is something, so that the age counts from the first row that waits.
   const old = bytes > 0 && upkeep.due("checkpoint", name, upkeep.limits.walAgeMs);
   if (bytes > upkeep.limits.walIdleBytes || old) checkpointWal(database, "PASSIVE");
-  if (written >= growFromFrames) growWal(path, name);
+  if (written >= growFromFrames) growWal(path, name, freeBytes);
 }
 
 function checkIfDue(upkeep: Upkeep, name: LaneName, file: OpenFile): void {

@@ -163,6 +163,7 @@ export class Writer {
     this.#refreshSpace();
     const state = {
       fullness: this.#fullness(),
+      freeBytes: this.#space.freeBytes,
       overBudget: this.#overBudget(),
       tell: (finding: Finding) => this.#tell(finding),
     };

@@ -3,7 +3,7 @@
  * Bit flips, holes, cuts and foreign bytes in every file of a state directory, as a dead supervisor left it: boot succeeds,
  * damage costs the damaged file's own content, the other files are intact, and what is written next can be read back.
  */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,6 +21,8 @@ import { Storage } from "#storage/storage.ts";
 import { Writer } from "#storage/writer.ts";
 import { long } from "#tests/skip.ts";
 import { sampleDecision, sampleOutcome, samplePlan, sampleReport } from "#tests/unit/storage/sampleFault.ts";
+
+setDefaultTimeout(60_000);
 
 const rounds = long("crash") ? 3_000 : 60;
 const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Math.floor(systemRandom() * 2 ** 31));

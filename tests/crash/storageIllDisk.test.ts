@@ -3,7 +3,7 @@
  * The state directory full, read-only, missing, removed under us, somebody else's, on a device that stalls, or with every
  * database damaged at once: faults go through, the reason is told, and all is written down once the disk is well.
  */
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +15,8 @@ import { Storage } from "#storage/storage.ts";
 import { need, root } from "#tests/skip.ts";
 import { sampleDecision, sampleOutcome, samplePlan, sampleReport } from "#tests/unit/storage/sampleFault.ts";
 import { buildShim, met, operations, plan, shimEnvironment } from "./diskShim.ts";
+
+setDefaultTimeout(60_000);
 
 /** Probes come this much sooner than in life. */
 const hurry = 500;

@@ -2,7 +2,7 @@
 /**
  * Storage from the main thread to the file and back, with the real Worker and real files.
  */
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,6 +13,8 @@ import { exportFault, listFaults, readExport, readFault } from "#storage/journal
 import { guardDirectory } from "#storage/ownership.ts";
 import { Storage } from "#storage/storage.ts";
 import { sampleDecision, sampleOutcome, samplePlan, sampleReport } from "#tests/unit/storage/sampleFault.ts";
+
+setDefaultTimeout(60_000);
 
 let scratch = "";
 beforeEach(() => {

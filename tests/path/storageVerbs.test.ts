@@ -2,7 +2,7 @@
 /**
  * `holdfast storage …` as a person calls it, on directories that a supervisor is writing to, that are damaged, or empty.
  */
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,6 +13,8 @@ import { readFault } from "#storage/journalReader.ts";
 import { guardDirectory } from "#storage/ownership.ts";
 import { Storage } from "#storage/storage.ts";
 import { sampleDecision, sampleOutcome, samplePlan, sampleReport } from "#tests/unit/storage/sampleFault.ts";
+
+setDefaultTimeout(60_000);
 
 let scratch = "";
 beforeEach(() => {
