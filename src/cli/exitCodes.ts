@@ -62,6 +62,13 @@ const byErrorCode: Readonly<Record<string, number>> = {
   "storage.notFound": exitCodes.notFound,
   "storage.owner": exitCodes.permission,
   storage: exitCodes.storage,
+  "telemetry.settings": exitCodes.usage,
+  "telemetry.payload": exitCodes.usage,
+  "telemetry.key": exitCodes.usage,
+  "telemetry.refused": exitCodes.permission,
+  "telemetry.connect": exitCodes.unavailable,
+  "telemetry.timeout": exitCodes.unavailable,
+  telemetry: exitCodes.protocol,
 };
 
 export function exitCodeOf(error: unknown): number {

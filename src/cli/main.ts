@@ -51,6 +51,16 @@ export const verbs: readonly Verb[] = [
     add: async (program) => (await import("./storage.ts")).addStorage(program),
   },
   {
+    name: "keys",
+    summary: "whom this box believes: keys of operators, admins and the fleet",
+    add: async (program) => (await import("./keys.ts")).addKeys(program),
+  },
+  {
+    name: "fleet",
+    summary: "many boxes behind one MQTT broker: signed commands, and a live view",
+    add: async (program) => (await import("./fleet.ts")).addFleet(program),
+  },
+  {
     name: "doctor",
     summary: "what this machine can do, what it cannot, and why",
     add: async (program) => (await import("./doctor.ts")).addDoctor(program),

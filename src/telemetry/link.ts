@@ -131,12 +131,12 @@ export class Link implements AsyncDisposable {
     }, `publish ${topic}`);
   }
 
-  /** Resolves at SUBACK. @throws TelemetryError telemetry.refused where the broker refuses one of them */
-  async subscribe(filters: readonly string[]): Promise<void> {
+  /** Resolves at SUBACK. QoS 0 is for a mere onlooker: the broker queues nothing for it. @throws TelemetryError telemetry.refused where the broker refuses one of them */
+  async subscribe(filters: readonly string[], qos: 0 | 1 = 1): Promise<void> {
     if (filters.length === 0) return;
     await this.#answered((done) => {
       // Retain as published: a command with the retain flag must be seen to have it.
-      this.#client.subscribe([...filters], { qos: 1, rap: true }, (error, granted) => {
+      this.#client.subscribe([...filters], { qos, rap: true }, (error, granted) => {
         const refused = granted?.find((grant) => grant.qos >= 128);
         done(error ?? (refused === undefined ? undefined : refusal(refused.qos, `subscribe ${refused.topic}`)));
       });

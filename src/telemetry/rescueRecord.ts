@@ -120,6 +120,12 @@ export function signGrant(fleet: KeyPair, grant: Grant): Uint8Array<ArrayBuffer>
 /** Which fleet key a grant claims. @throws TelemetryError */
 export const grantSigner = (grant: Uint8Array): KeyId => readUntrusted(grant, grantBytesMax).keyId;
 
+/** For which box a grant says it is; nothing is verified yet. @throws TelemetryError */
+export function grantDevice(grant: Uint8Array): string {
+  const { payload } = readUntrusted(grant, grantBytesMax);
+  return check(v.object({ dev: text(64) }), decodeCborMap(payload, grantBytesMax)).dev;
+}
+
 /** Verifies a grant against the fleet key that it claims. @throws TelemetryError */
 export function openGrant(signed: Uint8Array, fleetKey: PublicKey, device: string): Grant {
   const { payload } = openSigned(signed, fleetKey, grantExternal(device), grantBytesMax);
