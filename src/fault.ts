@@ -292,6 +292,8 @@ export type PastTrial = {
   readonly session: Session | null;
   /** True where that session was connected already when its site faulted first: it is no client that comes to kill. */
   readonly veteran: boolean;
+  /** Failed only in so far as the supervisor ended before the verdict. */
+  readonly interrupted?: boolean;
 };
 
 /** System calls that a stopped thread may be made to run. */

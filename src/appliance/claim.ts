@@ -7,7 +7,7 @@
  * was started by the same command in the same directory, and whose supervisor is dead, is taken over under the name it
  * has. A process that is on record under some name keeps that name. The lock is the kernel's: it dies with us.
  */
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { explain, ProgramError, StorageError } from "#errors.ts";
 import { claimDirectory, guardDirectory, holderOf, lockFile } from "#storage/ownership.ts";
@@ -18,6 +18,7 @@ export const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const ownNameMax = 60;
 /** Guards of one program side by side that are named without being asked. */
 const numberMax = 99;
+const lockTries = 3;
 
 export type Claim = Disposable & {
   readonly name: string;
@@ -96,10 +97,9 @@ function tryLock(root: string, name: string): Claim | null {
 function lockName(root: string, name: string): Claim {
   const runDirectory = guardDirectory(root, name);
   try {
-    for (const folder of [root, dirname(runDirectory), runDirectory]) claimDirectory(folder);
-    const lock = lockFile(lockOf(root, name));
+    const lock = lockStanding(root, name);
     const running = readRunRecord(runDirectory);
-    return { name, runDirectory, running, [Symbol.dispose]: () => lock[Symbol.dispose]() };
+    return { name, runDirectory, running, [Symbol.dispose]: () => unlock(runDirectory, lock) };
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;
     if (error.code === "storage.locked") {
@@ -112,9 +112,40 @@ function lockName(root: string, name: string): Claim {
     }
     throw new StorageError(
       error.code,
-      `the run directory ${runDirectory} cannot be used: ${oneLine(explain(error.cause ?? error))}; make it writable, or set XDG_RUNTIME_DIR to a folder of yours`,
+      `the run directory ${runDirectory} cannot be used: ${oneLine(explain(error))}; make it writable, or set XDG_RUNTIME_DIR to a folder of yours`,
     );
   }
+}
+
+/** A lock on a file that is still the one of that name: the guard before us may have removed it as we opened it. */
+function lockStanding(root: string, name: string): Disposable {
+  const runDirectory = guardDirectory(root, name);
+  for (let tries = 1; ; tries += 1) {
+    try {
+      for (const folder of [root, dirname(runDirectory), runDirectory]) claimDirectory(folder);
+      const lock = lockFile(lockOf(root, name));
+      const holder = holderOf(lockOf(root, name));
+      if (existsSync(lockOf(root, name)) && (holder === null || holder === process.pid)) return lock;
+      lock[Symbol.dispose]();
+    } catch (error) {
+      const removed = error instanceof StorageError && error.code === "storage.io" && !existsSync(lockOf(root, name));
+      if (!removed || tries >= lockTries) throw error;
+    }
+    if (tries >= lockTries) throw new StorageError("storage.locked", `${name} comes and goes`);
+  }
+}
+
+/** Gives the name back. Where its program runs on without us, its record stays for whoever takes it over. */
+function unlock(runDirectory: string, lock: Disposable): void {
+  try {
+    if (readRunRecord(runDirectory) === null) {
+      rmSync(join(runDirectory, "lock"), { force: true });
+      rmdirSync(runDirectory);
+    }
+  } catch {
+    // Not empty, or not ours to remove: it costs a few bytes of memory until the next boot.
+  }
+  lock[Symbol.dispose]();
 }
 
 const lockOf = (root: string, name: string): string => join(guardDirectory(root, name), "lock");

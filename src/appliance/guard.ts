@@ -9,12 +9,12 @@
  * Whatever fails here, a program that serves is never stopped for it. Only one that we have started ourselves, and that
  * could not be guarded from the beginning, is ended again, so that nothing runs which nobody asked for.
  */
-import { hex } from "#bytes.ts";
 import type { Clock } from "#clock.ts";
 import { explain, HoldfastError } from "#errors.ts";
 import type { FaultReport } from "#fault.ts";
 import type { Log } from "#log.ts";
 import type { UnsitedReport } from "#monitor/faultDecoder.ts";
+import type { GdbClient } from "#monitor/gdb/client.ts";
 import type { WireTrace } from "#monitor/gdb/trace.ts";
 import type { Probe } from "#monitor/probes.ts";
 import { isAlive, readStatus, readWaitStatus } from "#monitor/processes.ts";
@@ -24,31 +24,34 @@ import type { Policy } from "#suppression/plan.ts";
 import { siteOf } from "#suppression/site.ts";
 import { TaskGroup } from "#tasks.ts";
 import { findSuccessor, type Portrait, portrayProgram } from "./daemon.ts";
+import { requireSupported } from "./guardable.ts";
 import { type GuardedProgram, type ProgramEnd, readEnd, signalProgram } from "./guardedProgram.ts";
-import { type LaneEnd, runLane } from "./lane.ts";
+import { withoutInterruptions } from "./interruptions.ts";
+import { type LaneEnd, type LaneOptions, runLane } from "./lane.ts";
 import { clearStub } from "./leftovers.ts";
-import { LockKeeper, type LockRelease, type LockScene } from "./lockKeeper.ts";
+import type { LockKeeper } from "./lockKeeper.ts";
+import { lockKeeperOf, type Present } from "./lockScene.ts";
 import type { Notices } from "./notices.ts";
 import { defaultProbation, Probation } from "./probation.ts";
 import { Protection } from "./protection.ts";
 import { tellRecordState } from "./recordState.ts";
 import { rehearse } from "./rehearsal.ts";
-import { removeRunRecord } from "./runRecord.ts";
+import { noteServed, removeRunRecord } from "./runRecord.ts";
+import { keepStubHonest } from "./stubHonesty.ts";
 import { Trials } from "./trials.ts";
+import { UnfinishedActs } from "./unfinishedActs.ts";
+import { Watching } from "./watching.ts";
 import type { Workload } from "./workload.ts";
 
 /** Between the loss of a stub and the next try to protect the program again, ms; doubled up to the second value. */
 const protectAgainMs = 50;
-const protectAgainMsMax = 1000;
+const protectAgainMsMax = 500;
 /** Protection that held for so long was good: what ends it is a new trouble. */
-const goodProtectionMs = 5000;
+const goodProtectionMs = 1000;
 /** A stub may be killed while it attaches. */
 const firstTries = 3;
 /** A program that never waits for anything counts as guarded after this long all the same. */
 const servingPatienceMs = 10_000;
-const stubLookMs = 1000;
-/** The stub is asked for something every so many looks. */
-const looksPerQuestion = 5;
 const endPollMs = 20;
 /** What a started program gets to end in order, where it could not be guarded. */
 const endAgainMs = 3000;
@@ -76,8 +79,8 @@ export async function runGuard(parts: GuardParts): Promise<ProgramEnd | null> {
   storage.event("guard.started", name, { pid: program.pid, origin: program.origin });
   await using tasks = new TaskGroup();
   tasks.start((signal) => tellRecordState(name, storage, notices, clock, signal));
-  const trials = new Trials(storage.history);
-  const guard = new Guard(parts, trials, tasks);
+  const trials = new Trials(withoutInterruptions(storage.history));
+  await using guard = new Guard(parts, trials, tasks);
   let end: ProgramEnd | null;
   try {
     end = await guard.untilEnd();
@@ -85,8 +88,7 @@ export async function runGuard(parts: GuardParts): Promise<ProgramEnd | null> {
     await guard.giveUp(error);
     throw error;
   }
-  await clearStub(stubDirectory(parts), clock);
-  removeRunRecord(parts.runDirectory);
+  await guard.clear();
   if (end === null) {
     storage.event("guard.letGo", name, { pid: program.pid });
     notices.tell({ event: "unguarded", workload: name, pid: program.pid, reason: "it was let go and runs on" });
@@ -106,26 +108,36 @@ export function tellBug({ notices, name, program }: Pick<GuardParts, "notices" |
 
 const stubDirectory = ({ runDirectory }: GuardParts): string => `${runDirectory}/stub`;
 
-class Guard {
+class Guard implements AsyncDisposable {
   readonly #probation: Probation;
-  #watch: Watch | null = null;
-  #locks: LockKeeper | null = null;
-  #portrait: Portrait | null = null;
+  readonly #acts: UnfinishedActs;
+  readonly #watching: Watching;
+  readonly #locks: LockKeeper;
+  #present: Present = null;
+  #portrait: Portrait | null;
+  #served: boolean;
   #everProtected = false;
+  #toldWhy = "";
 
   constructor(
     private readonly parts: GuardParts,
     private readonly trials: Trials,
     private readonly tasks: TaskGroup,
   ) {
-    const { probes, clock, storage, notices, program } = parts;
+    const { probes, clock, storage, notices, program, name, log } = parts;
+    const { pid } = program;
+    this.#watching = new Watching({ name, pid, clock, log, nextFaultId: storage.nextFaultId }, tasks.signal);
+    this.#locks = lockKeeperOf(parts, () => this.#present);
+    tasks.start((signal) => this.#locks.run(signal));
+    this.#acts = new UnfinishedActs(parts.runDirectory);
     this.#portrait = program.portrait;
+    this.#served = program.served;
     const life = {
       isAlive: () => isAlive(program.pid),
-      threadState: (tid: number) => this.#watch?.threadState(tid) ?? "busy",
+      threadState: (tid: number) => this.#watching.watch?.threadState(tid) ?? "busy",
       leftovers: (sinceNs: number) => ({
-        waiters: this.#locks?.waitersLeft() ?? 0,
-        released: this.#locks?.releasedSince(sinceNs) ?? 0,
+        waiters: this.#locks.waitersLeft(),
+        released: this.#locks.releasedSince(sinceNs),
       }),
       timesBlocked: (tid: number) => readStatus(program.pid, tid)?.voluntarySwitches ?? null,
     };
@@ -145,6 +157,7 @@ class Guard {
       if (end?.kind === "letGo") return null;
       if (end?.kind === "retired") return await this.#untilEndUnguarded();
       if (end?.kind === "ended" || !isAlive(this.parts.program.pid)) return await this.#endOf(end);
+      if (end?.kind === "replaced") continue;
       if (clock.monotonicNs() - beganNs > goodProtectionMs * 1e6) waitMs = protectAgainMs;
       await clock.sleep(waitMs, letGo).catch(() => {});
       waitMs = Math.min(waitMs * 2, protectAgainMsMax);
@@ -154,17 +167,23 @@ class Guard {
 
   /** Ends what was begun, where the program could not be guarded; says what is left where the error is a bug of ours. */
   async giveUp(error: unknown): Promise<void> {
-    const { program, notices, name, runDirectory, clock } = this.parts;
-    if (this.#everProtected || !(error instanceof HoldfastError) || error.code === "bug") {
+    const { program, notices, name } = this.parts;
+    if (this.#everProtected || !isOperating(error)) {
       tellBug(this.parts);
       return;
     }
-    await clearStub(stubDirectory(this.parts), clock);
-    removeRunRecord(runDirectory);
+    await this.clear();
     if (program.origin !== "started") return;
     const reason = "it could not be guarded, and is ended again";
     notices.tell({ event: "unguarded", workload: name, pid: program.pid, reason });
     await this.#endProgram();
+  }
+
+  /** Nothing of this guard stays in its run directory. */
+  async clear(): Promise<void> {
+    await clearStub(stubDirectory(this.parts), this.parts.clock);
+    this.#acts.clear();
+    removeRunRecord(this.parts.runDirectory);
   }
 
   /** Says so where the program has only gone to the background. */
@@ -176,56 +195,136 @@ class Guard {
     notices.tell({ event: "warning", workload: name, text });
   }
 
-  /** One protection, until it ends; null where it could not begin and may be tried again. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#watching[Symbol.asyncDispose]();
+  }
+
+  /** One protection, until it ends; null where it could not begin and is to be tried again. */
   async #protect(tries: number): Promise<LaneEnd | null> {
-    const { storage, notices, name, program, log } = this.parts;
+    const { storage, name, program, runDirectory, log } = this.parts;
     try {
       const end = await this.#protectOnce();
       if (end.kind === "ended") this.#probation.programEnded(describeEnd(end));
-      if (end.kind !== "stubLost" && end.kind !== "retired") return end;
-      storage.event(`guard.${end.kind}`, name, { why: end.why });
-      if (isAlive(program.pid))
-        notices.tell({ event: "unguarded", workload: name, pid: program.pid, reason: reasonOf(end) });
+      if (end.kind === "replaced") {
+        await this.#watching.forget();
+        this.#served = false;
+        noteServed(runDirectory, false);
+      }
+      if (end.kind === "stubLost" || end.kind === "retired") {
+        storage.event(`guard.${end.kind}`, name, { why: end.why });
+        this.#tellUnguarded(reasonOf(end));
+      }
       return end;
     } catch (error) {
       if (!isAlive(program.pid)) return null;
-      const passing = error instanceof HoldfastError && error.code !== "bug";
-      const again = this.#everProtected || (tries < firstTries && passing && error.code === "gdb.closed");
-      if (!passing || !again) throw error;
+      const again = this.#everProtected || (tries < firstTries && hasCode(error, ["gdb.closed"]));
+      if (!isOperating(error) || !again) throw error;
       log("warn", "guard.protectFailed", { why: explain(error) });
-      return null;
+      if (this.#everProtected) this.#tellUnguarded(explain(error));
+      return hasCode(error, hopeless) ? { kind: "retired", why: explain(error) } : null;
     }
   }
 
+  /** Once for each reason: a stub that cannot be replaced is tried for every second. */
+  #tellUnguarded(reason: string): void {
+    const { notices, name, program } = this.parts;
+    if (reason === this.#toldWhy || !isAlive(program.pid)) return;
+    this.#toldWhy = reason;
+    notices.tell({ event: "unguarded", workload: name, pid: program.pid, reason });
+  }
+
   async #protectOnce(): Promise<LaneEnd> {
-    const { program, storage, name, clock, log, trace, letGo } = this.parts;
-    await using protection = await Protection.open({
+    const { program, clock, log, trace, letGo, storage, name } = this.parts;
+    if (this.#everProtected) requireSupported(program.pid);
+    const runDirectory = stubDirectory(this.parts);
+    await using protection = await Protection.open({ pid: program.pid, runDirectory, clock, log, trace });
+    const { client } = protection;
+    const { watch, fresh, looking } = await this.#look(protection);
+    this.#everProtected = true;
+    this.#portrait = portrayProgram(program.pid) ?? this.#portrait;
+    this.#present = { watch, client };
+    await using tasks = new TaskGroup();
+    const workload = this.#workload(watch, client);
+    tasks.start((signal) => this.#announce(watch, workload, fresh, signal));
+    tasks.start((signal) => keepStubHonest(protection, program.pid, clock, signal));
+    const sinceNs = clock.monotonicNs();
+    const unfinished: LaneOptions["unfinished"] = ({ tid, signal, atNs }) => {
+      const act = atNs > sinceNs ? null : this.#acts.take(tid, signal);
+      if (act !== null) storage.event("act.finished", name, { fault: act.fault, tid });
+      return act?.registers ?? null;
+    };
+    const lane = runLane({ workload, client, unfinished, letGo, release: () => protection.release() });
+    const end = await Promise.race([lane, tasks.failed, looking.failed, this.tasks.failed]).finally(() => {
+      this.#present = null;
+    });
+    if (end.kind === "retired") await protection.release();
+    else if (end.kind !== "replaced") await protection.endStub();
+    return end;
+  }
+
+  /** Where its code cannot be read, the program is let go. @throws ProgramError, BinaryError */
+  async #look(protection: Protection): Promise<ReturnType<Watching["look"]>> {
+    try {
+      return this.#watching.look(protection.client);
+    } catch (error) {
+      await protection.release();
+      throw error;
+    }
+  }
+
+  #workload(watch: Watch, client: GdbClient): Workload {
+    const { name, clock, storage, notices, policy } = this.parts;
+    const report: Workload["watch"]["report"] = async (stop) => {
+      const { report, control } = await watch.report(stop, client);
+      return { report: sited({ ...report, serving: report.serving || this.#served }), control };
+    };
+    const { trials } = this;
+    return {
+      name,
+      clock,
+      policy,
+      watch: { report },
+      storage: this.#noting(storage),
+      trials,
+      probation: this.#probation,
+      locks: this.#locks,
+      notices,
+    };
+  }
+
+  /** The record, with a note beside each act of several steps for as long as it takes. */
+  #noting(storage: Storage): Workload["storage"] {
+    return {
+      intent: (report, decision) => {
+        storage.intent(report, decision);
+        this.#acts.begin(report, decision);
+      },
+      report: (report, plan, decision) => {
+        this.#acts.end(report.tid);
+        storage.report(report, plan, decision);
+      },
+      outcome: (outcome) => storage.outcome(outcome),
+      event: (event, workload, facts) => storage.event(event, workload, facts),
+    };
+  }
+
+  /** Says "guarding" once the attach is complete and the program was seen waiting for work. */
+  async #announce(watch: Watch, workload: Workload, fresh: boolean, signal: AbortSignal): Promise<void> {
+    const { name, notices, program, runDirectory } = this.parts;
+    const serving = fresh ? await watch.untilServing(servingPatienceMs, signal) : this.#served;
+    if (fresh) await watch.rehearse(rehearsalRounds, (report) => rehearse(workload, sited(report)), signal);
+    if (signal.aborted || !watch.isAlive()) return;
+    this.#served ||= serving;
+    this.#toldWhy = "";
+    if (serving) noteServed(runDirectory, true);
+    notices.tell({
+      event: "guarding",
       workload: name,
       pid: program.pid,
-      runDirectory: stubDirectory(this.parts),
-      clock,
-      log,
-      nextFaultId: storage.nextFaultId,
-      trace,
+      threads: watch.threadCount,
+      attached: program.origin !== "started",
+      serving,
     });
-    const { watch, client } = protection;
-    this.#everProtected = true;
-    this.#watch = watch;
-    this.#portrait = portrayProgram(program.pid) ?? this.#portrait;
-    await using tasks = new TaskGroup();
-    const locks = lockKeeperOf(this.parts, protection);
-    this.#locks = locks;
-    const workload = workloadOf(this.parts, protection, this.trials, this.#probation, locks);
-    tasks.start((signal) => locks.run(signal));
-    tasks.start((signal) => watch.learn(signal));
-    tasks.start((signal) => watch.prepare(signal));
-    tasks.start((signal) => announce(this.parts, protection, workload, signal));
-    tasks.start((signal) => keepStubHonest(protection, program.pid, clock, signal));
-    const lane = runLane(workload, watch, client, letGo, () => protection.release());
-    const end = await Promise.race([lane, tasks.failed, this.tasks.failed]);
-    if (end.kind === "retired") await protection.release();
-    else await protection.endStub();
-    return end;
   }
 
   /** A child's end as its parent was told; it knows the exit code even when the stub died first. */
@@ -258,87 +357,18 @@ class Guard {
   }
 }
 
-function lockKeeperOf({ name, clock, storage, notices }: GuardParts, { watch, client }: Protection): LockKeeper {
-  const scene: LockScene = {
-    lockWaits: () => watch.lockWaits(),
-    threadState: (tid) => watch.threadState(tid),
-    readMemory: (from, bytes) => watch.readMemory(from, bytes),
-    whileStopped: (tid, work) => watch.whileStopped(tid, client, work),
-  };
-  const told = ({ at, owner, waiter }: LockRelease): void => {
-    storage.event("lock.released", name, { at: hex(at), owner, waiter });
-    notices.tell({ event: "released", workload: name, address: hex(at), owner, waiter });
-  };
-  return new LockKeeper(scene, clock, told, (why) => storage.event("lock.failed", name, { why }));
-}
-
-function workloadOf(
-  parts: GuardParts,
-  protection: Protection,
-  trials: Trials,
-  probation: Probation,
-  locks: LockKeeper,
-): Workload {
-  const { name, clock, storage, notices, policy } = parts;
-  const { watch, client } = protection;
-  return {
-    name,
-    clock,
-    policy,
-    watch: {
-      report: async (stop) => {
-        const { report, control } = await watch.report(stop, client);
-        return { report: sited(report), control };
-      },
-    },
-    storage,
-    trials,
-    probation,
-    locks,
-    notices,
-  };
-}
-
 const sited = (report: UnsitedReport): FaultReport => ({
   ...report,
   site: siteOf(report.frames, report.modules, report.spine, report.signal),
 });
 
-/** Says "guarding" once the attach is complete and the program was seen waiting for work. */
-async function announce(
-  { name, notices, program }: GuardParts,
-  protection: Protection,
-  workload: Workload,
-  signal: AbortSignal,
-): Promise<void> {
-  const { watch } = protection;
-  const serving = await watch.untilServing(servingPatienceMs, signal);
-  await watch.rehearse(rehearsalRounds, (report) => rehearse(workload, sited(report)), signal);
-  if (signal.aborted || !protection.watch.isAlive()) return;
-  notices.tell({
-    event: "guarding",
-    workload: name,
-    pid: program.pid,
-    threads: protection.watch.threadCount,
-    attached: program.origin !== "started",
-    serving,
-  });
-}
+const isOperating = (error: unknown): error is HoldfastError => error instanceof HoldfastError && error.code !== "bug";
 
-/**
- * Ends a stub that does not do its part: one that answers no more, and one that keeps the end of the program from us.
- * Either is then lost, and the guard goes on from there.
- */
-async function keepStubHonest(protection: Protection, pid: number, clock: Clock, signal: AbortSignal): Promise<void> {
-  for (let look = 1; ; look += 1) {
-    await clock.sleep(stubLookMs, signal);
-    if (!isAlive(pid)) {
-      await clock.sleep(stubLookMs, signal);
-      return await protection.endStub();
-    }
-    if (look % looksPerQuestion === 0) await protection.client.threads(signal).catch(() => {}); // It is lost by then.
-  }
-}
+const hasCode = (error: unknown, codes: readonly string[]): boolean =>
+  error instanceof HoldfastError && codes.includes(error.code);
+
+/** Reasons for which trying again is in vain. */
+const hopeless: readonly string[] = ["program.unsupported", "program.permission", "gdb.permission"];
 
 const describeEnd = (end: ProgramEnd): string =>
   end.signal ?? (end.code === null ? "nobody saw how" : `exit code ${end.code}`);

@@ -36,6 +36,11 @@ export function requireGuardable(pid: number): void {
   if (leader !== null && leader !== pid) throw refuse(`is a thread of process ${leader}; say --pid ${leader}`);
   // Where somebody traces it already, that may be a stub of ours: the attach finds out, and tells.
   if ((readStatus(pid)?.tracerPid ?? 0) === 0) requireTraceable(pid);
+  requireSupported(pid);
+}
+
+/** That the process runs a program of a kind that we guard. @throws ProgramError "program.unsupported" */
+export function requireSupported(pid: number): void {
   try {
     resolveProgram(`/proc/${pid}/exe`, "", hostArchitecture());
   } catch (error) {

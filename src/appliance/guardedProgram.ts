@@ -21,6 +21,8 @@ export type GuardedProgram = {
   readonly pid: number;
   /** How we came to it. Only a started or taken-over program is ours to stop. */
   readonly origin: "started" | "attached" | "takenOver";
+  /** An earlier supervisor saw it wait for work. */
+  readonly served: boolean;
   /** By which its successor is known, where it goes to the background. */
   readonly portrait: Portrait | null;
   /** Resolves when it has ended; null where only the stub will know. */
@@ -36,7 +38,7 @@ export type ProgramOptions = {
 
 /** Takes over what still runs under the claimed name, or starts the command. @throws ProgramError, StorageError */
 export function startProgram({ command, claim, outputToError }: ProgramOptions): GuardedProgram {
-  if (claim.running !== null) return notOurChild(claim.running.pid, "takenOver");
+  if (claim.running !== null) return notOurChild(claim.running.pid, "takenOver", claim);
   const file = requireStartable(command);
   const child = spawn([...command], outputToError);
   const portrait = portrayProgram(child.pid, realPath(file));
@@ -50,18 +52,19 @@ export function startProgram({ command, claim, outputToError }: ProgramOptions):
     child.kill("SIGKILL");
     throw error;
   }
-  return { pid: child.pid, origin: "started", portrait, ended };
+  return { pid: child.pid, origin: "started", served: false, portrait, ended };
 }
 
 /** Notes a program that runs already. @throws ProgramError "program.gone", StorageError "storage.io" */
-export function attachedProgram(pid: number, { running, runDirectory }: Claim): GuardedProgram {
-  if (running === null) note(runDirectory, pid, null);
-  return notOurChild(pid, "attached");
+export function attachedProgram(pid: number, claim: Claim): GuardedProgram {
+  if (claim.running === null) note(claim.runDirectory, pid, null);
+  return notOurChild(pid, "attached", claim);
 }
 
-const notOurChild = (pid: number, origin: "takenOver" | "attached"): GuardedProgram => ({
+const notOurChild = (pid: number, origin: "takenOver" | "attached", { running }: Claim): GuardedProgram => ({
   pid,
   origin,
+  served: running?.served === true,
   portrait: portrayProgram(pid),
   ended: null,
 });
@@ -93,7 +96,7 @@ function note(runDirectory: string, pid: number, command: readonly string[] | nu
   if (startTicks === null) throw new ProgramError("program.gone", `process ${pid} is gone`);
   const directory = command === null ? null : process.cwd();
   try {
-    writeRunRecord(runDirectory, { pid, startTicks, command, directory });
+    writeRunRecord(runDirectory, { pid, startTicks, command, directory, served: false });
   } catch (error) {
     throw new StorageError("storage.io", `the run directory ${runDirectory} cannot be written: ${explain(error)}`);
   }

@@ -9,7 +9,6 @@
 import { explain, HoldfastError } from "#errors.ts";
 import { fatalSignals } from "#fault.ts";
 import type { GdbClient, StopEvent } from "#monitor/gdb/client.ts";
-import type { Watch } from "#monitor/watch.ts";
 import { faultPath } from "./faultPath.ts";
 import type { ProgramEnd } from "./guardedProgram.ts";
 import type { Workload } from "./workload.ts";
@@ -18,19 +17,27 @@ export type LaneEnd =
   | ({ readonly kind: "ended" } & ProgramEnd)
   | { readonly kind: "stubLost"; readonly why: string }
   | { readonly kind: "retired"; readonly why: string }
+  /** The program has replaced itself by another one, and runs. */
+  | { readonly kind: "replaced" }
   | { readonly kind: "letGo" };
 
 /** After the request to let go, a stop that is on its way to us still counts. */
 const lastStopMs = 20;
 
-/** `release` lets the program go, and by that ends the stops. */
-export async function runLane(
-  workload: Workload,
-  watch: Watch,
-  client: GdbClient,
-  letGo: AbortSignal,
-  release: () => Promise<void>,
-): Promise<LaneEnd> {
+export type LaneOptions = {
+  readonly workload: Workload;
+  readonly client: GdbClient;
+  /** The registers by which an act is finished that an earlier supervisor has left in this very stop. */
+  readonly unfinished: (stop: Signalled) => ReadonlyMap<number, bigint> | null;
+  readonly letGo: AbortSignal;
+  /** Lets the program go, and by that ends the stops. */
+  readonly release: () => Promise<void>;
+};
+
+type Signalled = Extract<StopEvent, { kind: "signal" }>;
+
+export async function runLane(options: LaneOptions): Promise<LaneEnd> {
+  const { workload, client, letGo, release } = options;
   let working: Promise<LaneEnd | null> = Promise.resolve(null);
   const releaseWhenIdle = async (): Promise<void> => {
     await workload.clock.sleep(lastStopMs);
@@ -45,11 +52,13 @@ export async function runLane(
   letGo.addEventListener("abort", asked, { once: true });
   try {
     for await (const event of client.stops()) {
-      working = takeEvent(event, workload, watch, client);
+      working = takeEvent(event, options);
       const end = await working;
       if (end !== null) return end;
     }
-    return { kind: "letGo" };
+    return letGo.aborted
+      ? { kind: "letGo" }
+      : { kind: "stubLost", why: "it did not answer, or kept the end to itself" };
   } catch (error) {
     return { kind: "stubLost", why: explain(error) };
   } finally {
@@ -63,32 +72,27 @@ function tellFailedRelease({ storage, name, notices }: Workload, error: unknown)
   notices.tell({ event: "warning", workload: name, text: `letting go of ${name} failed: ${why}` });
 }
 
-async function takeEvent(
-  event: StopEvent,
-  workload: Workload,
-  watch: Watch,
-  client: GdbClient,
-): Promise<LaneEnd | null> {
+async function takeEvent(event: StopEvent, options: LaneOptions): Promise<LaneEnd | null> {
   switch (event.kind) {
     case "exited":
       return { kind: "ended", code: event.code, signal: null };
     case "killed":
       return { kind: "ended", code: null, signal: event.signal };
     case "exec":
-      watch.replaced();
-      return null;
+      return { kind: "replaced" };
     case "signal":
-      return await takeSignal(event, workload, client);
+      return await takeSignal(event, options);
   }
 }
 
-async function takeSignal(
-  event: Extract<StopEvent, { kind: "signal" }>,
-  workload: Workload,
-  client: GdbClient,
-): Promise<LaneEnd | null> {
+async function takeSignal(event: Signalled, { workload, client, unfinished }: LaneOptions): Promise<LaneEnd | null> {
   try {
-    if (isFatal(event.signal)) await faultPath(workload, event);
+    const registers = unfinished(event);
+    if (registers !== null) {
+      const control = client.control(event.tid);
+      await control.writeRegisters(registers);
+      await control.resume();
+    } else if (isFatal(event.signal)) await faultPath(workload, event);
     else await client.control(event.tid).deliver();
     return null;
   } catch (error) {

@@ -1,31 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Puts one running program under protection: a stub that traces it, a client that talks to the stub, a watch that knows
- * its code and its spines. Takes over the stub of an earlier supervisor where one still traces the program.
+ * Puts one running program under protection: a stub that traces it, and a client that talks to the stub. Takes over the
+ * stub of an earlier supervisor where one still traces the program.
  */
 import { randomUUID } from "node:crypto";
 import { getPriority, setPriority } from "node:os";
 import type { Clock } from "#clock.ts";
 import { explain, GdbError, HoldfastError } from "#errors.ts";
-import type { Architecture, FaultId } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { GdbClient } from "#monitor/gdb/client.ts";
 import { reopenStub, type Stub, startStub, stubErrors } from "#monitor/gdb/stub.ts";
 import type { WireTrace } from "#monitor/gdb/trace.ts";
 import { readStatus } from "#monitor/processes.ts";
-import { requireTraceable, Watch } from "#monitor/watch.ts";
+import { requireTraceable } from "#monitor/watch.ts";
 import { clearStub, stubIn } from "./leftovers.ts";
 
 /** Niceness of the supervisor and its stub: before ordinary programs, behind what an administrator put first. */
 const supervisorNice = -10;
 
 export type ProtectionOptions = {
-  readonly workload: string;
   readonly pid: number;
   readonly runDirectory: string;
   readonly clock: Clock;
   readonly log: Log;
-  readonly nextFaultId: () => FaultId;
   readonly trace?: WireTrace | undefined;
   readonly signal?: AbortSignal | undefined;
 };
@@ -34,23 +31,13 @@ export class Protection implements AsyncDisposable {
   private constructor(
     private readonly options: ProtectionOptions,
     readonly client: GdbClient,
-    readonly watch: Watch,
-    readonly threads: number,
   ) {}
 
   /** @throws GdbError, ProgramError */
   static async open(options: ProtectionOptions): Promise<Protection> {
-    const { stub, client, threads } = (await adoptStub(options)) ?? (await attachStub(options));
-    try {
-      const { workload, pid, clock, log, nextFaultId } = options;
-      for (const ours of [process.pid, stub.pid]) goFirst(ours, log);
-      const architecture: Architecture = client.architecture;
-      const watch = Watch.open({ workload, pid, architecture, clock, log, nextFaultId });
-      return new Protection(options, client, watch, threads);
-    } catch (error) {
-      await letGo(client, options);
-      throw error;
-    }
+    const { stub, client } = (await adoptStub(options)) ?? (await attachStub(options));
+    for (const ours of [process.pid, stub.pid]) goFirst(ours, options.log);
+    return new Protection(options, client);
   }
 
   /** Ends protection and leaves the program running. */
@@ -66,7 +53,6 @@ export class Protection implements AsyncDisposable {
 
   /** Closes our side only: the stub goes on holding the program for the next supervisor. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.watch[Symbol.dispose]();
     await this.client[Symbol.asyncDispose]();
   }
 }
@@ -81,7 +67,7 @@ function goFirst(pid: number, log: Log): void {
   }
 }
 
-type Opened = { stub: Stub; client: GdbClient; threads: number };
+type Opened = { stub: Stub; client: GdbClient };
 
 /** Takes over the stub that traces the program already; any other one in our directory is ended. */
 async function adoptStub(options: ProtectionOptions): Promise<Opened | null> {
@@ -106,7 +92,7 @@ async function adopt(options: ProtectionOptions): Promise<Opened> {
   try {
     const threads = (await client.adopt(pid, signalOf(options))).length;
     log("info", "stub.takenOver", { stub: stub.pid, program: pid, threads });
-    return { stub, client, threads };
+    return { stub, client };
   } catch (error) {
     await client[Symbol.asyncDispose]();
     throw error;
@@ -120,8 +106,8 @@ async function attachStub(options: ProtectionOptions): Promise<Opened> {
     const stub = await startStub(runDirectory, { clock, ...(signal === undefined ? {} : { signal }) });
     const client = await GdbClient.open(stub.transport, clientOptions(options, stub));
     try {
-      const threads = (await client.attach(pid, { stopAll: false, ...signalOf(options) })).length;
-      return { stub, client, threads };
+      await client.attach(pid, { stopAll: false, ...signalOf(options) });
+      return { stub, client };
     } catch (error) {
       await client[Symbol.asyncDispose]();
       throw error;

@@ -17,6 +17,8 @@ export type RunRecord = {
   readonly command: readonly string[] | null;
   /** Where that command was started; null where it was attached by pid. */
   readonly directory: string | null;
+  /** It was seen waiting for work: a fault that a later supervisor finds is one of a program that serves. */
+  readonly served: boolean;
 };
 
 const fileName = "program.json";
@@ -26,6 +28,17 @@ export function writeRunRecord(runDirectory: string, record: RunRecord): void {
   const path = join(runDirectory, fileName);
   writeFileSync(`${path}.new`, `${JSON.stringify(record)}\n`, { mode: 0o600 });
   renameSync(`${path}.new`, path);
+}
+
+/** Notes whether the program on record serves. Where it cannot be written down, a later supervisor knows less. */
+export function noteServed(runDirectory: string, served: boolean): void {
+  const record = readRunRecord(runDirectory);
+  if (record === null || record.served === served) return;
+  try {
+    writeRunRecord(runDirectory, { ...record, served });
+  } catch {
+    // A run directory that is full or gone: the guard goes on without.
+  }
 }
 
 export function removeRunRecord(runDirectory: string): void {
@@ -42,7 +55,7 @@ export function readRunRecord(runDirectory: string): RunRecord | null {
 function parseRecord(runDirectory: string): RunRecord | null {
   try {
     const value = JSON.parse(readFileSync(join(runDirectory, fileName), "utf8")) as Partial<RunRecord>;
-    const { pid, startTicks, command, directory } = value;
+    const { pid, startTicks, command, directory, served } = value;
     const whole = Number.isSafeInteger(pid) && Number.isSafeInteger(startTicks);
     const words = command === null || (Array.isArray(command) && command.every((word) => typeof word === "string"));
     if (!whole || !words) return null;
@@ -51,6 +64,7 @@ function parseRecord(runDirectory: string): RunRecord | null {
       startTicks: startTicks!,
       command: command ?? null,
       directory: typeof directory === "string" ? directory : null,
+      served: served === true,
     };
   } catch {
     // Never written, or damaged: then there is nothing that could be taken over by it.

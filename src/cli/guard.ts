@@ -55,6 +55,12 @@ export function addGuard(program: Command): void {
 }
 
 async function guard(command: string[], flags: GuardFlags): Promise<void> {
+  const code = await guardToTheEnd(command, flags);
+  // A program that was let go is our child still: the runtime would wait for it.
+  process.exit(code);
+}
+
+async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<number> {
   const wanted = readWanted(command, flags.pid);
   const probes = openProbes(flags.probe);
   const policy = openPolicy(flags.rungs);
@@ -85,20 +91,9 @@ async function guard(command: string[], flags: GuardFlags): Promise<void> {
       void Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]).then(() => process.exit(exitCodes.bug));
     });
     const { letGo } = requests;
-    const end = await runGuard({
-      name,
-      program,
-      runDirectory,
-      storage,
-      notices,
-      probes,
-      policy,
-      clock,
-      log,
-      trace,
-      letGo,
-    });
-    process.exitCode = end === null ? exitCodes.ok : (exitCodeOf(end) ?? exitCodes.protocol);
+    const parts = { name, program, runDirectory, storage, notices, probes, policy, clock, log, trace, letGo };
+    const end = await runGuard(parts);
+    return end === null ? exitCodes.ok : (exitCodeOf(end) ?? exitCodes.protocol);
   } finally {
     await Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]);
   }

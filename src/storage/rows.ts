@@ -86,6 +86,8 @@ export function rowsOfSlot(slot: Slot): readonly JournalRow[] {
   return slot.kind === "intent" ? rowsOfIntent(slot, fault) : [outcomeRow(outcomeOf(slot, fault), slot.atMs)];
 }
 
+const interruptedEvidence = "interrupted: the supervisor ended before the verdict";
+
 /** The outcome of a trial whose supervisor died before the verdict. */
 export function interruptedOutcome(trial: TrialId, edit: Edit): Outcome | null {
   const split = splitTrial(trial);
@@ -95,7 +97,7 @@ export function interruptedOutcome(trial: TrialId, edit: Edit): Outcome | null {
     trial,
     rung: rungOf(edit),
     verdict: "failed",
-    evidence: ["interrupted: the supervisor ended before the verdict"],
+    evidence: [interruptedEvidence],
     stopUs: 0,
     probationMs: 0,
     session: null,
@@ -114,6 +116,7 @@ export function pastTrial(intent: IntentHead, atMs: number, outcome: Outcome | n
     verdict: outcome?.verdict ?? null,
     session: outcome?.session ?? null,
     veteran: false,
+    ...(outcome?.evidence[0] === interruptedEvidence ? { interrupted: true } : {}),
   };
 }
 

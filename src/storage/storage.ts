@@ -356,6 +356,9 @@ function historyOfRing(slots: readonly Slot[]): PastTrial[] {
     const { trial, site, tid, key, edit, atMs } = slot;
     const outcome = slots.find((other) => other.kind === "outcome" && other.trial === trial);
     const verdict = outcome?.kind === "outcome" ? outcome.verdict : "failed";
-    return [{ trial, site, tid, key, rung: rungOf(edit), atMs, verdict, session: null, veteran: false }];
+    const interrupted = outcome === undefined ? { interrupted: true } : {};
+    return [
+      { trial, site, tid, key, rung: rungOf(edit), atMs, verdict, session: null, veteran: false, ...interrupted },
+    ];
   });
 }

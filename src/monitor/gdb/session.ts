@@ -310,6 +310,9 @@ function takeStop(state: OpenState, text: string): SessionStep {
   const draining: OpenState = { ...state, expected: [...state.expected, { kind: "drain" }] };
   const more: SessionEffect = { kind: "send", packets: ["vStopped"] };
   if (reply.kind !== "stopped") return takeEnd(draining, reply, more);
+  // To `?` gdbserver 13 tells a stop twice that it has notified before and that nobody has answered.
+  if (reply.execPath === null && state.stopped.has(reply.thread.tid))
+    return next<SessionState, SessionEffect>(draining, more);
   const serial = state.serial + 1;
   const stop: Stopped = { ...reply, serial };
   // After an exec only the thread that called it is left.

@@ -32,16 +32,13 @@ const pollMs = 1;
 export async function gdbserverVersion(program = "gdbserver"): Promise<string> {
   let text: string;
   try {
-    const asked = Bun.spawn([program, "--version"], { stdin: "ignore", stdout: "pipe", stderr: "ignore" });
+    const asked = Bun.spawn([program, "--version"], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
     text = await asked.stdout.text();
     await asked.exited;
   } catch (cause) {
-    throw new GdbError(
-      "gdb.start",
-      `${program} cannot be run; install it (Debian: apt-get install gdbserver)`,
-      {},
-      cause,
-    );
+    const missing = (cause as NodeJS.ErrnoException).code === "ENOENT" || Bun.which(program) === null;
+    const advice = missing ? "install it (Debian: apt-get install gdbserver)" : "see that it may be executed";
+    throw new GdbError("gdb.start", `${program} cannot be run; ${advice}`, {}, cause);
   }
   const version = /^GNU gdbserver .*?(\d+)\.(\d+)/.exec(text);
   if (version === null || Number(version[1]) < minVersion) {
@@ -73,7 +70,8 @@ export async function startStub(
     const blocks = errorBytesMax / fileSizeUnitBytes;
     const script = `trap '' XFSZ; ulimit -f ${blocks}; exec "$1" --multi - 0<>"$2" 1<>"$3" 2>"$4"`;
     const process = Bun.spawn(["/bin/sh", "-c", script, "sh", program, path("in"), path("out"), path("errors")], {
-      stdio: ["ignore", "ignore", "ignore"],
+      // Replaced by the script at once. Not "ignore": where /dev/null cannot be written, nothing would start.
+      stdio: ["ignore", "inherit", "inherit"],
       detached: true,
     });
     process.unref();

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What a keeper of locks sees of a program: the watch and the client of now. Between two stubs it sees nobody wait, since
+ * nothing could be released then. Tells each release to the record and to whoever watches.
+ */
+import { hex } from "#bytes.ts";
+import type { Clock } from "#clock.ts";
+import { GdbError } from "#errors.ts";
+import type { GdbClient } from "#monitor/gdb/client.ts";
+import type { Watch } from "#monitor/watch.ts";
+import type { Storage } from "#storage/storage.ts";
+import { LockKeeper, type LockRelease, type LockScene } from "./lockKeeper.ts";
+import type { Notices } from "./notices.ts";
+
+export type LockParts = {
+  readonly name: string;
+  readonly clock: Clock;
+  readonly storage: Pick<Storage, "event">;
+  readonly notices: Notices;
+};
+
+/** Watch and client of the protection of now; null where there is none. */
+export type Present = { readonly watch: Watch; readonly client: GdbClient } | null;
+
+export function lockKeeperOf({ name, clock, storage, notices }: LockParts, present: () => Present): LockKeeper {
+  const scene: LockScene = {
+    lockWaits: () => present()?.watch.lockWaits() ?? [],
+    threadState: (tid) => present()?.watch.threadState(tid) ?? "busy",
+    readMemory: (from, bytes) => present()?.watch.readMemory(from, bytes) ?? new Uint8Array(),
+    whileStopped: async (tid, work) => {
+      const now = present();
+      if (now === null) throw new GdbError("gdb.closed", "the program has no stub just now");
+      await now.watch.whileStopped(tid, now.client, work);
+    },
+  };
+  const told = ({ at, owner, waiter }: LockRelease): void => {
+    storage.event("lock.released", name, { at: hex(at), owner, waiter });
+    notices.tell({ event: "released", workload: name, address: hex(at), owner, waiter });
+  };
+  return new LockKeeper(scene, clock, told, (why) => storage.event("lock.failed", name, { why }));
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The look at one program that a guard keeps from stub to stub: a watch, and the tasks that learn of the program. Gets an
+ * attached client; gives the watch that is there, or opens one.
+ *
+ * What was learned outlives a lost stub. It is void once the program has replaced itself by another.
+ */
+import type { Clock } from "#clock.ts";
+import type { FaultId } from "#fault.ts";
+import type { Log } from "#log.ts";
+import type { GdbClient } from "#monitor/gdb/client.ts";
+import { Watch } from "#monitor/watch.ts";
+import { TaskGroup } from "#tasks.ts";
+
+export type Seen = { readonly watch: Watch; readonly looking: TaskGroup };
+
+export type WatchingOptions = {
+  readonly name: string;
+  readonly pid: number;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly nextFaultId: () => FaultId;
+};
+
+export class Watching implements AsyncDisposable {
+  #seen: Seen | null = null;
+
+  constructor(
+    private readonly options: WatchingOptions,
+    private readonly parent: AbortSignal,
+  ) {}
+
+  /** The watch of now; null before the first look, and after a program has replaced itself. */
+  get watch(): Watch | null {
+    return this.#seen?.watch ?? null;
+  }
+
+  /** `fresh`: nothing is known of the program yet. @throws ProgramError, BinaryError */
+  look(client: GdbClient): Seen & { readonly fresh: boolean } {
+    if (this.#seen !== null) return { ...this.#seen, fresh: false };
+    const { name, pid, clock, log, nextFaultId } = this.options;
+    const watch = Watch.open({ workload: name, pid, architecture: client.architecture, clock, log, nextFaultId });
+    const looking = new TaskGroup(this.parent);
+    this.#seen = { watch, looking };
+    looking.start((signal) => watch.learn(signal));
+    looking.start((signal) => watch.prepare(signal));
+    return { watch, looking, fresh: true };
+  }
+
+  async forget(): Promise<void> {
+    const seen = this.#seen;
+    this.#seen = null;
+    await seen?.looking[Symbol.asyncDispose]();
+    seen?.watch[Symbol.dispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.forget();
+  }
+}
