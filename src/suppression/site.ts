@@ -5,6 +5,7 @@
  * Gets the frames of a stopped thread; gives a Site. An abort has the site of the caller of the chain that never
  * returns: all assertions of a program share one raise, and "same site" must not blame them for one another.
  */
+import { endsProgram } from "#binary/programEnders.ts";
 import type { FaultSignal, Frame, ModuleReference, Site } from "#fault.ts";
 
 /** Frames above the spine: those that belong to the work at hand. Pure. */
@@ -17,13 +18,23 @@ export function workFrames(frames: readonly Frame[], spine: number | null): numb
  * outside the chain of calls that never return, which can be the innermost spine frame itself.
  */
 export function faultingFrame(frames: readonly Frame[], spine: number | null, signal: FaultSignal): number {
-  const limit = workFrames(frames, spine);
+  const limit = Math.min(workFrames(frames, spine), frames.length - 1);
   let found = 0;
-  for (let index = 0; index < limit && index + 1 < frames.length; index += 1) {
+  for (let index = 0; index < limit; index += 1) {
     if (frames[index]!.afterCall === "never") found = index + 1;
     if (isInterface(frames[index]!) && (signal !== "SIGABRT" || found > 0)) break;
   }
-  return found;
+  return signal === "SIGABRT" ? Math.max(found, outsideOfEnd(frames, spine, limit)) : found;
+}
+
+/**
+ * The way to an abort can lead through pointers (C++: a terminate handler, a personality routine). Where the spine is
+ * known, all that never returns above it is that way; else it is told by name, because main loops never return either.
+ */
+function outsideOfEnd(frames: readonly Frame[], spine: number | null, limit: number): number {
+  const isEnd = ({ afterCall, symbol }: Frame): boolean =>
+    (spine !== null && afterCall === "never") || endsProgram(symbol);
+  return frames.slice(0, limit).findLastIndex(isEnd) + 1;
 }
 
 /** Entered through a pointer: by the program, or by the kernel, to which the program gave a signal handler. */

@@ -156,6 +156,28 @@ describe("plan", () => {
 });
 
 describe("siteOf", () => {
+  test("the way to an abort may lead through pointers, as it does in C++", () => {
+    const thrown = [
+      { name: "raise" },
+      { name: "abort", after: "never" },
+      { name: "verboseTerminate", by: "pointer", after: "unknown" },
+      { name: "terminateInside", after: "never" },
+      { name: "_ZSt9terminatev", by: "library", after: "never" },
+      { name: "personality", by: "pointer" },
+      { name: "__cxa_throw", by: "library", after: "unknown" },
+      { name: "fail" },
+      { name: "command", by: "pointer" },
+      { name: "loop", after: "never" },
+      { name: "main" },
+    ] as const;
+    const at = (name: string): string => `abc+0x${offsetOf(name).toString(16)}`;
+    for (const spine of [9, null]) {
+      const fault = report(thrown, { signal: "SIGABRT", spine });
+      const site = siteOf(fault.frames, fault.modules, spine, fault.signal);
+      expect(site).toEqual({ fault: at("fail"), boundary: at("loop") });
+    }
+  });
+
   const place = (name: string): string => `abc+0x${offsetOf(name).toString(16)}`;
 
   test("a fault of the processor has the site of its instruction", () => {
