@@ -82,7 +82,7 @@ class Session {
 
   receive(bytes: Uint8Array): void {
     this.#input = Buffer.concat([this.#input, bytes]);
-    while (this.#step()) continue;
+    while (this.#step());
   }
 
   drain(): void {
@@ -160,7 +160,10 @@ class Session {
         return true;
       }
       case commands.write:
-        this.#reply(cookie, this.#disk.write(at, bytes.subarray(requestHeaderBytes), (flags & fuaFlag) !== 0) ? 0 : errorIo);
+        this.#reply(
+          cookie,
+          this.#disk.write(at, bytes.subarray(requestHeaderBytes), (flags & fuaFlag) !== 0) ? 0 : errorIo,
+        );
         return true;
       case commands.flush:
         this.#reply(cookie, this.#disk.flush() ? 0 : errorIo);

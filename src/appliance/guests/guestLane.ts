@@ -263,7 +263,7 @@ export class GuestLane implements AsyncDisposable {
     const { signal } = this.#launching;
     try {
       const tell = (seen: Seen): void => this.#tell(seen);
-      this.#current = await Incarnation.boot(this.parts, tell, (version) => this.notices.version(version), signal);
+      this.#current = await Incarnation.boot(this.parts, tell, this.notices, signal);
       this.#tell({ kind: "booted" });
       // Called off in the very last moment.
       if (signal.aborted) await this.#current.hypervisor.kill();

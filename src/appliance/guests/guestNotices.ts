@@ -50,10 +50,16 @@ export class GuestNotices {
   }
 
   /** A version whose behaviour we have not read line by line runs guests all the same. */
-  version(version: Version): void {
+  known(version: Version): void {
     if (version.kind === "known") return;
     const text = `guest ${this.guest}: Cloud Hypervisor ${version.name} is not one we know; checkpoints are off for it`;
     this.journal("guest.version", this.guest, version);
+    this.tell({ event: "warning", workload: this.guest, text });
+  }
+
+  unconfined(why: string): void {
+    const text = `guest ${this.guest}: Cloud Hypervisor is not confined by Landlock: ${why} (it wants Linux 6.2 or later)`;
+    this.journal("guest.unconfined", this.guest, { why });
     this.tell({ event: "warning", workload: this.guest, text });
   }
 }

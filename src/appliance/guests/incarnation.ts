@@ -7,7 +7,7 @@
  */
 import type { Clock } from "#clock.ts";
 import type { GuestSection } from "#config/schema.ts";
-import { explain } from "#errors.ts";
+import { explain, HypervisorError } from "#errors.ts";
 import type { Log } from "#log.ts";
 import { parseProbe } from "#monitor/probes.ts";
 import { TaskGroup } from "#tasks.ts";
@@ -16,6 +16,7 @@ import { Hypervisor } from "#vm/hypervisor.ts";
 import type { RunDirectory } from "#vm/runDirectory.ts";
 import { SerialConsole } from "#vm/serialConsole.ts";
 import type { Version } from "#vm/version.ts";
+import type { VmConfig } from "#vm/vmConfig.ts";
 import { openCards } from "./guestNet.ts";
 import { GuestWatch, type Seen } from "./guestWatch.ts";
 
@@ -31,6 +32,13 @@ export type GuestParts = {
   readonly kvm?: string | undefined;
   readonly clock: Clock;
   readonly log: Log;
+};
+
+/** What a boot has to tell beside its success. */
+export type BootNews = {
+  readonly known: (version: Version) => void;
+  /** Landlock does not work here: the guest runs without. */
+  readonly unconfined: (why: string) => void;
 };
 
 export class Incarnation implements AsyncDisposable {
@@ -55,7 +63,7 @@ export class Incarnation implements AsyncDisposable {
   static async boot(
     parts: GuestParts,
     tell: (seen: Seen) => void,
-    known: (version: Version) => void,
+    news: BootNews,
     signal: AbortSignal,
   ): Promise<Incarnation> {
     const { section, directory, program, user, kvm, clock, log } = parts;
@@ -64,8 +72,8 @@ export class Incarnation implements AsyncDisposable {
     const optional = { ...(user === undefined ? {} : { user }), ...(kvm === undefined ? {} : { kvm }) };
     const hypervisor = await Hypervisor.launch({ directory, clock, program, log, signal, ...optional });
     try {
-      known(hypervisor.version);
-      await hypervisor.call("vm.create", vmConfigOf(section.machine, directory, cards), { signal });
+      news.known(hypervisor.version);
+      await create(hypervisor, vmConfigOf(section.machine, directory, cards), (why) => news.unconfined(why), signal);
       await hypervisor.call("vm.boot", undefined, { signal });
       signal.throwIfAborted();
       return new Incarnation(hypervisor, parts, tell);
@@ -115,5 +123,25 @@ export class Incarnation implements AsyncDisposable {
     await this.serial?.[Symbol.asyncDispose]();
     await this.#tasks[Symbol.asyncDispose]();
     await this.hypervisor[Symbol.asyncDispose]();
+  }
+}
+
+/** Landlock is for where it works: v53.0 wants the third version of it (Linux 6.2), and refuses a guest without. */
+async function create(
+  hypervisor: Hypervisor,
+  config: VmConfig,
+  unconfined: (why: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await hypervisor.call("vm.create", config, { signal });
+  } catch (error) {
+    const reason =
+      error instanceof HypervisorError ? error.chain.find((message) => /landlock|ruleset/i.test(message)) : null;
+    if (config.landlock_enable !== true || reason === undefined || reason === null) throw error;
+    unconfined(reason);
+    await hypervisor.call("vm.delete", undefined, { signal });
+    const { landlock_enable: _, landlock_rules: __, ...open } = config;
+    await hypervisor.call("vm.create", open, { signal });
   }
 }

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The scenario, run inside the lab's machine: Holdfast supervises a real Debian guest, and things go wrong.
+ *
+ * Each step prints `LAB {"step", "ok", "ms", …}` on the console, which the outside reads. Arguments: architecture, then the
+ * steps to run (default: all).
+ */
+import { run, type Step } from "./scenario.ts";
+
+const [architecture = "x86_64", ...wanted] = process.argv.slice(2);
+const passed = await run(architecture, wanted, (step: Step) => console.log(`LAB ${JSON.stringify(step)}`));
+process.exit(passed ? 0 : 1);

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The steps of the scenario, in order. Each either holds or throws; later ones need earlier ones.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { ControlClient } from "#appliance/controlClient.ts";
+import { systemClock } from "#clock.ts";
+import { explain } from "#errors.ts";
+import { LabError } from "./commands.ts";
+import { Supervisor } from "./supervisor.ts";
+
+export type Step = {
+  readonly step: string;
+  readonly ok: boolean;
+  readonly ms: number;
+  readonly [fact: string]: unknown;
+};
+type Facts = Readonly<Record<string, unknown>>;
+
+const state = "/tmp/holdfast";
+const runDirectory = "/run/holdfast";
+const configPath = "/tmp/holdfast.toml";
+const guestAddress = "192.168.77.2";
+/** A guest that boots under double emulation takes its time. */
+const bootMs = 300_000;
+const console_ = { x86_64: "ttyS0", arm64: "ttyAMA0" } as const;
+
+const configFor = (architecture: string): string => `
+state = "${state}"
+run = "${runDirectory}"
+
+[[guest]]
+name = "debian"
+kernel = "/lab/guest/vmlinuz"
+initramfs = "/lab/guest/initrd"
+cmdline = "console=${console_[architecture as "x86_64"]} quiet panic=0"
+memory = "512M"
+disks = [{ path = "/dev/vdc" }]
+net = [{ bridge = "br0" }]
+probes = ["tcp:${guestAddress}:6379"]
+bootMs = ${bootMs}
+restart = { attemptsMax = 10 }
+
+[[guest.program]]
+name = "redis"
+unit = "redis-server.service"
+`;
+
+type Context = { supervisor: Supervisor; readonly control: ControlClient };
+type StepBody = (context: Context) => Promise<Facts | undefined>;
+
+const up = { event: "guest", phase: "up" };
+
+const steps: Readonly<Record<string, StepBody>> = {
+  "the guest boots and its redis answers": async ({ supervisor }) => {
+    await supervisor.next(up, bootMs);
+    return { answer: await redis("PING") };
+  },
+  "a new supervisor takes the guest over": async (context) => {
+    const before = await context.control.show("debian");
+    await context.supervisor.end("SIGKILL");
+    const answer = await redis("PING");
+    context.supervisor = new Supervisor(configPath);
+    const found = await context.supervisor.next({ event: "guest", phase: "found running" }, 60_000);
+    await context.supervisor.next(up, bootMs);
+    require_(found.pid === before.pid, `process ${before.pid} became ${found.pid}`);
+    return { pid: found.pid, answer };
+  },
+  "a kernel panic is reset": async ({ supervisor, control }) => {
+    const { pid } = await control.show("debian");
+    await control.type("debian", "\necho c > /proc/sysrq-trigger\n");
+    const fault = await supervisor.next({ event: "guestFault", kind: "panic" }, 60_000);
+    const outcome = await supervisor.next({ event: "guestOutcome", rung: "reset" }, bootMs);
+    await supervisor.next(up, bootMs);
+    require_((await control.show("debian")).pid === pid, "its process has changed");
+    return { why: fault.why, verdict: outcome.verdict, downMs: outcome.downMs };
+  },
+  "a killed Cloud Hypervisor is booted cold": async ({ supervisor, control }) => {
+    process.kill((await control.show("debian")).pid!, "SIGKILL");
+    const outcome = await supervisor.next({ event: "guestOutcome", rung: "coldboot" }, bootMs);
+    await supervisor.next(up, bootMs);
+    return { verdict: outcome.verdict, downMs: outcome.downMs };
+  },
+  "it powers off in order when it is stopped": async ({ control }) => {
+    const stopped = await control.command("debian", "stop");
+    require_(stopped.phase === "down", `it is ${stopped.phase}`);
+    const log = readFileSync(`${runDirectory}/guests/debian/console.log`, "utf8");
+    return { phase: stopped.phase, poweredDown: /power down|Power off|reboot: /i.test(log) };
+  },
+};
+
+/** True where every step held. */
+export async function run(
+  architecture: string,
+  wanted: readonly string[],
+  tell: (step: Step) => void,
+): Promise<boolean> {
+  mkdirSync(state, { recursive: true });
+  writeFileSync(configPath, configFor(architecture));
+  const context: Context = { supervisor: new Supervisor(configPath), control: new ControlClient(runDirectory) };
+  let passed = true;
+  for (const [step, body] of Object.entries(steps)) {
+    if (wanted.length > 0 && !wanted.some((part) => step.includes(part.replaceAll("-", " ")))) continue;
+    const fromNs = systemClock.monotonicNs();
+    const elapsedMs = (): number => Math.round((systemClock.monotonicNs() - fromNs) / 1e6);
+    try {
+      const facts = await body(context);
+      tell({ step, ok: true, ms: elapsedMs(), ...facts });
+    } catch (error) {
+      tell({ step, ok: false, ms: elapsedMs(), why: explain(error) });
+      showConsole();
+      passed = false;
+      break;
+    }
+  }
+  await context.supervisor.end("SIGTERM");
+  return passed;
+}
+
+function require_(holds: boolean, why: string): void {
+  if (!holds) throw new LabError("lab.machine", why);
+}
+
+/** The end of what the guest printed: most failures are explained there. */
+function showConsole(): void {
+  try {
+    const text = readFileSync(`${runDirectory}/guests/debian/console.log`, "utf8");
+    for (const line of text.split("\n").slice(-40)) console.log(`  | ${line.trimEnd()}`);
+  } catch {
+    console.log("  | (the guest has printed nothing)");
+  }
+}
+
+/** One inline command to the guest's redis, over its network. */
+async function redis(command: string): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const socket = await Bun.connect({
+    hostname: guestAddress,
+    port: 6379,
+    socket: { data: (_, bytes) => resolve(Buffer.from(bytes).toString().trim()), error: (_, error) => reject(error) },
+  });
+  socket.write(`${command}\r\n`);
+  const answer = await promise;
+  socket.end();
+  return answer;
+}

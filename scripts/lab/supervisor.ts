@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * A supervisor process of the scenario: `holdfast run --json`, its notices as they come, and its violent end.
+ */
+import { deadline } from "#clock.ts";
+import { LabError } from "./commands.ts";
+
+export type Notice = Readonly<Record<string, unknown>>;
+
+export class Supervisor {
+  readonly notices: Notice[] = [];
+  #arrived = Promise.withResolvers<void>();
+  readonly #child: Bun.Subprocess<"ignore", "pipe", "pipe">;
+
+  constructor(config: string) {
+    this.#child = Bun.spawn([process.execPath, "src/cli/main.ts", "run", "--json", "--verbose", "--config", config], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    void this.#read(this.#child.stdout, (line) => this.#take(line));
+    void this.#read(this.#child.stderr, (line) => console.log(`  ${line}`));
+  }
+
+  /** The first notice with these fields that nobody has taken yet. */
+  async next(fields: Notice, patienceMs: number): Promise<Notice> {
+    const late = (): LabError => new LabError("lab.machine", `no ${JSON.stringify(fields)} within ${patienceMs} ms`);
+    using limit = deadline(patienceMs, late);
+    const wake = (): void => this.#arrived.resolve();
+    limit.signal.addEventListener("abort", wake, { once: true });
+    for (;;) {
+      const at = this.notices.findIndex((notice) =>
+        Object.entries(fields).every(([key, value]) => notice[key] === value),
+      );
+      if (at >= 0) return this.notices.splice(at, 1)[0]!;
+      limit.signal.throwIfAborted();
+      await this.#arrived.promise;
+    }
+  }
+
+  async end(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
+    this.#child.kill(signal);
+    await this.#child.exited;
+  }
+
+  async #read(stream: ReadableStream<Uint8Array>, take: (line: string) => void): Promise<void> {
+    const decoder = new TextDecoder();
+    let rest = "";
+    for await (const bytes of stream) {
+      const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) take(line);
+    }
+  }
+
+  #take(line: string): void {
+    console.log(`  ${line.slice(0, 400)}`);
+    try {
+      this.notices.push(JSON.parse(line) as Notice);
+    } catch {
+      // Not a notice: whatever it is, it was shown.
+    }
+    this.#arrived.resolve();
+    this.#arrived = Promise.withResolvers<void>();
+  }
+}
