@@ -50,8 +50,8 @@ export async function runAppliance(options: RunOptions): Promise<void> {
     kvm: options.kvm,
     clock,
     logFor,
-    tell: (notice) => notices.tell(notice),
-    journal: (event, workload, facts) => storage.event(event, workload, facts),
+    storage,
+    noticesFor: (workload) => new Notices(workload, options.form, options.write),
   });
   guests.open();
   await using _control = openControl(runDirectory, guests);

@@ -53,7 +53,7 @@ export type ProgramKnowledge = {
   readonly instructions: InstructionSet;
   readonly callSites: CallSites;
   readonly spines: Spines;
-  readonly sessions: Sessions;
+  readonly sessions: Pick<Sessions, "evidence">;
   readonly sequences: RestartableSequences;
 };
 

@@ -33,7 +33,11 @@ export type BlockedThread = {
 
 export function readStatus(pid: number, tid = pid): ProcessStatus | null {
   const text = readText(`/proc/${pid}/task/${tid}/status`);
-  if (text === null) return null;
+  return text === null ? null : parseStatus(text, pid);
+}
+
+/** The text of `/proc/PID/task/TID/status`, from wherever it was read. */
+export function parseStatus(text: string, pid: number): ProcessStatus {
   const field = (name: string): string => {
     const from = text.indexOf(`\n${name}:`);
     return from < 0 ? "" : text.slice(from + name.length + 2, text.indexOf("\n", from + 1)).trim();

@@ -20,7 +20,7 @@ import { CodeLoader } from "./codeLoader.ts";
 import { rehearseCode } from "./codeRehearsal.ts";
 import { decodeFault, type StopFacts, spineFrames, type UnsitedReport } from "./faultDecoder.ts";
 import type { GdbClient } from "./gdb/client.ts";
-import { linuxSignalNumber } from "./gdb/signals.ts";
+import { isCaught } from "./gdb/signals.ts";
 import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegisters } from "./injectedCalls.ts";
 import { type LockWait, LockWaits } from "./lockWaits.ts";
 import { type BlockedThread, isAlive, readBlocked, readStatus, readThreads } from "./processes.ts";
@@ -315,10 +315,11 @@ function registersOf(blocked: BlockedThread, architecture: Architecture): Regist
   return names.map((_, register) => (register === pc ? blocked.pc : register === sp ? blocked.sp : null));
 }
 
-function rehearsalOf(
+/** A blocked thread as if it had faulted where it waits. */
+export function rehearsalOf(
   tid: number,
   blocked: BlockedThread,
-  { clock, architecture }: Parameters<typeof Watch.open>[0],
+  { clock, architecture }: { readonly clock: Clock; readonly architecture: Architecture },
 ): StopFacts {
   return {
     id: "rehearsal" as FaultId,
@@ -334,11 +335,6 @@ function rehearsalOf(
     blockedSince: null,
     connections: { sockets: [], sharedMultiplexers: [] },
   };
-}
-
-function isCaught(caughtSignals: bigint, signal: string): boolean {
-  const number = linuxSignalNumber(signal);
-  return number !== null && ((caughtSignals >> BigInt(number - 1)) & 1n) === 1n;
 }
 
 /** @throws ProgramError "program.busy" where somebody else traces the program, "program.gone", "program.permission" */

@@ -4,8 +4,10 @@
  *
  * Guest-level faults are journal events, not fault rows: they have no stopped thread and no registers.
  */
+import type { Clock } from "#clock.ts";
+import type { Storage } from "#storage/storage.ts";
 import type { Version } from "#vm/version.ts";
-import type { Notice } from "../notices.ts";
+import type { Notices } from "../notices.ts";
 import type { GuestFault } from "./guestFault.ts";
 import type { GuestEffect, Phase } from "./supervision.ts";
 
@@ -17,9 +19,9 @@ export class GuestNotices {
 
   constructor(
     private readonly guest: string,
-    private readonly tell: (notice: Notice) => void,
-    private readonly journal: (event: string, workload: string, facts: unknown) => void,
-    private readonly wallMs: () => number,
+    private readonly notices: Pick<Notices, "tell">,
+    private readonly storage: Pick<Storage, "event">,
+    private readonly clock: Clock,
   ) {}
 
   get lastFault(): { readonly kind: string; readonly why: string; readonly atMs: number } | null {
@@ -29,37 +31,37 @@ export class GuestNotices {
   phase(phase: Phase, pid: number | null): void {
     if (!told.includes(phase.kind)) return;
     const why = "why" in phase ? phase.why : null;
-    this.journal(`guest.${phase.kind}`, this.guest, { pid, why });
-    this.tell({ event: "guest", workload: this.guest, phase: phase.kind, pid: why === null ? pid : null, why });
+    this.storage.event(`guest.${phase.kind}`, this.guest, { pid, why });
+    this.notices.tell({ event: "guest", workload: this.guest, phase: phase.kind, pid: why === null ? pid : null, why });
   }
 
   fault(fault: GuestFault, act: string): void {
-    this.#lastFault = { ...fault, atMs: this.wallMs() };
-    this.journal("guest.fault", this.guest, { ...fault, act });
-    this.tell({ event: "guestFault", workload: this.guest, kind: fault.kind, why: fault.why, act });
+    this.#lastFault = { ...fault, atMs: this.clock.wallMs() };
+    this.storage.event("guest.fault", this.guest, { ...fault, act });
+    this.notices.tell({ event: "guestFault", workload: this.guest, kind: fault.kind, why: fault.why, act });
   }
 
   outcome({ rung, verdict, why, downMs }: Extract<GuestEffect, { kind: "outcome" }>): void {
-    this.journal("guest.outcome", this.guest, { rung, verdict, why, downMs });
-    this.tell({ event: "guestOutcome", workload: this.guest, rung, verdict, downMs, why });
+    this.storage.event("guest.outcome", this.guest, { rung, verdict, why, downMs });
+    this.notices.tell({ event: "guestOutcome", workload: this.guest, rung, verdict, downMs, why });
   }
 
   takenOver(pid: number): void {
-    this.journal("guest.takenOver", this.guest, { pid });
-    this.tell({ event: "guest", workload: this.guest, phase: "found running", pid, why: null });
+    this.storage.event("guest.takenOver", this.guest, { pid });
+    this.notices.tell({ event: "guest", workload: this.guest, phase: "found running", pid, why: null });
   }
 
   /** A version whose behaviour we have not read line by line runs guests all the same. */
   known(version: Version): void {
     if (version.kind === "known") return;
     const text = `guest ${this.guest}: Cloud Hypervisor ${version.name} is not one we know; checkpoints are off for it`;
-    this.journal("guest.version", this.guest, version);
-    this.tell({ event: "warning", workload: this.guest, text });
+    this.storage.event("guest.version", this.guest, version);
+    this.notices.tell({ event: "warning", workload: this.guest, text });
   }
 
   unconfined(why: string): void {
     const text = `guest ${this.guest}: Cloud Hypervisor is not confined by Landlock: ${why} (it wants Linux 6.2 or later)`;
-    this.journal("guest.unconfined", this.guest, { why });
-    this.tell({ event: "warning", workload: this.guest, text });
+    this.storage.event("guest.unconfined", this.guest, { why });
+    this.notices.tell({ event: "warning", workload: this.guest, text });
   }
 }

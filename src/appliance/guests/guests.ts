@@ -9,9 +9,10 @@ import type { Clock } from "#clock.ts";
 import type { GuestSection } from "#config/schema.ts";
 import { ConfigError, explain } from "#errors.ts";
 import type { Log } from "#log.ts";
+import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import { RunDirectory } from "#vm/runDirectory.ts";
-import type { Notice } from "../notices.ts";
+import type { Notices } from "../notices.ts";
 import { GuestLane } from "./guestLane.ts";
 import { GuestNotices } from "./guestNotices.ts";
 import { attemptsInWindow } from "./guestRung.ts";
@@ -25,8 +26,8 @@ export type GuestsOptions = {
   readonly kvm?: string | undefined;
   readonly clock: Clock;
   readonly logFor: (part: string) => Log;
-  readonly tell: (notice: Notice) => void;
-  readonly journal: (event: string, workload: string, facts: unknown) => void;
+  readonly storage: Storage;
+  readonly noticesFor: (workload: string) => Notices;
 };
 
 /** One guest as others see it. Plain data; times are wall clock, ms. */
@@ -59,11 +60,13 @@ export class Guests implements AsyncDisposable {
 
   /** @throws HypervisorError hypervisor.socket where a name is too long for its directory */
   constructor(private readonly options: GuestsOptions) {
-    const { runDirectory, program, user, kvm, clock, logFor, tell, journal } = options;
+    const { runDirectory, program, user, kvm, clock, logFor, storage, noticesFor } = options;
     for (const section of options.sections) {
       const directory = new RunDirectory(guestDirectory(runDirectory, section.name));
-      const notices = new GuestNotices(section.name, tell, journal, () => clock.wallMs());
-      const parts = { section, directory, program, user, kvm, clock, log: logFor(section.name) };
+      const told = noticesFor(section.name);
+      const notices = new GuestNotices(section.name, told, storage, clock);
+      const log = logFor(section.name);
+      const parts = { section, directory, program, user, kvm, clock, log, storage, noticesFor };
       this.#lanes.set(section.name, new GuestLane(parts, notices));
     }
   }
@@ -77,7 +80,7 @@ export class Guests implements AsyncDisposable {
         } catch (error) {
           if (signal.aborted) return;
           const text = `guest ${lane.name} could not be looked after: ${explain(error)}`;
-          this.options.tell({ event: "warning", workload: lane.name, text });
+          this.#warn(lane, text);
         }
       });
     }
@@ -137,12 +140,16 @@ export class Guests implements AsyncDisposable {
     await Promise.all([...this.#lanes.values()].map((lane) => lane[Symbol.asyncDispose]()));
   }
 
+  #warn({ name }: GuestLane, text: string): void {
+    this.options.noticesFor(name).tell({ event: "warning", workload: name, text });
+  }
+
   async #stopOne(lane: GuestLane, signal: AbortSignal): Promise<void> {
     if (lane.state.phase.kind === "down") return;
     try {
       await lane.command("stop", signal);
     } catch (error) {
-      this.options.tell({ event: "warning", workload: lane.name, text: explain(error) });
+      this.#warn(lane, explain(error));
     }
   }
 

@@ -10,6 +10,7 @@ import type { GuestSection } from "#config/schema.ts";
 import { explain, HypervisorError } from "#errors.ts";
 import type { Log } from "#log.ts";
 import { parseProbe } from "#monitor/probes.ts";
+import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import { vmConfigOf } from "#vm/guestMachine.ts";
 import { Hypervisor } from "#vm/hypervisor.ts";
@@ -17,7 +18,9 @@ import type { RunDirectory } from "#vm/runDirectory.ts";
 import { SerialConsole } from "#vm/serialConsole.ts";
 import type { Version } from "#vm/version.ts";
 import type { VmConfig } from "#vm/vmConfig.ts";
+import type { Notices } from "../notices.ts";
 import { openCards } from "./guestNet.ts";
+import { GuestProgram } from "./guestProgram.ts";
 import { GuestWatch, type Seen } from "./guestWatch.ts";
 
 /** A process that is well answers a ping in under a millisecond. */
@@ -32,6 +35,8 @@ export type GuestParts = {
   readonly kvm?: string | undefined;
   readonly clock: Clock;
   readonly log: Log;
+  readonly storage: Storage;
+  readonly noticesFor: (workload: string) => Notices;
 };
 
 /** What a boot has to tell beside its success. */
@@ -56,6 +61,7 @@ export class Incarnation implements AsyncDisposable {
     this.serial = machine.serial ? new SerialConsole(() => hypervisor.terminal(), directory.console, clock) : null;
     this.#tasks.failed.catch((error) => log("error", "guest.watchFailed", { why: explain(error) }));
     const judged = { probes: probes.map(parseProbe), probeEveryMs, probeFailuresMax, bootMs };
+    this.#guardPrograms();
     this.#watch = new GuestWatch({ hypervisor, serial: this.serial, ...judged, clock, log, tell }, this.#tasks);
   }
 
@@ -81,6 +87,24 @@ export class Incarnation implements AsyncDisposable {
       await hypervisor.kill();
       await hypervisor[Symbol.asyncDispose]();
       throw error;
+    }
+  }
+
+  /** Each program in a task of its own: one that cannot be reached is nobody else's trouble. */
+  #guardPrograms(): void {
+    const { section, directory, storage, noticesFor, clock, log } = this.parts;
+    for (const program of section.programs) {
+      const guarded = new GuestProgram({
+        guest: section.name,
+        section: program,
+        vsockSocket: directory.vsockSocket,
+        runs: () => this.hypervisor.state.kind === "running",
+        storage,
+        notices: noticesFor(program.name),
+        clock,
+        log,
+      });
+      this.#tasks.start((signal) => guarded.run(signal));
     }
   }
 

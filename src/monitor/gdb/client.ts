@@ -219,6 +219,14 @@ export class GdbClient implements AsyncDisposable {
     return readStubMemory(this.#open(), this.#thread(tid), from, lengthBytes, signal);
   }
 
+  /** Writes memory of a stopped thread's program. @throws GdbError "gdb.refused" where it cannot be written */
+  async writeMemory(at: VirtualAddress, bytes: Uint8Array, tid: number, signal?: AbortSignal): Promise<void> {
+    const packet = `M${at.toString(16)},${bytes.length.toString(16)}:${Buffer.from(bytes).toHex()}`;
+    const [reply = ""] = await this.#open().request([packet], { thread: this.#thread(tid), signal });
+    if (reply === "OK") return;
+    throw new GdbError("gdb.refused", `the stub did not write ${bytes.length} bytes`, { at, reply });
+  }
+
   /** A file as the stub sees it, null where it cannot be opened: `/proc` of a guest. */
   readFile(path: string, signal?: AbortSignal): Promise<Uint8Array | null> {
     return readStubFile(this.#open(), path, signal);

@@ -78,3 +78,9 @@ export const passedSignals: readonly number[] = [
     .map(([, gdb]) => gdb),
   unknownNumber,
 ];
+
+/** Whether the bit set of `SigCgt` in /proc/PID/status has a handler for this signal. */
+export function isCaught(caughtSignals: bigint, signal: string): boolean {
+  const number = linuxSignalNumber(signal);
+  return number !== null && ((caughtSignals >> BigInt(number - 1)) & 1n) === 1n;
+}

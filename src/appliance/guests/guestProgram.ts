@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Guards one program inside a guest: finds it through the guest kit, attaches, and sends its faults down the fault path.
+ *
+ *     connect to the kit ─▶ find the program ─▶ attach ─▶ read its code ─▶ lane … ─ program, guest or stub gone ─▶ connect
+ *
+ * Gets the vsock of a running guest; ends with the guest. Whatever fails is told once and tried again: a guest boots, its
+ * programs restart, its kit may be missing. Letting go leaves the program running, unguarded: its stub lets go of it too.
+ */
+import type { Clock } from "#clock.ts";
+import type { GuestProgram as GuestProgramSection } from "#config/schema.ts";
+import { explain, HoldfastError } from "#errors.ts";
+import type { FaultReport } from "#fault.ts";
+import type { Log } from "#log.ts";
+import type { UnsitedReport } from "#monitor/faultDecoder.ts";
+import { GdbClient } from "#monitor/gdb/client.ts";
+import { openSocket } from "#monitor/gdb/transport.ts";
+import { findProgram } from "#monitor/guest/findProgram.ts";
+import { GuestProgramWatch } from "#monitor/guest/guestProgramWatch.ts";
+import type { ImageStore } from "#monitor/guest/remoteCode.ts";
+import { parseProbe } from "#monitor/probes.ts";
+import type { Storage } from "#storage/storage.ts";
+import { defaultPolicy } from "#suppression/plan.ts";
+import { siteOf } from "#suppression/site.ts";
+import { TaskGroup } from "#tasks.ts";
+import { type LaneEnd, runLane } from "../lane.ts";
+import type { Notices } from "../notices.ts";
+import { defaultProbation, Probation } from "../probation.ts";
+import { rehearse } from "../rehearsal.ts";
+import { Trials } from "../trials.ts";
+import type { Workload } from "../workload.ts";
+
+/** Where the guest kit listens (vm/guest-kit/holdfast-stub.socket). */
+export const kitPort = 2_159;
+const againMs = 500;
+const againMsMax = 5_000;
+/** A guest that boots has no kit yet; after this it is told that it has none. */
+export const kitPatienceMs = 60_000;
+/** Fewer than for a native program: each costs round trips into the guest. */
+const rehearsalRounds = 30;
+const servingPatienceMs = 30_000;
+/** The guest's answers take longer than a native program's; each request of the stub may take so long. */
+const requestTimeoutMs = 20_000;
+
+export type GuestProgramParts = {
+  readonly guest: string;
+  readonly section: GuestProgramSection;
+  readonly vsockSocket: string;
+  /** False while the guest is paused: then nothing answers, and nothing is wrong. */
+  readonly runs: () => boolean;
+  readonly storage: Storage;
+  readonly notices: Notices;
+  readonly clock: Clock;
+  readonly log: Log;
+};
+
+export class GuestProgram {
+  readonly #trials: Trials;
+  readonly #images: ImageStore = new Map();
+  #told = "";
+
+  constructor(private readonly parts: GuestProgramParts) {
+    this.#trials = new Trials(parts.storage.history);
+  }
+
+  get name(): string {
+    return this.parts.section.name;
+  }
+
+  /** Until the signal aborts. Never rejects for anything that the guest does. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, runs } = this.parts;
+    const sinceNs = clock.monotonicNs();
+    for (let waitMs = againMs; !signal.aborted; waitMs = Math.min(waitMs * 2, againMsMax)) {
+      if (runs() && (await this.#try(sinceNs, signal))) waitMs = againMs;
+      await clock.sleep(waitMs, signal).catch(() => {});
+    }
+  }
+
+  /** One protection until its end. True where it began. */
+  async #try(sinceNs: number, signal: AbortSignal): Promise<boolean> {
+    const { clock, log, runs } = this.parts;
+    try {
+      return await this.#protect(signal);
+    } catch (error) {
+      if (signal.aborted) return false;
+      if (!(error instanceof HoldfastError) || error.code === "bug") throw error;
+      log("info", "program.unreachable", { program: this.name, why: explain(error) });
+      const late = clock.monotonicNs() - sinceNs > kitPatienceMs * 1e6;
+      if (late && runs()) this.#tellOnce(whyUnguarded(this.parts.guest, error));
+      return false;
+    }
+  }
+
+  /** @throws GdbError, ProgramError, BinaryError */
+  async #protect(signal: AbortSignal): Promise<boolean> {
+    const { section, vsockSocket, clock, log } = this.parts;
+    await using transport = await openSocket(vsockSocket, { port: kitPort, signal });
+    await using client = await GdbClient.open(transport, { clock, log, signal, requestTimeoutMs });
+    const readFile = (path: string): Promise<Uint8Array | null> => client.readFile(path, signal);
+    const pid = await findProgram(section, () => client.processes(signal), readFile);
+    if (pid === null) {
+      const wanted = section.unit ?? section.process;
+      this.#tellOnce(`${this.name} is not guarded: no process of ${wanted} runs in ${this.parts.guest}`);
+      return false;
+    }
+    await client.attach(pid, { stopAll: false, signal });
+    const watch = await this.#open(client, pid);
+    const end = await this.#guard(watch, client, pid, signal);
+    this.#tellEnd(end, pid);
+    return true;
+  }
+
+  async #open(client: GdbClient, pid: number): Promise<GuestProgramWatch> {
+    const { clock, log, storage } = this.parts;
+    const { nextFaultId } = storage;
+    return await GuestProgramWatch.open({
+      workload: this.name,
+      pid,
+      client,
+      images: this.#images,
+      clock,
+      log,
+      nextFaultId,
+    });
+  }
+
+  async #guard(watch: GuestProgramWatch, client: GdbClient, pid: number, signal: AbortSignal): Promise<LaneEnd> {
+    const { storage, notices, clock, section } = this.parts;
+    await using tasks = new TaskGroup();
+    let alive = true;
+    const life = {
+      isAlive: () => alive,
+      threadState: (tid: number) => watch.threadState(tid),
+      timesBlocked: (tid: number) => watch.timesBlocked(tid),
+      leftovers: () => ({ waiters: 0, released: 0 }),
+    };
+    const probes = section.probes.map(parseProbe);
+    const probation = new Probation(life, probes, defaultProbation, this.#trials, tasks, clock, (outcome) => {
+      storage.outcome(outcome);
+      notices.outcome(outcome);
+    });
+    tasks.start((ended) => watch.learn(ended));
+    tasks.start((ended) => watch.followTrials(ended));
+    tasks.start((ended) => watch.prepare(ended));
+    const workload = this.#workload(watch, probation);
+    tasks.start((ended) => this.#announce(watch, workload, pid, ended));
+    const end = await Promise.race([runLane(workload, watch, client, signal, () => client.detach()), lostBy(tasks)]);
+    alive = end.kind === "letGo";
+    if (end.kind === "ended") probation.programEnded(end.signal ?? `exit code ${end.code}`);
+    return end;
+  }
+
+  #workload(watch: GuestProgramWatch, probation: Probation): Workload {
+    const { storage, notices, clock, section } = this.parts;
+    const off = new Set<string>(section.rungsOff);
+    const rungs = new Set([...defaultPolicy.rungs].filter((rung) => !off.has(rung)));
+    return {
+      name: this.name,
+      clock,
+      policy: { ...defaultPolicy, rungs },
+      watch: {
+        report: async (stop) => {
+          const { report, control } = await watch.report(stop);
+          return { report: sited(report), control };
+        },
+      },
+      storage,
+      trials: this.#trials,
+      probation,
+      // Locks that abandoned work has left are not released in a guest yet.
+      locks: { acted: () => {} },
+      notices,
+    };
+  }
+
+  async #announce(watch: GuestProgramWatch, workload: Workload, pid: number, signal: AbortSignal): Promise<void> {
+    const serving = await watch.untilServing(servingPatienceMs, signal);
+    await watch.rehearse(rehearsalRounds, (report) => rehearse(workload, sited(report)), signal);
+    if (signal.aborted) return;
+    this.#told = "";
+    const { storage, notices, guest } = this.parts;
+    storage.event("guard.started", this.name, { pid, guest, serving });
+    const threads = watch.threadCount;
+    notices.tell({ event: "guarding", workload: this.name, pid, threads, attached: true, serving });
+  }
+
+  #tellEnd(end: LaneEnd, pid: number): void {
+    const { storage, notices } = this.parts;
+    storage.event(`guard.${end.kind}`, this.name, { pid, ...end });
+    if (end.kind === "ended") {
+      notices.tell({ event: "exit", workload: this.name, code: end.code, signal: end.signal });
+    } else if (end.kind !== "letGo") {
+      notices.tell({ event: "unguarded", workload: this.name, pid, reason: end.why });
+    }
+  }
+
+  #tellOnce(text: string): void {
+    if (text === this.#told) return;
+    this.#told = text;
+    this.parts.storage.event("guard.waiting", this.name, { why: text });
+    this.parts.notices.tell({ event: "warning", workload: this.name, text });
+  }
+}
+
+const sited = (report: UnsitedReport): FaultReport => ({
+  ...report,
+  site: siteOf(report.frames, report.modules, report.spine, report.signal),
+});
+
+/** A look that failed means that the stub is lost, like a lane that ended. */
+async function lostBy(tasks: TaskGroup): Promise<LaneEnd> {
+  try {
+    return await tasks.failed;
+  } catch (error) {
+    return { kind: "stubLost", why: explain(error) };
+  }
+}
+
+function whyUnguarded(guest: string, error: HoldfastError): string {
+  if (error.code !== "gdb.closed") return `its guest ${guest} cannot be looked into: ${explain(error)}`;
+  return `nothing answers on vsock port ${kitPort} of guest ${guest}: install the guest kit in it (vm/guest-kit/README.md)`;
+}

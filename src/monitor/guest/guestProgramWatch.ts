@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * One program inside a guest under watch, through its stub alone: the same reports and signs of life as for a native one.
+ *
+ * Gets an attached client; reads memory with `m` and the guest's files with vFile, and stops nothing but what stops by
+ * itself. Whose request a thread worked for is not known here: the guest's sockets are out of reach. Looks at threads every
+ * 200 ms while a way of waiting is not known yet, then every 5 s; at a thread on probation every 20 ms.
+ */
+import { callingConvention } from "#binary/callingConvention.ts";
+import type { InstructionSet } from "#binary/instructionSet.ts";
+import { instructionsOf } from "#binary/instructions.ts";
+import { unwindBlocked } from "#binary/unwind.ts";
+import { type Clock, seededRandom } from "#clock.ts";
+import { ProgramError } from "#errors.ts";
+import { address, type FaultId, type FaultSignal, type ThreadControl, type VirtualAddress } from "#fault.ts";
+import type { Log } from "#log.ts";
+import { CallSites } from "../callSites.ts";
+import { CodeFacts } from "../codeFacts.ts";
+import { rehearseCode } from "../codeRehearsal.ts";
+import { decodeFault, type ProgramKnowledge, spineFrames, type UnsitedReport } from "../faultDecoder.ts";
+import type { GdbClient } from "../gdb/client.ts";
+import { isCaught } from "../gdb/signals.ts";
+import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegisters } from "../injectedCalls.ts";
+import type { BlockedThread } from "../processes.ts";
+import { RestartableSequences } from "../restartableSequences.ts";
+import { type SpineFrame, Spines } from "../spines.ts";
+import { waitKind } from "../waits.ts";
+import { rehearsalOf, type Stop } from "../watch.ts";
+import { type ImageStore, RemoteCode } from "./remoteCode.ts";
+import { RemoteThreads, type ThreadLook } from "./remoteThreads.ts";
+import { RemoteView } from "./remoteView.ts";
+
+const eagerLookMs = 200;
+const idleLookMs = 5_000;
+const trialLookMs = 20;
+/** How long after a stop its thread is looked at often; longer than any probation. */
+const trialMs = 5_000;
+const spineFramesMax = 128;
+/** Fetched at once at every stop: most stacks of a server at work fit. */
+const stackBytes = 16 << 10;
+const noConnections = { sockets: [], sharedMultiplexers: [] };
+
+export type GuestProgramOptions = {
+  readonly workload: string;
+  readonly pid: number;
+  readonly client: GdbClient;
+  readonly images: ImageStore;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly nextFaultId: () => FaultId;
+};
+
+export class GuestProgramWatch {
+  /** Memory of the thread that is stopped, and of the one that is looked at: the two must not forget for each other. */
+  readonly #view: RemoteView;
+  readonly #lookView: RemoteView;
+  readonly #code: RemoteCode;
+  readonly #threads: RemoteThreads;
+  readonly #instructions: InstructionSet;
+  readonly #facts = new CodeFacts();
+  readonly #callSites: CallSites;
+  readonly #sequences: RestartableSequences;
+  #spines: Spines;
+  readonly #blockedAtStop = new Map<number, number>();
+  /** Threads that stopped lately, and when. */
+  readonly #stoppedNs = new Map<number, number>();
+  /** Signals that were passed on to a thread which has not been idle since. */
+  readonly #delivered = new Map<number, string>();
+  /** Frames of the one thread that is being observed: the spines ask for them without waiting. */
+  #observed: readonly SpineFrame[] = [];
+  #systemCallAt: bigint | null = null;
+  #count = 0;
+
+  private constructor(private readonly options: GuestProgramOptions) {
+    const { client, pid, clock, log, images } = options;
+    const readFile = (path: string): Promise<Uint8Array | null> => client.readFile(path);
+    const readPages = (from: VirtualAddress, bytes: number): Promise<Uint8Array> => client.readMemory(from, bytes, pid);
+    this.#view = new RemoteView(pid, client.architecture, readPages);
+    this.#lookView = new RemoteView(pid, client.architecture, readPages);
+    this.#code = new RemoteCode(pid, readFile, readPages, images, log);
+    this.#threads = new RemoteThreads(pid, readFile, clock);
+    this.#instructions = instructionsOf(client.architecture);
+    this.#callSites = new CallSites(this.#instructions, this.#facts);
+    this.#sequences = new RestartableSequences(this.#view);
+    this.#spines = this.#newSpines();
+  }
+
+  /** Reads the program's code first, some 10 MB over vsock. @throws GdbError, ProgramError, BinaryError */
+  static async open(options: GuestProgramOptions): Promise<GuestProgramWatch> {
+    const watch = new GuestProgramWatch(options);
+    await watch.#code.refresh();
+    await watch.#view.settle(() => watch.#sequences.learn(watch.#code.map));
+    watch.#systemCallAt = findSystemCallInstruction(watch.#code.map);
+    return watch;
+  }
+
+  get threadCount(): number {
+    return this.#count;
+  }
+
+  /** Reads the stopped thread once. @throws GdbError */
+  async report(stop: Stop): Promise<{ report: UnsitedReport; control: ThreadControl }> {
+    const { client, clock, nextFaultId } = this.options;
+    const control = this.#control(stop.tid, stop.signal);
+    const looking = this.#threads.look(stop.tid);
+    this.#stoppedNs.set(stop.tid, clock.monotonicNs());
+    this.#view.forget();
+    const { registers, cause } = await client.inspect(stop.tid);
+    const convention = callingConvention[client.architecture];
+    const sp = registers[convention.sp] ?? 0n;
+    const [look] = await Promise.all([looking, this.#view.fetch(address(sp), stackBytes)]);
+    this.#threads.stopped(stop.tid);
+    const pc = registers[convention.pc];
+    if (pc != null && this.#code.map.locate(Number(pc)) === null) await this.#code.refresh();
+    const status = look?.status ?? null;
+    const ownPid = cause?.senderPid === status?.innermostPid ? this.options.pid : (cause?.senderPid ?? null);
+    const facts = {
+      id: nextFaultId(),
+      atMs: clock.wallMs(),
+      tid: stop.tid,
+      threadName: status?.name ?? "",
+      threads: status?.threads ?? 1,
+      signal: stop.signal as FaultSignal,
+      registers,
+      cause: cause === null ? null : { ...cause, senderPid: cause.senderPid === null ? null : ownPid },
+      caught: status !== null && isCaught(status.caughtSignals, stop.signal),
+      deliveredBefore: this.#delivered.get(stop.tid) ?? null,
+      blockedSince: this.#blockedSince(stop.tid, status?.voluntarySwitches ?? null),
+      connections: noConnections,
+    };
+    const knowledge = this.#knowledge(this.#view);
+    return { report: await this.#view.settle(() => decodeFault(facts, knowledge)), control };
+  }
+
+  /**
+   * Reports on the first thread as if it had faulted where it waits, so that the first real fault finds its code compiled
+   * and its tables read. Gives each report to `also`; stops nothing. @throws GdbError
+   */
+  async rehearse(rounds: number, also: (report: UnsitedReport) => void, signal: AbortSignal): Promise<void> {
+    const { client, pid, clock } = this.options;
+    const view = new RemoteView(pid, client.architecture, (from, bytes) => client.readMemory(from, bytes, pid));
+    const knowledge = this.#knowledge(view);
+    for (let round = 0; round < rounds && !signal.aborted; round += 1) {
+      const blocked = (await this.#threads.look(pid))?.blocked ?? null;
+      view.forget();
+      if (blocked !== null) {
+        const facts = rehearsalOf(pid, blocked, { clock, architecture: client.architecture });
+        also(await view.settle(() => decodeFault(facts, knowledge)));
+      }
+      rehearseCode(this.#code.map, this.#instructions, this.#callSites, seededRandom(round));
+    }
+  }
+
+  /** Reads all code for what decisions need of it. */
+  async prepare(signal: AbortSignal): Promise<void> {
+    await this.#facts.prepare(this.#code.map, this.options.clock, signal);
+    this.#callSites.forget();
+  }
+
+  /** Learns how threads wait until the signal aborts. @throws GdbError where the stub is lost */
+  async learn(signal: AbortSignal): Promise<void> {
+    const { clock } = this.options;
+    while (!signal.aborted) {
+      const unknown = await this.lookOnce();
+      await clock.sleep(unknown ? eagerLookMs : idleLookMs, signal).catch(() => {});
+    }
+  }
+
+  /** Looks often at threads that stopped lately, until the signal aborts. @throws GdbError where the stub is lost */
+  async followTrials(signal: AbortSignal): Promise<void> {
+    const { clock } = this.options;
+    while (!signal.aborted) {
+      await clock.sleep(trialLookMs, signal).catch(() => {});
+      for (const [tid, stoppedNs] of this.#stoppedNs) {
+        if (clock.monotonicNs() - stoppedNs > trialMs * 1e6) this.#stoppedNs.delete(tid);
+        else if (!signal.aborted) await this.#threads.look(tid);
+      }
+    }
+  }
+
+  /** Looks at every thread once; true while some thread's way of waiting is not known. */
+  async lookOnce(): Promise<boolean> {
+    const tids = (await this.options.client.threads()).map(({ thread }) => thread.tid);
+    this.#count = tids.length;
+    let unknown = false;
+    for (const tid of tids) {
+      await this.#observe(tid);
+      if (!this.#spines.knows(tid)) unknown = true;
+    }
+    return unknown;
+  }
+
+  /** Resolves once the first thread's way of waiting is known, or after `patienceMs`. True: it serves. */
+  async untilServing(patienceMs: number, signal: AbortSignal): Promise<boolean> {
+    const { clock, pid } = this.options;
+    const endNs = clock.monotonicNs() + patienceMs * 1e6;
+    while (clock.monotonicNs() < endNs && !signal.aborted) {
+      if (this.#spines.knows(pid)) return true;
+      await clock.sleep(eagerLookMs, signal).catch(() => {});
+    }
+    return false;
+  }
+
+  threadState(tid: number): "idle" | "busy" | "gone" {
+    if (this.#threads.isGone(tid)) return "gone";
+    const blocked = this.#threads.seen(tid)?.blocked ?? null;
+    return blocked !== null && this.#spines.isIdle(tid, blocked) ? "idle" : "busy";
+  }
+
+  timesBlocked(tid: number): number | null {
+    if (this.#threads.isGone(tid)) return null;
+    return this.#threads.seen(tid)?.status.voluntarySwitches ?? this.#blockedAtStop.get(tid) ?? null;
+  }
+
+  /** The program has become another one: nothing that was known of it holds. Its code is read again at its next stop. */
+  replaced(): void {
+    this.#spines = this.#newSpines();
+  }
+
+  /**
+   * A blocked thread's stack is read page by page while it may go on. It counts only where it is found at the same place
+   * before and after.
+   */
+  async #observe(tid: number): Promise<void> {
+    const before = await this.#threads.look(tid);
+    const blocked = before?.blocked ?? null;
+    if (blocked === null || waitKind(blocked.syscall, this.options.client.architecture) === 0) return;
+    if (this.#spines.isIdle(tid, blocked)) {
+      this.#delivered.delete(tid);
+      this.#spines.observe(tid, blocked);
+      return;
+    }
+    this.#lookView.forget();
+    if (this.#code.map.locate(Number(blocked.pc)) === null) await this.#code.refresh();
+    const frames = await this.#lookView.settle(() => this.#framesOf(blocked));
+    if (!samePlace(before!, await this.#threads.look(tid))) return;
+    this.#observed = frames;
+    this.#spines.observe(tid, blocked);
+    this.#observed = [];
+  }
+
+  #newSpines(): Spines {
+    return new Spines(this.options.client.architecture, () => this.#observed);
+  }
+
+  #framesOf(blocked: BlockedThread): readonly SpineFrame[] {
+    const map = this.#code.map;
+    const read = (from: VirtualAddress, bytes: number): Uint8Array => this.#lookView.readMemory(from, bytes);
+    return spineFrames(unwindBlocked(blocked.pc, blocked.sp, read, map, spineFramesMax).frames, map);
+  }
+
+  #knowledge(view: RemoteView): ProgramKnowledge {
+    return {
+      workload: this.options.workload,
+      view,
+      map: this.#code.map,
+      instructions: this.#instructions,
+      callSites: this.#callSites,
+      spines: this.#spines,
+      sessions: { evidence: () => [] },
+      sequences: this.#sequences,
+    };
+  }
+
+  /** A system call is a step, and a step ends in a stop of its own: the right to the thread moves on to that one. */
+  #control(tid: number, signal: string): ThreadControl {
+    const { client } = this.options;
+    let stopped = client.control(tid);
+    return {
+      pid: this.options.pid,
+      tid,
+      writeRegisters: (changes) => stopped.writeRegisters(changes),
+      writeMemory: (at, bytes) => client.writeMemory(at, bytes, tid),
+      resume: () => stopped.resume(),
+      deliver: async () => {
+        this.#delivered.set(tid, signal);
+        await stopped.deliver();
+      },
+      systemCall: async (name, words) => {
+        const instruction = this.#systemCallInstruction();
+        try {
+          const step: Step = (changes) => client.step(tid, changes);
+          return await runSystemCall(name, words, client.architecture, instruction, step);
+        } finally {
+          stopped = client.control(tid);
+        }
+      },
+      resumeInto: async (name, words) => {
+        const instruction = this.#systemCallInstruction();
+        await stopped.writeRegisters(systemCallRegisters(name, words, client.architecture, instruction));
+        await stopped.resume();
+      },
+    };
+  }
+
+  #systemCallInstruction(): bigint {
+    if (this.#systemCallAt !== null) return this.#systemCallAt;
+    throw new ProgramError("program.unsupported", "the program has no system call instruction");
+  }
+
+  /** The stop itself is one switch; every other one since the last stop was a wait of the program. */
+  #blockedSince(tid: number, switches: number | null): number | null {
+    const before = this.#blockedAtStop.get(tid);
+    if (switches !== null) this.#blockedAtStop.set(tid, switches);
+    return before === undefined || switches === null ? null : Math.max(0, switches - before - 1);
+  }
+}
+
+const samePlace = (before: ThreadLook, after: ThreadLook | null): boolean =>
+  before.blocked !== null &&
+  after?.blocked?.sp === before.blocked.sp &&
+  after.blocked.pc === before.blocked.pc &&
+  after.status.voluntarySwitches === before.status.voluntarySwitches;

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * A redis guarded as a program inside a guest is: through a vsock socket and the guest kit's gdbserver, by nothing else.
+ */
+import { afterAll, describe, expect, test as plain } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { GuestProgram, kitPort } from "#appliance/guests/guestProgram.ts";
+import { Notices } from "#appliance/notices.ts";
+import { deadline, systemClock } from "#clock.ts";
+import { GdbError } from "#errors.ts";
+import { silentLog } from "#log.ts";
+import { firstNamed } from "#monitor/guest/findProgram.ts";
+import { readStatus } from "#monitor/processes.ts";
+import { Storage } from "#storage/storage.ts";
+import { VsockPeer } from "#tests/peers/vsockPeer.ts";
+import { need } from "#tests/skip.ts";
+
+const top = mkdtempSync(join(tmpdir(), "gp-"));
+afterAll(() => rmSync(top, { recursive: true, force: true }));
+const name = `guest-redis-${process.pid}`;
+
+type Told = Readonly<Record<string, unknown>>;
+
+class Guarded implements AsyncDisposable {
+  readonly told: Told[] = [];
+  #arrived = Promise.withResolvers<void>();
+  readonly #stop = new AbortController();
+  #running: Promise<void> = Promise.resolve();
+  #storage: Storage | null = null;
+
+  async start(vsockSocket: string): Promise<void> {
+    const clock = systemClock;
+    this.#storage = await Storage.open({
+      directory: join(top, "state"),
+      runDirectory: join(top, "run"),
+      clock,
+      log: silentLog,
+    });
+    const notices = new Notices("redis", "json", (line) => {
+      this.told.push(JSON.parse(line) as Told);
+      this.#arrived.resolve();
+      this.#arrived = Promise.withResolvers<void>();
+    });
+    const section = { name: "redis", process: name, probes: [], rungsOff: [] };
+    const parts = {
+      guest: "g",
+      section,
+      vsockSocket,
+      runs: () => true,
+      storage: this.#storage,
+      notices,
+      clock,
+      log: silentLog,
+    };
+    this.#running = new GuestProgram(parts).run(this.#stop.signal);
+  }
+
+  async next(fields: Told): Promise<Told> {
+    using limit = deadline(
+      30_000,
+      () => new GdbError("gdb.timeout", `no ${JSON.stringify(fields)} in ${JSON.stringify(this.told)}`),
+    );
+    limit.signal.addEventListener("abort", () => this.#arrived.resolve(), { once: true });
+    for (;;) {
+      const at = this.told.findIndex((notice) => Object.entries(fields).every(([key, value]) => notice[key] === value));
+      if (at >= 0) return this.told.splice(at, 1)[0]!;
+      limit.signal.throwIfAborted();
+      await this.#arrived.promise;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+    await this.#storage?.[Symbol.asyncDispose]();
+  }
+}
+
+async function startRedis(socket: string): Promise<Bun.Subprocess> {
+  const words = `exec -a ${name} redis-server --port 0 --unixsocket ${socket} --save '' --enable-debug-command yes`;
+  const redis = Bun.spawn(["bash", "-c", words], { stdio: ["ignore", "ignore", "ignore"] });
+  for (let tries = 0; tries < 200; tries += 1) {
+    if ((await ask(socket, "PING").catch(() => "")) === "+PONG") return redis;
+    await systemClock.sleep(10);
+  }
+  return redis;
+}
+
+/** "" where the connection is closed without an answer. */
+async function ask(socket: string, command: string): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const connection = await Bun.connect({
+    unix: socket,
+    socket: {
+      data: (_, bytes) => resolve(Buffer.from(bytes).toString().trim()),
+      close: () => resolve(""),
+      error: (_, error) => reject(error),
+    },
+  });
+  connection.write(`${command}\r\n`);
+  const answer = await promise;
+  connection.end();
+  return answer;
+}
+
+describe("a program in a guest", () => {
+  const test = need("gdbserver", "redis-server");
+  test("takes fatal signals and goes on; a new supervisor guards it again; a new process is found", async () => {
+    const socket = join(top, "redis.sock");
+    await using redis = await startRedis(socket);
+    using vsock = new VsockPeer(join(top, "vsock.sock"), kitPort);
+    {
+      await using guarded = new Guarded();
+      await guarded.start(vsock.path);
+      expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: redis.pid, serving: true });
+      expect(await ask(socket, "SET key kept")).toBe("+OK");
+      const stops: number[] = [];
+      for (const command of ["DEBUG SEGFAULT", "DEBUG SEGFAULT", "DEBUG ASSERT", "DEBUG PANIC"]) {
+        void ask(socket, command).catch(() => "");
+        const fault = await guarded.next({ event: "fault" });
+        stops.push(fault.stopUs as number);
+        const outcome = await guarded.next({ event: "outcome" });
+        expect(outcome.verdict).toBeOneOf(["clean", "degraded"]);
+        expect(outcome.rung).toBe("abandon");
+        expect((await ask(socket, "GET key")).split("\r\n")[1]).toBe("kept");
+      }
+      expect(redis.exitCode).toBeNull();
+      console.log(`stops through the stub: ${stops.join(", ")} µs`);
+    }
+    // Let go: the stub has let go too, and nobody traces it.
+    while (readStatus(redis.pid)?.tracerPid !== 0) await systemClock.sleep(10);
+    await using again = new Guarded();
+    await again.start(vsock.path);
+    expect(await again.next({ event: "guarding" })).toMatchObject({ pid: redis.pid });
+    redis.kill("SIGKILL");
+    await again.next({ event: "exit" });
+    await using other = await startRedis(socket);
+    expect(await again.next({ event: "guarding" })).toMatchObject({ pid: other.pid });
+    other.kill("SIGKILL");
+  }, 90_000);
+
+  plain("is found by its own name", () => {
+    const processes = [
+      { pid: 9, command: "/usr/sbin/nginx: worker" },
+      { pid: 4, command: "nginx: master process /usr/sbin/nginx" },
+      { pid: 7, command: "nginx: worker process" },
+      { pid: 8, command: "nginx: worker process" },
+      { pid: 3, command: "/usr/bin/redis-server 127.0.0.1:6379" },
+      { pid: 2, command: "redis-server-helper" },
+    ];
+    expect(firstNamed("nginx: worker", processes)).toBe(7);
+    expect(firstNamed("nginx", processes)).toBe(4);
+    expect(firstNamed("redis-server", processes)).toBe(3);
+    expect(firstNamed("redis", processes)).toBeNull();
+  });
+});
