@@ -145,7 +145,7 @@ export class GuestProgram {
     tasks.start((ended) => watch.prepare(ended));
     const workload = this.#workload(watch, probation);
     tasks.start((ended) => this.#announce(watch, workload, pid, ended));
-    const end = await Promise.race([runLane(workload, watch, client, signal, () => client.detach()), lostBy(tasks)]);
+    const end = await Promise.race([this.#lane(workload, client, signal), lostBy(tasks)]);
     alive = end.kind === "letGo";
     if (end.kind === "ended") probation.programEnded(end.signal ?? `exit code ${end.code}`);
     return end;
@@ -174,6 +174,11 @@ export class GuestProgram {
     };
   }
 
+  /** An earlier supervisor has left nothing unfinished: its stub let go of the program when it died. */
+  #lane(workload: Workload, client: GdbClient, letGo: AbortSignal): Promise<LaneEnd> {
+    return runLane({ workload, client, unfinished: () => null, letGo, release: () => client.detach() });
+  }
+
   async #announce(watch: GuestProgramWatch, workload: Workload, pid: number, signal: AbortSignal): Promise<void> {
     const serving = await watch.untilServing(servingPatienceMs, signal);
     await watch.rehearse(rehearsalRounds, (report) => rehearse(workload, sited(report)), signal);
@@ -191,7 +196,8 @@ export class GuestProgram {
     if (end.kind === "ended") {
       notices.tell({ event: "exit", workload: this.name, code: end.code, signal: end.signal });
     } else if (end.kind !== "letGo") {
-      notices.tell({ event: "unguarded", workload: this.name, pid, reason: end.why });
+      const reason = end.kind === "replaced" ? "it has become another program" : end.why;
+      notices.tell({ event: "unguarded", workload: this.name, pid, reason });
     }
   }
 

@@ -60,7 +60,7 @@ export class GuestProgramWatch {
   readonly #facts = new CodeFacts();
   readonly #callSites: CallSites;
   readonly #sequences: RestartableSequences;
-  #spines: Spines;
+  readonly #spines: Spines;
   readonly #blockedAtStop = new Map<number, number>();
   /** Threads that stopped lately, and when. */
   readonly #stoppedNs = new Map<number, number>();
@@ -82,7 +82,7 @@ export class GuestProgramWatch {
     this.#instructions = instructionsOf(client.architecture);
     this.#callSites = new CallSites(this.#instructions, this.#facts);
     this.#sequences = new RestartableSequences(this.#view);
-    this.#spines = this.#newSpines();
+    this.#spines = new Spines(client.architecture, () => this.#observed);
   }
 
   /** Reads the program's code first, some 10 MB over vsock. @throws GdbError, ProgramError, BinaryError */
@@ -212,11 +212,6 @@ export class GuestProgramWatch {
     return this.#threads.seen(tid)?.status.voluntarySwitches ?? this.#blockedAtStop.get(tid) ?? null;
   }
 
-  /** The program has become another one: nothing that was known of it holds. Its code is read again at its next stop. */
-  replaced(): void {
-    this.#spines = this.#newSpines();
-  }
-
   /**
    * A blocked thread's stack is read page by page while it may go on. It counts only where it is found at the same place
    * before and after.
@@ -237,10 +232,6 @@ export class GuestProgramWatch {
     this.#observed = frames;
     this.#spines.observe(tid, blocked);
     this.#observed = [];
-  }
-
-  #newSpines(): Spines {
-    return new Spines(this.options.client.architecture, () => this.#observed);
   }
 
   #framesOf(blocked: BlockedThread): readonly SpineFrame[] {
