@@ -153,7 +153,8 @@ async function setUpServices(tree: string): Promise<void> {
   for (const unit of ["holdfast-stub.socket", "holdfast-stub@.service"]) await cp(join(kit, unit), join(units, unit));
   await enable("holdfast-stub.socket", "sockets.target", "/etc/systemd/system");
   // Whoever has its serial port is root in it: how the lab makes its kernel panic. There is no PAM to log in by.
-  const shell = "[Service]\nExecStart=\nExecStart=-/bin/sh -i\nStandardInput=tty\nStandardOutput=tty\nStandardError=tty\n";
+  const shell =
+    "[Service]\nExecStart=\nExecStart=-/bin/sh -i\nStandardInput=tty\nStandardOutput=tty\nStandardError=tty\n";
   await mkdir(join(units, "serial-getty@.service.d"), { recursive: true });
   await writeFile(join(units, "serial-getty@.service.d/shell.conf"), shell);
   for (const unit of ["systemd-timesyncd.service", "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer"]) {
