@@ -4,19 +4,16 @@
  * stub of an earlier supervisor where one still traces the program.
  */
 import { randomUUID } from "node:crypto";
-import { getPriority, setPriority } from "node:os";
 import type { Clock } from "#clock.ts";
 import { explain, GdbError, HoldfastError } from "#errors.ts";
 import type { Log } from "#log.ts";
 import { GdbClient } from "#monitor/gdb/client.ts";
 import { reopenStub, type Stub, startStub, stubErrors } from "#monitor/gdb/stub.ts";
 import type { WireTrace } from "#monitor/gdb/trace.ts";
+import { runBeforeTheLoad } from "#monitor/priority.ts";
 import { readStatus } from "#monitor/processes.ts";
 import { requireTraceable } from "#monitor/watch.ts";
 import { clearStub, stubIn } from "./leftovers.ts";
-
-/** Niceness of the supervisor and its stub: before ordinary programs, behind what an administrator put first. */
-const supervisorNice = -10;
 
 export type ProtectionOptions = {
   readonly pid: number;
@@ -36,7 +33,7 @@ export class Protection implements AsyncDisposable {
   /** @throws GdbError, ProgramError */
   static async open(options: ProtectionOptions): Promise<Protection> {
     const { stub, client } = (await adoptStub(options)) ?? (await attachStub(options));
-    for (const ours of [process.pid, stub.pid]) goFirst(ours, options.log);
+    for (const ours of [process.pid, stub.pid]) runBeforeTheLoad(ours, options.log);
     return new Protection(options, client);
   }
 
@@ -54,16 +51,6 @@ export class Protection implements AsyncDisposable {
   /** Closes our side only: the stub goes on holding the program for the next supervisor. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.client[Symbol.asyncDispose]();
-  }
-}
-
-/** A stopped thread must not wait until the load that stopped it leaves us a processor. */
-function goFirst(pid: number, log: Log): void {
-  try {
-    if (getPriority(pid) > supervisorNice) setPriority(pid, supervisorNice);
-  } catch {
-    // Only root may: then stops are longer on a machine that is busy, and nothing else changes.
-    log("debug", "guard.priority", { pid, kept: true });
   }
 }
 
