@@ -12,6 +12,8 @@ import { blameConfidence, findSession } from "#suppression/sessionFinder.ts";
 /** So many different old sessions at one site within the window, and the state is blamed instead of them. */
 const veteransMin = 2;
 const stateWindowMs = 60_000;
+/** Waits are counted that the debugger itself causes (a passed signal), so faults may come in a loop for so long. */
+const endlessMs = 1000;
 const mendKey = "mend";
 const mendsMax = 64;
 
@@ -44,10 +46,14 @@ export function decide(report: FaultReport, plan: Plan, trials: readonly PastTri
   return deliver(report, trial, "exhausted", `all ${plan.edits.length} edits for this site have failed`, trials);
 }
 
-/** Trials on probation that this fault proves wrong: same thread, and the thread never went idle since. Pure. */
+/**
+ * Trials on probation that this fault proves wrong: same thread, and the thread never went idle since. A wait that was
+ * counted excuses it for `endlessMs`: had it been at its idle point, the trial would have been closed by then. Pure.
+ */
 export function refuted(report: FaultReport, trials: readonly PastTrial[]): PastTrial[] {
-  if (report.blockedSince !== null && report.blockedSince > 0) return [];
-  return trials.filter((past) => past.verdict === null && past.tid === report.tid && past.key !== mendKey);
+  const open = trials.filter((past) => past.verdict === null && past.tid === report.tid && past.key !== mendKey);
+  const isEndless = open.some((past) => past.atMs < report.atMs - endlessMs);
+  return report.blockedSince !== null && report.blockedSince > 0 && !isEndless ? [] : open;
 }
 
 /** A mend changes nothing of the work: what fails after it is no consequence of it, so only their number tells a loop. */

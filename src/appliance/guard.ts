@@ -139,6 +139,7 @@ class Guard implements AsyncDisposable {
         waiters: this.#locks.waitersLeft(),
         released: this.#locks.releasedSince(sinceNs),
       }),
+      unserved: async (tid: number, signal: AbortSignal) => (await this.#watching.watch?.unserved(tid, signal)) ?? null,
       timesBlocked: (tid: number) => readStatus(program.pid, tid)?.voluntarySwitches ?? null,
     };
     this.#probation = new Probation(life, probes, defaultProbation, trials, tasks, clock, (outcome) => {

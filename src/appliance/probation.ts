@@ -34,6 +34,8 @@ export interface SignsOfLife {
   threadState(tid: number): "idle" | "busy" | "gone";
   /** Times the thread waited for anything, by its own count; null where it is gone. */
   timesBlocked(tid: number): number | null;
+  /** What is wrong where requests wait in vain since the thread's last fault. Takes its time only where they do. */
+  unserved(tid: number, signal: AbortSignal): Promise<string | null>;
   /** Threads that wait for a lock of abandoned work which cannot be released, and how many such locks were. */
   leftovers(sinceNs: number): { readonly waiters: number; readonly released: number };
 }
@@ -120,13 +122,14 @@ export class Probation {
         thread: idleAtNs !== null ? "idle" : thread,
         timesBlocked: blockedAtStart === null || blockedNow === null ? null : blockedNow - blockedAtStart,
         leftovers: this.life.leftovers(trial.beganNs),
-        probeFailures: await this.#probe(signal),
+        probeFailures: await this.#probe(tid, signal),
       };
     }
   }
 
-  async #probe(signal: AbortSignal): Promise<string[]> {
-    const answers = await Promise.all(this.probes.map((probe) => probe(signal)));
+  async #probe(tid: number, signal: AbortSignal): Promise<string[]> {
+    const asked = this.probes.map((probe) => probe(signal));
+    const answers = await Promise.all([this.life.unserved(tid, signal), ...asked]);
     return answers.filter((answer) => answer !== null);
   }
 

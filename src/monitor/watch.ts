@@ -25,8 +25,9 @@ import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegister
 import { type LockWait, LockWaits } from "./lockWaits.ts";
 import { type BlockedThread, isAlive, readBlocked, readStatus, readThreads } from "./processes.ts";
 import { NativeProgramView } from "./programView.ts";
+import { Progress } from "./progress.ts";
 import { RestartableSequences } from "./restartableSequences.ts";
-import { Sessions } from "./sessions.ts";
+import { type Connections, Sessions } from "./sessions.ts";
 import { Spines } from "./spines.ts";
 import { waitKind } from "./waits.ts";
 
@@ -50,6 +51,7 @@ export class Watch implements Disposable {
   readonly #facts = new CodeFacts();
   readonly #callSites: CallSites;
   readonly #sessions: Sessions;
+  readonly #progress = new Progress();
   readonly #sequences: RestartableSequences;
   readonly #lockWaits: LockWaits;
   #systemCallAt: bigint | null = null;
@@ -110,7 +112,7 @@ export class Watch implements Disposable {
       cause: cause === null ? null : { ...cause, senderPid: this.#ownPid(cause.senderPid, status?.innermostPid) },
       caught: status !== null && isCaught(status.caughtSignals, stop.signal),
       deliveredBefore: this.#delivered.get(stop.tid) ?? null,
-      blockedSince: this.#blockedSince(stop.tid, switches),
+      blockedSince: this.#cameBackSince(stop.tid, switches, connections),
       connections,
     });
     return { report, control };
@@ -195,10 +197,19 @@ export class Watch implements Disposable {
     return isAlive(this.pid);
   }
 
+  /** `idle`: it waits for work, or has come back to it since its last fault. */
   threadState(tid: number): "idle" | "busy" | "gone" {
     const blocked = readBlocked(this.pid, tid);
     if (blocked !== null && this.spines.isIdle(tid, blocked)) return "idle";
-    return readStatus(this.pid, tid) === null ? "gone" : "busy";
+    const status = readStatus(this.pid, tid);
+    if (status === null) return "gone";
+    if (blocked !== null || status.threads > 1) return "busy";
+    return (this.#progress.answeredAnew(tid, this.#sessions.look().sockets) ?? 0) > 0 ? "idle" : "busy";
+  }
+
+  /** What is wrong where requests wait in vain since this thread's last fault; null where they do not. */
+  unserved(tid: number, signal: AbortSignal): Promise<string | null> {
+    return this.#progress.unserved(tid, () => this.#sessions.look().sockets, this.options.clock, signal);
   }
 
   timesBlocked(tid: number): number | null {
@@ -289,11 +300,17 @@ export class Watch implements Disposable {
     if (pc != null && this.#code.map.locate(Number(pc)) === null) this.#code.refresh();
   }
 
-  /** The stop itself is one switch; every other one since the last stop was a wait of the program. */
-  #blockedSince(tid: number, switches: number | null): number | null {
+  /**
+   * The stop itself is one switch; every other one since the last stop was a wait of the program. A server that is never
+   * out of work does not wait: where it has one thread, an answered connection shows the same.
+   */
+  #cameBackSince(tid: number, switches: number | null, { sockets }: Connections): number | null {
     const before = this.#blockedAtStop.get(tid);
     if (switches !== null) this.#blockedAtStop.set(tid, switches);
-    return before === undefined || switches === null ? null : Math.max(0, switches - before - 1);
+    const answered = this.threadCount === 1 ? this.#progress.answeredAnew(tid, sockets) : null;
+    this.#progress.note(tid, sockets);
+    if (before === undefined || switches === null) return null;
+    return Math.max(0, switches - before - 1) + (answered ?? 0);
   }
 
   /** In a pid namespace of its own the program signals itself by another number than ours. */

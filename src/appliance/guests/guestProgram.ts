@@ -134,6 +134,8 @@ export class GuestProgram {
       threadState: (tid: number) => watch.threadState(tid),
       timesBlocked: (tid: number) => watch.timesBlocked(tid),
       leftovers: () => ({ waiters: 0, released: 0 }),
+      // How much a guest's connections have sent is not seen from out here: that is left to the configured probes.
+      unserved: async () => null,
     };
     const probes = section.probes.map(parseProbe);
     const probation = new Probation(life, probes, defaultProbation, this.#trials, tasks, clock, (outcome) => {

@@ -33,6 +33,13 @@ test("the same site after the thread went idle is a new request: the same edit a
   expect(refuted({ ...fault, blockedSince: 3 }, [open])).toEqual([]);
 });
 
+test("a thread that has not been idle for a second, and faults all the time, is in a loop whatever it waits for", () => {
+  const open = (agoMs: number): PastTrial =>
+    pastTrial({ site: fault.site, key: first, atMs: fault.atMs - agoMs, trial: `fault-${agoMs}.1` as TrialId });
+  expect(choose({ ...fault, blockedSince: 1 }, [open(900), open(3)])).toBe(first);
+  expect(choose({ ...fault, blockedSince: 1 }, [open(1100), open(3)])).toBe(second);
+});
+
 test("an open trial of another thread is not refuted", () => {
   const open = pastTrial({ site: fault.site, key: first, tid: 101 });
   expect(choose({ ...fault, blockedSince: 0 }, [open])).toBe(first);

@@ -32,6 +32,7 @@ function stage(probes: readonly Probe[] = []) {
     thread: "busy" as "idle" | "busy" | "gone",
     blocked: 5,
     leftovers: { waiters: 0, released: 0 },
+    unserved: null as string | null,
   };
   const outcomes: Outcome[] = [];
   const trials = new Trials([]);
@@ -41,6 +42,7 @@ function stage(probes: readonly Probe[] = []) {
     threadState: () => program.thread,
     timesBlocked: () => program.blocked,
     leftovers: () => program.leftovers,
+    unserved: async () => program.unserved,
   };
   const probation = new Probation(life, probes, limits, trials, tasks, clock, (outcome) => outcomes.push(outcome));
   probation.begin(fault, decision, { rung: "abandon", cutFailure: null }, 900);
@@ -50,7 +52,8 @@ function stage(probes: readonly Probe[] = []) {
 test("idle again and quiet since: clean, long before the end of probation", async () => {
   const { clock, program, outcomes, trials } = stage();
   program.thread = "idle";
-  await clock.advance(300);
+  await clock.advance(150);
+  await clock.advance(150);
   expect(outcomes.map((outcome) => [outcome.verdict, outcome.rung, outcome.stopUs])).toEqual([
     ["clean", "abandon", 900],
   ]);
@@ -77,6 +80,16 @@ test("a busy thread that waited for something now and then lives: clean at the e
   program.blocked += 40;
   await clock.advance(1100);
   expect(outcomes.map((outcome) => outcome.verdict)).toEqual(["clean"]);
+});
+
+test("a thread that is idle while requests wait in vain serves nobody: failed", async () => {
+  const { clock, program, outcomes } = stage();
+  program.thread = "idle";
+  program.unserved = "3 requests wait unread";
+  await clock.advance(300);
+  expect(outcomes.map(({ verdict, evidence }) => [verdict, ...evidence])).toEqual([
+    ["failed", "probe failed: 3 requests wait unread"],
+  ]);
 });
 
 test("a new fault refutes the trial at once, and it has no second outcome", async () => {
