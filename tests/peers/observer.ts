@@ -18,10 +18,18 @@ export type Seen = {
 
 export class Observer implements AsyncDisposable {
   readonly seen: Seen[] = [];
+  /** All messages so far; with a `take` of the caller's they are counted and not kept. */
+  count = 0;
   readonly #client: MqttClient;
   readonly #waiters = new Set<() => void>();
 
-  static async open(url: string, filters: readonly string[], options: mqtt.IClientOptions = {}): Promise<Observer> {
+  /** With `take`, messages go there and are not kept. */
+  static async open(
+    url: string,
+    filters: readonly string[],
+    options: mqtt.IClientOptions = {},
+    take?: (topic: string, payload: Uint8Array) => void,
+  ): Promise<Observer> {
     const client = mqtt.connect(url, {
       protocolVersion: 5,
       clientId: `observer-${Bun.randomUUIDv7().slice(-8)}`,
@@ -31,7 +39,7 @@ export class Observer implements AsyncDisposable {
       connectTimeout: 5_000,
       ...options,
     });
-    const observer = new Observer(client, filters);
+    const observer = new Observer(client, filters, take);
     await client.subscribeAsync([...filters], { qos: 1, rap: true });
     return observer;
   }
@@ -39,10 +47,16 @@ export class Observer implements AsyncDisposable {
   private constructor(
     client: MqttClient,
     private readonly filters: readonly string[],
+    take?: (topic: string, payload: Uint8Array) => void,
   ) {
     this.#client = client;
     client.on("error", () => {});
     client.on("message", (topic, payload, { retain, properties = {} }) => {
+      this.count += 1;
+      if (take !== undefined) {
+        take(topic, payload);
+        return;
+      }
       this.seen.push({ topic, payload, retain, properties: properties as Record<string, unknown> });
       for (const wake of this.#waiters) wake();
     });
