@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * When a lock is released, under a clock that is moved by hand. Gets a program with one mutex; gives what was written to it.
+ */
+import { expect, test } from "bun:test";
+import { LockKeeper, type LockRelease, type LockScene } from "#appliance/lockKeeper.ts";
+import { ManualClock } from "#clock.ts";
+import { address, type ThreadControl } from "#fault.ts";
+import type { LockWait } from "#monitor/lockWaits.ts";
+import { mutexBytes } from "#suppression/locks.ts";
+
+const at = address(0x1000n);
+const [owner, waiter] = [77, 88] as const;
+
+function stage(kind = 0) {
+  const clock = new ManualClock();
+  const mutex = new Int32Array(mutexBytes / 4);
+  mutex.set([2, 0, owner, 1, kind]);
+  const program = { ownerState: "idle" as "idle" | "busy" | "gone", waits: [] as LockWait[] };
+  const releases: LockRelease[] = [];
+  const scene: LockScene = {
+    lockWaits: () => program.waits,
+    threadState: () => program.ownerState,
+    readMemory: () => new Uint8Array(mutex.buffer.slice(0)),
+    whileStopped: async (_tid, work) => {
+      const write = async (_at: unknown, bytes: Uint8Array): Promise<void> => new Uint8Array(mutex.buffer).set(bytes);
+      await work({ writeMemory: write } as unknown as ThreadControl);
+    },
+  };
+  const keeper = new LockKeeper(
+    scene,
+    clock,
+    (release) => releases.push(release),
+    () => {},
+  );
+  const end = new AbortController();
+  void keeper.run(end.signal);
+  const wait = (): void => void program.waits.push({ tid: waiter, at, sinceNs: clock.monotonicNs() });
+  return { clock, mutex, program, releases, keeper, wait };
+}
+
+test("a waiter of 100 ms gets the lock of abandoned work", async () => {
+  const { clock, mutex, releases, keeper, wait } = stage();
+  keeper.acted(owner);
+  wait();
+  await clock.advance(60);
+  expect(releases).toEqual([]);
+  await clock.advance(100);
+  expect(releases).toEqual([{ at, owner, waiter }]);
+  expect([...mutex.subarray(0, 4)]).toEqual([0, 0, 0, 0]);
+  expect(keeper.releasedSince(0)).toBe(1);
+  expect(keeper.waitersLeft()).toBe(0);
+});
+
+test("nothing is released before an act, for an owner that still works, or for one that nobody made abandon anything", async () => {
+  const untouched = stage();
+  untouched.wait();
+  await untouched.clock.advance(2000);
+  expect(untouched.releases).toEqual([]);
+  const working = stage();
+  working.program.ownerState = "busy";
+  working.keeper.acted(owner);
+  working.wait();
+  await working.clock.advance(2000);
+  expect(working.releases).toEqual([]);
+  const other = stage();
+  other.keeper.acted(owner + 1);
+  other.wait();
+  await other.clock.advance(2000);
+  expect(other.releases).toEqual([]);
+});
+
+test("a lock that may not be released is counted against the verdict", async () => {
+  const { clock, releases, keeper, wait } = stage(32);
+  keeper.acted(owner);
+  wait();
+  await clock.advance(500);
+  expect(releases).toEqual([]);
+  expect(keeper.waitersLeft()).toBe(1);
+});
