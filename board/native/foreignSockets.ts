@@ -22,6 +22,7 @@ const libc = openLibc({
   close: { args: [i32], returns: i32 },
   getsockopt: { args: [i32, i32, i32, ptr, ptr], returns: i32 },
   getpeername: { args: [i32, ptr, ptr], returns: i32 },
+  getsockname: { args: [i32, ptr, ptr], returns: i32 },
   ioctl: { args: [i32, u64, ptr], returns: i32 },
 });
 
@@ -31,6 +32,8 @@ const streamSocket = 1;
 const fionread = 0x541b;
 const [afUnix, afInet, afInet6] = [1, 2, 10];
 const tcpStateBytes = 256;
+/** An address of its family alone is no name. */
+const familyBytes = 2;
 
 export type ForeignSocket = {
   readonly fd: number;
@@ -65,14 +68,17 @@ export class ForeignSockets implements Disposable {
     throw new NativeError(what, `cannot open process ${pid} to look at its sockets`, { errno: code });
   }
 
-  /** A connected stream socket behind `fd`; null where it is something else, listens, is gone, or may not be seen. */
+  /**
+   * A client's connection behind `fd`; null where it is something else, listens, is gone, or may not be seen. A unix socket
+   * without a name of its own was not accepted from anybody: a pair between processes of the program, or its own call.
+   */
   look(fd: number): ForeignSocket | null {
     const own = Number(libc.syscall(pidfdGetfd, this.#pidfd, fd, 0));
     if (own < 0) return null;
     try {
       if (this.#option(own, soType) !== streamSocket || this.#option(own, soAcceptconn) !== 0) return null;
       const peer = this.#peer(own);
-      if (peer === null) return null;
+      if (peer === null || (peer.family === "unix" && !this.#isNamed(own))) return null;
       return { fd, ...peer, unreadBytes: this.#unread(own), tcp: peer.family === "unix" ? null : this.#tcp(own) };
     } finally {
       libc.close(own);
@@ -97,6 +103,11 @@ export class ForeignSockets implements Disposable {
     this.#length[0] = this.#name.length;
     if (libc.getpeername(own, this.#name, this.#length) !== 0) return null;
     return describePeer(this.#name.subarray(0, this.#length[0]));
+  }
+
+  #isNamed(own: number): boolean {
+    this.#length[0] = this.#name.length;
+    return libc.getsockname(own, this.#name, this.#length) === 0 && this.#length[0] > familyBytes;
   }
 
   #tcp(own: number): ForeignSocket["tcp"] {

@@ -4,7 +4,10 @@
  * connections; gives what is said of them.
  */
 import { expect, test } from "bun:test";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describePeer, ForeignSockets } from "#board/native/foreignSockets.ts";
 import { NativeError } from "#errors.ts";
 
@@ -49,4 +52,27 @@ test("our own connections seen as if they were another's", async () => {
 
 test("a process that is not there is an error with its errno", () => {
   expect(() => new ForeignSockets(2 ** 22 + 1)).toThrow(NativeError);
+});
+
+function unixConnections(): number {
+  using sockets = new ForeignSockets(process.pid);
+  const seen = readdirSync("/proc/self/fd").map((fd) => sockets.look(Number(fd)));
+  return seen.filter((socket) => socket?.family === "unix").length;
+}
+
+test("an accepted unix connection is a client's; our own call and a pair are nobody's", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "holdfast-sockets-"));
+  const path = join(directory, "socket");
+  const before = unixConnections();
+  const accepted = Promise.withResolvers<void>();
+  const listener = Bun.listen({ unix: path, socket: { open: () => accepted.resolve(), data() {} } });
+  const client = await Bun.connect({ unix: path, socket: { data() {} } });
+  const child = Bun.spawn(["cat"], { stdin: "pipe", stdout: "pipe" });
+  await accepted.promise;
+  expect(unixConnections()).toBe(before + 1);
+  child.kill();
+  await child.exited;
+  client.end();
+  listener.stop(true);
+  rmSync(directory, { recursive: true });
 });
