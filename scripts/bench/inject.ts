@@ -38,8 +38,6 @@ type Settings = {
   readonly keep: string | null;
 };
 
-/** Functions that are tried for one fault before the server counts as having no more. */
-const drawsPerFault = 6;
 const placesMax = 12;
 const warmAnswers = 20;
 const listed = (words: string, known: readonly string[], flag: string): string[] => {
@@ -97,33 +95,32 @@ async function textOf(server: ServerName): Promise<ProgramText> {
 
 type Draw = { readonly function: CodeFunction; readonly kind: FaultKind; readonly control: Control };
 
-/** Draws functions until one has a fault that is met and kills the unguarded server. */
-async function* draws(attack: Attack, random: Random): AsyncGenerator<Draw> {
-  const hot = shuffled(await profile(attack), random);
-  console.log(`${attack.server}: ${hot.length} hot functions`);
-  let drawn = 0;
-  for (const code of hot) {
-    const first = Math.floor(random() * faultKinds.length);
-    for (let turn = 0; turn < faultKinds.length; turn += 1) {
-      const kind = faultKinds[(first + turn) % faultKinds.length]!;
-      const places = placesIn(attack.text, code, kind, random).slice(0, placesMax);
-      if (places.length === 0) continue;
-      drawn += 1;
-      const control = await runControl(attack, places);
+/** A sequence for one function: which other functions are hot in this run changes nothing of it. */
+const randomOf = (seed: number, server: ServerName, code: CodeFunction): Random =>
+  seededRandom(Number(Bun.hash.xxHash32(`${seed} ${server} ${code.start}`)));
+
+/** Goes through the hot functions in the order of the seed; gives those with a fault that is met and kills unguarded. */
+async function* draws(attack: Attack): AsyncGenerator<Draw> {
+  const { server, seed, text } = attack;
+  const drawn = (await profile(attack)).map((code) => ({ code, random: randomOf(seed, server, code) }));
+  const inOrder = drawn.map((draw) => ({ ...draw, rank: draw.random() })).sort((a, b) => a.rank - b.rank);
+  console.log(`${server}: ${drawn.length} hot functions`);
+  for (const { code, random } of inOrder) {
+    for (const kind of shuffled(faultKinds, random)) {
+      const places = placesIn(text, code, kind, random).slice(0, placesMax);
+      const control = places.length === 0 ? null : await runControl(attack, places);
       if (control?.killed !== true) continue;
       yield { function: code, kind, control };
       break;
     }
-    if (drawn > drawsPerFault * hot.length) return;
   }
 }
 
 async function attackServer(server: ServerName, settings: Settings, runs: Run[], broken: unknown[]): Promise<void> {
   const { seed, connections, faults } = settings;
   const attack: Attack = { server, text: await textOf(server), connections, seed };
-  const random = seededRandom(seed * serverNames.length + serverNames.indexOf(server));
   let number = 0;
-  for await (const draw of draws(attack, random)) {
+  for await (const draw of draws(attack)) {
     for (const mode of settings.modes) {
       try {
         const run = await oneRun(attack, draw, mode, number, settings);
