@@ -294,6 +294,8 @@ export type PastTrial = {
   readonly veteran: boolean;
   /** Failed only in so far as the supervisor ended before the verdict. */
   readonly interrupted?: boolean;
+  /** What the thread was at, as long as it may be at it still: equal where the very same work is tried again. */
+  readonly work?: string;
 };
 
 /** System calls that a stopped thread may be made to run. */

@@ -2,12 +2,16 @@
 /**
  * Chooses the one edit that is done now. Gets the report, the plan, the trials remembered and the policy; gives a Decision.
  *
- * Pure. An edit that failed at this site is not tried again; a trial still on probation has failed when its own site
- * faults again on its thread and nothing shows that the thread came back to its idle point in between.
+ * Pure. An edit that failed at this site is not tried again as long as there is another one. A trial still on probation
+ * has failed when its thread faults again and nothing shows that the thread came back to its idle point in between:
+ * at another site at once; at its own site only for the same session, or where the same work is seen again
+ * `sameWorkMax` times. Other work that faults there says nothing against the act: the state is bad, and each piece of
+ * work that meets it pays for itself.
  */
 import type { Decision, DeliverReason, Edit, FaultReport, PastTrial, Plan, Session, TrialId } from "#fault.ts";
 import { keyOf, type Policy } from "#suppression/plan.ts";
 import { blameConfidence, findSession } from "#suppression/sessionFinder.ts";
+import { workOf } from "#suppression/site.ts";
 
 /** So many different old sessions at one site within the window, and the state is blamed instead of them. */
 const veteransMin = 2;
@@ -16,6 +20,15 @@ const stateWindowMs = 60_000;
 const endlessMs = 1000;
 const mendKey = "mend";
 const mendsMax = 64;
+/** The same work that faults again after so many trials of one edit: the edit does not help. */
+const sameWorkMax = 2;
+/** Open trials of one site on a thread that never goes idle: whatever work it is, nothing gets done. */
+const openMax = 64;
+/** Trials that failed at a site on one thread in a short time, after which going round once more is a loop. */
+const loopMax = 12;
+const loopWindowMs = 10_000;
+/** Least confidence at which two faults count as the same session's. */
+const sameSessionConfidence = 0.5;
 
 export function decide(report: FaultReport, plan: Plan, trials: readonly PastTrial[], policy: Policy): Decision {
   const trial = nextTrial(report, trials);
@@ -30,31 +43,73 @@ export function decide(report: FaultReport, plan: Plan, trials: readonly PastTri
       trials,
     );
   }
-  const failed = failedKeys(report, trials);
-  const neutralised = trials.filter((past) => past.rung === "neutralise" && past.key !== mendKey).length;
   const blamed = findSession(report.sessions);
+  const failed = failedKeys(report, trials);
   const state = blamesState(report, trials);
-  for (const edit of state ? inwardFirst(plan.edits) : plan.edits) {
-    const key = keyOf(report, edit);
-    if (failed.has(key)) continue;
-    if (edit.kind === "neutralise" && neutralised >= policy.neutralisedMax) continue;
-    if (edit.kind === "mend" && openMends(report, trials) >= mendsMax) continue;
-    const cut = !state && isCut(edit, blamed, policy);
-    const reason = state ? "different sessions fault here: the state is blamed" : reasonFor(key, failed, trials);
-    return { trial, edit, key, session: blamed, cut, reason, past: trials };
+  const inOrder = (state ? inwardFirst(plan.edits) : plan.edits).filter((edit) =>
+    isInBudget(edit, report, trials, policy),
+  );
+  const fresh = inOrder.find((edit) => !failed.has(keyOf(report, edit)));
+  const edit = fresh ?? (isLoop(report, trials) ? undefined : inOrder.find(isRepeatable));
+  if (edit === undefined) {
+    return deliver(report, trial, "exhausted", `all ${plan.edits.length} edits for this site have failed`, trials);
   }
-  return deliver(report, trial, "exhausted", `all ${plan.edits.length} edits for this site have failed`, trials);
+  const key = keyOf(report, edit);
+  const cut = !state && isCut(edit, blamed, policy);
+  const reason = state ? "different sessions fault here: the state is blamed" : reasonFor(key, failed, trials);
+  return { trial, edit, key, session: blamed, cut, reason, past: trials };
+}
+
+/** An edit that ends one piece of work, and not the thread's ability to do others. */
+const isRepeatable = ({ kind }: Edit): boolean => kind === "abandon" || kind === "neutralise";
+
+function isInBudget(edit: Edit, report: FaultReport, trials: readonly PastTrial[], policy: Policy): boolean {
+  if (edit.kind === "mend") return openMends(report, trials) < mendsMax;
+  if (edit.kind !== "neutralise") return true;
+  return trials.filter((past) => past.rung === "neutralise" && past.key !== mendKey).length < policy.neutralisedMax;
+}
+
+/** Trials on probation that this fault proves wrong: same thread, and the thread never went idle since. Pure. */
+export function refuted(report: FaultReport, trials: readonly PastTrial[]): PastTrial[] {
+  const open = openOn(report, trials);
+  const here = open.filter((past) => past.site.fault === report.site.fault);
+  if (here.length === 0 || here.length >= openMax || isEndless(report, open)) return open;
+  const work = workOf(report);
+  const session = findSession(report.sessions);
+  const isSameWork = (past: PastTrial): boolean =>
+    here.filter((other) => other.key === past.key && other.work === work).length >= sameWorkMax;
+  return open.filter((past) => !here.includes(past) || isSameSession(past.session, session) || isSameWork(past));
+}
+
+function isSameSession(one: Session | null, other: Session | null): boolean {
+  if (one === null || other === null || one.peer !== other.peer) return false;
+  return Math.min(one.confidence, other.confidence) >= sameSessionConfidence;
 }
 
 /**
- * Trials on probation that this fault proves wrong: same thread, and the thread never went idle since. A wait that was
- * counted excuses it for `endlessMs`: had it been at its idle point, the trial would have been closed by then. Pure.
+ * All edits have failed: whether to go through them once more is no use. Where the thread comes back here alive after each
+ * act, every act has worked for the work it was done to; so it goes on, up to `loopMax` rounds.
  */
-export function refuted(report: FaultReport, trials: readonly PastTrial[]): PastTrial[] {
-  const open = trials.filter((past) => past.verdict === null && past.tid === report.tid && past.key !== mendKey);
-  const isEndless = open.some((past) => past.atMs < report.atMs - endlessMs);
-  return report.blockedSince !== null && report.blockedSince > 0 && !isEndless ? [] : open;
+function isLoop(report: FaultReport, trials: readonly PastTrial[]): boolean {
+  const since = report.atMs - loopWindowMs;
+  const isHere = (past: PastTrial): boolean => past.site.fault === report.site.fault && past.tid === report.tid;
+  const failed = trials.filter((past) => isHere(past) && past.verdict === "failed" && past.atMs >= since);
+  const open = refuted(report, trials).filter(isHere);
+  const rounds = failed.length + open.length;
+  return rounds === 0 || rounds >= loopMax;
 }
+
+/**
+ * Open trials of the thread that has not gone idle since; not those of another thread. A wait that was counted excuses it
+ * for `endlessMs`: had it been at its idle point, the trial would have been closed by then.
+ */
+function openOn(report: FaultReport, trials: readonly PastTrial[]): PastTrial[] {
+  const open = trials.filter((past) => past.verdict === null && past.tid === report.tid && past.key !== mendKey);
+  return report.blockedSince !== null && report.blockedSince > 0 && !isEndless(report, open) ? [] : open;
+}
+
+const isEndless = (report: FaultReport, open: readonly PastTrial[]): boolean =>
+  open.some((past) => past.atMs < report.atMs - endlessMs);
 
 /** A mend changes nothing of the work: what fails after it is no consequence of it, so only their number tells a loop. */
 const openMends = (report: FaultReport, trials: readonly PastTrial[]): number =>

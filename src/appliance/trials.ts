@@ -5,6 +5,7 @@
  * Limits: 16 trials a site, 4,096 in all; open ones are never dropped. Times are wall-clock ms.
  */
 import type { Decision, FaultReport, PastTrial, Rung, Session, TrialId, Verdict } from "#fault.ts";
+import { workOf } from "#suppression/site.ts";
 
 const trialsPerSiteMax = 16;
 const trialsMax = 4096;
@@ -43,6 +44,7 @@ export class Trials {
       verdict: null,
       session,
       veteran: session !== null && this.#isVeteran(report, session),
+      work: workOf(report),
     };
     this.#trials.push(trial);
     this.#trim(report.site.fault);

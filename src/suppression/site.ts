@@ -5,8 +5,9 @@
  * Gets the frames of a stopped thread; gives a Site. An abort has the site of the caller of the chain that never
  * returns: all assertions of a program share one raise, and "same site" must not blame them for one another.
  */
+import { callingConvention } from "#binary/callingConvention.ts";
 import { endsProgram } from "#binary/programEnders.ts";
-import type { FaultSignal, Frame, ModuleReference, Site } from "#fault.ts";
+import type { FaultReport, FaultSignal, Frame, ModuleReference, Site } from "#fault.ts";
 
 /** Frames above the spine: those that belong to the work at hand. Pure. */
 export function workFrames(frames: readonly Frame[], spine: number | null): number {
@@ -49,6 +50,20 @@ export function interfaceFrame(frames: readonly Frame[], spine: number | null, f
   return -1;
 }
 
+/**
+ * What the thread was at when it faulted: the callee-saved registers of the frames between the nearest interface frame and
+ * the first one of the spine. They hold what the program's loops hold of the work at hand, so they differ from one piece
+ * of work to the next and are equal where the same piece is tried again.
+ */
+export function workOf({ frames, spine, signal, architecture }: FaultReport): string {
+  const innermost = faultingFrame(frames, spine, signal);
+  const from = Math.max(interfaceFrame(frames, spine, innermost), innermost) + 1;
+  const holders = frames.slice(from, Math.max(from, workFrames(frames, spine)) + 1);
+  const { calleeSaved } = callingConvention[architecture];
+  const held = holders.map(({ registers }) => calleeSaved.map((register) => registers[register]?.toString(16) ?? "-"));
+  return Bun.hash.xxHash3(held.join()).toString(36);
+}
+
 /** Whether returning from frame `index` leads to code that can go on, with a known stack. */
 export function canAbandon(frames: readonly Frame[], index: number): boolean {
   const frame = frames[index];
@@ -62,6 +77,12 @@ export function placeOf(frame: Frame, modules: readonly ModuleReference[]): stri
   return `${module.buildId === "" ? module.path : module.buildId}+0x${frame.offset.toString(16)}`;
 }
 
+/** A program counter in no file says nothing of where the error is: all null calls are equal. Its caller's place does. */
+function callerOfNowhere(frames: readonly Frame[], at: number): number {
+  const inFile = frames.findIndex((frame, index) => index >= at && frame.module !== null);
+  return inFile < 0 ? at : inFile;
+}
+
 export function siteOf(
   frames: readonly Frame[],
   modules: readonly ModuleReference[],
@@ -70,7 +91,7 @@ export function siteOf(
 ): Site {
   const at = faultingFrame(frames, spine, signal);
   const boundary = interfaceFrame(frames, spine, at);
-  const faulting = frames[at];
+  const faulting = frames[callerOfNowhere(frames, at)];
   return {
     fault: faulting === undefined ? "unknown" : placeOf(faulting, modules),
     boundary: boundary < 0 ? "" : placeOf(frames[boundary + 1]!, modules),

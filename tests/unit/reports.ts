@@ -20,6 +20,8 @@ export type FrameSketch = {
   by?: CallKind;
   after?: AfterCall;
   cfa?: bigint | null;
+  /** null: code of no file. */
+  module?: null;
 };
 
 const stackTop = 0x7ffc_0000_0000n;
@@ -72,7 +74,7 @@ function frameOf(sketch: FrameSketch, index: number, outermost: boolean): Frame 
     pc: address(bias + offsetOf(sketch.name)),
     cfa: sketch.cfa === undefined ? address(stackTop + frameBytes * BigInt(index + 1)) : (sketch.cfa as Frame["cfa"]),
     registers,
-    module: 0,
+    module: sketch.module === null ? null : 0,
     offset: offsetOf(sketch.name),
     functionStart: offsetOf(sketch.name) & ~0xffn,
     symbol: sketch.name,

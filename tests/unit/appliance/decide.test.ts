@@ -4,8 +4,9 @@
  */
 import { expect, test } from "bun:test";
 import { decide, refuted } from "#appliance/decide.ts";
-import type { FaultReport, PastTrial, TrialId } from "#fault.ts";
+import type { FaultReport, PastTrial, SessionEvidence, TrialId } from "#fault.ts";
 import { defaultPolicy, keyOf, plan } from "#suppression/plan.ts";
+import { siteOf, workOf } from "#suppression/site.ts";
 import { pastTrial, report } from "../reports.ts";
 
 const fault = report([{ name: "deref" }, { name: "command", by: "pointer" }, { name: "loop" }, { name: "main" }], {
@@ -14,6 +15,20 @@ const fault = report([{ name: "deref" }, { name: "command", by: "pointer" }, { n
 const first = keyOf(fault, { kind: "abandon", rung: "abandon", point: { frame: 1, returnValue: -1n } });
 const second = keyOf(fault, { kind: "abandon", rung: "abandon", point: { frame: 1, returnValue: 0n } });
 
+/** A connection that the request reaches; unless it was answered, it is the one that waits. */
+const session = ({
+  fd,
+  peer,
+  answered = false,
+}: {
+  fd: number;
+  peer: string;
+  answered?: boolean;
+}): SessionEvidence => ({
+  ...{ fd, peer, unreadBytes: 0, lastReceivedMs: 4, lastSentMs: answered ? 0 : 40, neverAnswered: false },
+  ...{ reach: { direct: answered ? 0 : 4, near: 0, far: 0 }, commonness: { direct: 0, near: 0 } },
+});
+
 const choose = (now: FaultReport, trials: PastTrial[]): string =>
   decide(now, plan(now, trials, defaultPolicy), trials, defaultPolicy).key;
 
@@ -21,10 +36,47 @@ test("a new site gets the first edit", () => {
   expect(choose(fault, [])).toBe(first);
 });
 
-test("the same site before the thread went idle means that the open trial failed", () => {
-  const open = pastTrial({ site: fault.site, key: first });
-  expect(choose({ ...fault, blockedSince: 0 }, [open])).toBe(second);
-  expect(refuted({ ...fault, blockedSince: 0 }, [open])).toEqual([open]);
+test("the same work at the same site twice, the thread never idle, means that the open trials failed", () => {
+  const again = { ...fault, blockedSince: 0 };
+  const open = [pastTrial({ site: fault.site, key: first, work: workOf(fault) })];
+  expect(choose(again, open)).toBe(first);
+  expect(refuted(again, open)).toEqual([]);
+  open.push({ ...open[0]!, trial: "fault-0.2" as TrialId });
+  expect(choose(again, open)).toBe(second);
+  expect(refuted(again, open)).toEqual(open);
+});
+
+test("other work at the same site says nothing against the act, until it is a loop of whatever kind", () => {
+  const again = { ...fault, blockedSince: 0 };
+  const others = Array.from({ length: 64 }, (_, index) =>
+    pastTrial({ site: fault.site, key: first, work: `other ${index}` }),
+  );
+  expect(choose(again, others.slice(1))).toBe(first);
+  expect(refuted(again, others.slice(1))).toEqual([]);
+  expect(choose(again, others)).toBe(second);
+});
+
+test("the same session at the same site again means that the open trial failed", () => {
+  const peer = "127.0.0.1:5000";
+  const sure = session({ fd: 9, peer });
+  const again = {
+    ...fault,
+    blockedSince: 0,
+    sessions: [sure, session({ fd: 10, peer: "127.0.0.1:5001", answered: true })],
+  };
+  const open = pastTrial({ site: fault.site, key: first, session: { fd: 9, peer, confidence: 0.9 } });
+  expect(refuted(again, [open])).toEqual([open]);
+  expect(refuted(again, [{ ...open, session: { fd: 9, peer, confidence: 0.2 } }])).toEqual([]);
+  expect(refuted(again, [{ ...open, session: { fd: 9, peer: "127.0.0.1:7", confidence: 0.9 } }])).toEqual([]);
+});
+
+test("two calls of null from two places are two sites", () => {
+  const nowhere = { name: "null", module: null };
+  const from = (caller: string): string => {
+    const { frames, modules } = report([nowhere, { name: caller }, { name: "main" }]);
+    return siteOf(frames, modules, null, "SIGSEGV").fault;
+  };
+  expect(from("one")).not.toBe(from("two"));
 });
 
 test("the same site after the thread went idle is a new request: the same edit again", () => {
@@ -52,13 +104,17 @@ test("an edit that failed is not tried again unless it was proven since", () => 
   expect(choose(fault, [failed, proven])).toBe(first);
 });
 
-test("when every edit has failed the signal is delivered", () => {
+test("when every edit has failed the signal is delivered, but not while the thread comes back alive after each", () => {
   const proposal = plan(fault, [], defaultPolicy);
   if (proposal.kind !== "edits") throw new TypeError("expected edits");
-  const trials = proposal.edits.map((edit) =>
-    pastTrial({ site: fault.site, key: keyOf(fault, edit), verdict: "failed" }),
-  );
-  expect(choose(fault, trials)).toBe("deliver exhausted");
+  const failed = (changes: Partial<PastTrial>): PastTrial[] =>
+    proposal.edits.map((edit) =>
+      pastTrial({ site: fault.site, key: keyOf(fault, edit), verdict: "failed", ...changes }),
+    );
+  expect(choose(fault, failed({ atMs: fault.atMs - 60_000 }))).toBe("deliver exhausted");
+  expect(choose(fault, failed({ tid: 101 }))).toBe("deliver exhausted");
+  expect(choose(fault, failed({}))).toBe(first);
+  expect(choose(fault, [...failed({}), ...failed({}), ...failed({})])).toBe("deliver exhausted");
 });
 
 test("more consequences than allowed end the trying", () => {
