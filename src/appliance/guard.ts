@@ -37,6 +37,7 @@ import { Protection } from "./protection.ts";
 import { tellRecordState } from "./recordState.ts";
 import { rehearse } from "./rehearsal.ts";
 import { noteServed, removeRunRecord } from "./runRecord.ts";
+import { removeSpines } from "./spineNotes.ts";
 import { keepStubHonest } from "./stubHonesty.ts";
 import { Trials } from "./trials.ts";
 import { UnfinishedActs } from "./unfinishedActs.ts";
@@ -126,7 +127,13 @@ class Guard implements AsyncDisposable {
   ) {
     const { probes, clock, storage, notices, program, name, log } = parts;
     const { pid } = program;
-    this.#watching = new Watching({ name, pid, clock, log, nextFaultId: storage.nextFaultId }, tasks.signal);
+    // What another program has left under this name holds for its addresses alone.
+    if (!program.served) removeSpines(parts.runDirectory);
+    const { nextFaultId } = storage;
+    this.#watching = new Watching(
+      { name, pid, clock, log, nextFaultId, runDirectory: parts.runDirectory },
+      tasks.signal,
+    );
     this.#locks = lockKeeperOf(parts, () => this.#present);
     tasks.start((signal) => this.#locks.run(signal));
     this.#acts = new UnfinishedActs(parts.runDirectory);
@@ -184,6 +191,7 @@ class Guard implements AsyncDisposable {
   async clear(): Promise<void> {
     await clearStub(stubDirectory(this.parts), this.parts.clock);
     this.#acts.clear();
+    removeSpines(this.parts.runDirectory);
     removeRunRecord(this.parts.runDirectory);
   }
 

@@ -3,14 +3,16 @@
  * The look at one program that a guard keeps from stub to stub: a watch, and the tasks that learn of the program. Gets an
  * attached client; gives the watch that is there, or opens one.
  *
- * What was learned outlives a lost stub. It is void once the program has replaced itself by another.
+ * What was learned outlives a lost stub, and by a note our own death. It is void once the program has replaced itself.
  */
 import type { Clock } from "#clock.ts";
 import type { FaultId } from "#fault.ts";
 import type { Log } from "#log.ts";
 import type { GdbClient } from "#monitor/gdb/client.ts";
+import { readThreads } from "#monitor/processes.ts";
 import { Watch } from "#monitor/watch.ts";
 import { TaskGroup } from "#tasks.ts";
+import { noteSpines, readSpines, removeSpines } from "./spineNotes.ts";
 
 export type Seen = { readonly watch: Watch; readonly looking: TaskGroup };
 
@@ -20,6 +22,7 @@ export type WatchingOptions = {
   readonly clock: Clock;
   readonly log: Log;
   readonly nextFaultId: () => FaultId;
+  readonly runDirectory: string;
 };
 
 export class Watching implements AsyncDisposable {
@@ -38,23 +41,31 @@ export class Watching implements AsyncDisposable {
   /** `fresh`: nothing is known of the program yet. @throws ProgramError, BinaryError */
   look(client: GdbClient): Seen & { readonly fresh: boolean } {
     if (this.#seen !== null) return { ...this.#seen, fresh: false };
-    const { name, pid, clock, log, nextFaultId } = this.options;
+    const { name, pid, clock, log, nextFaultId, runDirectory } = this.options;
     const watch = Watch.open({ workload: name, pid, architecture: client.architecture, clock, log, nextFaultId });
+    watch.spines.restore(readSpines(runDirectory), readThreads(pid));
     const looking = new TaskGroup(this.parent);
     this.#seen = { watch, looking };
     looking.start((signal) => watch.learn(signal));
     looking.start((signal) => watch.prepare(signal));
+    looking.start((signal) => noteSpines(watch.spines, runDirectory, clock, signal));
     return { watch, looking, fresh: true };
   }
 
+  /** The program has replaced itself. */
   async forget(): Promise<void> {
+    await this.#close();
+    removeSpines(this.options.runDirectory);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#close();
+  }
+
+  async #close(): Promise<void> {
     const seen = this.#seen;
     this.#seen = null;
     await seen?.looking[Symbol.asyncDispose]();
     seen?.watch[Symbol.dispose]();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.forget();
   }
 }

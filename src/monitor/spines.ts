@@ -31,6 +31,9 @@ type IdlePoint = {
   seen: number;
 };
 
+/** Where each thread waits for work, as plain data: true of this process until it is replaced by another program. */
+export type LearnedSpines = readonly (readonly [tid: number, point: IdlePoint])[];
+
 export class Spines {
   readonly #threads = new Map<number, IdlePoint[]>();
 
@@ -58,6 +61,18 @@ export class Spines {
 
   forget(tid: number): void {
     this.#threads.delete(tid);
+  }
+
+  get learned(): LearnedSpines {
+    return [...this.#threads].flatMap(([tid, points]) => {
+      const idle = chooseIdlePoint(points);
+      return idle === null ? [] : [[tid, idle] as const];
+    });
+  }
+
+  /** Takes over what an earlier supervisor has learned of these threads. What is seen by ourselves is added to it. */
+  restore(learned: LearnedSpines, tids: readonly number[]): void {
+    for (const [tid, point] of learned) if (tids.includes(tid)) this.#pointsOf(tid).push({ ...point });
   }
 
   get threads(): number {

@@ -158,6 +158,17 @@ test("a rescan tells every stopped thread again, and a notification that crosses
   expect(sent(run(late.state, ok).effects)).toEqual(["?"]);
 });
 
+test("a stop that is told twice, as gdbserver does to `?` after an unanswered notification, is one stop", () => {
+  const asked = run(greeted(), { kind: "rescan" });
+  const five = packet(stopOf(5));
+  const { state, effects } = run(asked.state, five, five, ok, packet("00"), packet("l"), packet(stopOf(6)), ok);
+  const stops = effects.flatMap((effect) => (effect.kind === "stopped" ? [effect.stop.thread.tid] : []));
+  expect(stops).toEqual([5, 6]);
+  expect([...(state as OpenState).stopped.keys()]).toEqual([5, 6]);
+  expect(sent(effects).filter((text) => text === "vStopped")).toHaveLength(3);
+  expect(effects.at(-1)?.kind).toBe("drained");
+});
+
 test("what the stub may not do is a violation", () => {
   expect(stepSession(greeted(), packet("OK")).kind).toBe("violation");
   expect(stepSession(run(greeted(), told(stopOf(5))).state, told(stopOf(6))).kind).toBe("violation");
