@@ -41,6 +41,8 @@ export type SessionOptions = {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** Our words are said again at most this often; shorter in tests. */
+  readonly repeatMs?: number | undefined;
   /** Every message but those about our own state. Resolves when it may be acknowledged. */
   readonly receive: (message: ReceivedMessage) => Promise<void>;
   /** Runs on each link until the signal; the link's end aborts it. */
@@ -244,7 +246,7 @@ export class Session {
     const text = new TextDecoder().decode(payload.subarray(0, 4096));
     if (this.#recentWords.includes(text)) return;
     const own = { text: this.#words, sid: this.#sid, saidAtMs: this.#saidNs / 1e6 };
-    const echo = judgeEcho({ text, state: readState(payload) }, own);
+    const echo = judgeEcho({ text, state: readState(payload) }, own, this.#options.repeatMs);
     if (echo.kind === "own") return;
     if (echo.kind === "behind" && nowNs - this.#behindNs > behindMs * 1e6) {
       log("warn", "telemetry.sessionBehind", { sid: this.#sid, known: echo.sid - 1 });

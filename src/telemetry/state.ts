@@ -39,11 +39,12 @@ export type Echo =
 export function judgeEcho(
   seen: { readonly text: string; readonly state: State | null },
   own: { readonly text: string; readonly sid: number; readonly saidAtMs: number },
+  againMs = repeatMs,
 ): Echo {
   if (seen.text === own.text) return { kind: "own" };
   const sid = seen.state?.sid ?? 0;
   if (sid > own.sid && Number.isSafeInteger(sid + 1)) return { kind: "behind", sid: sid + 1 };
-  return { kind: "repeat", atMs: own.saidAtMs + repeatMs };
+  return { kind: "repeat", atMs: own.saidAtMs + againMs };
 }
 
 /** A reader's side: the newest believable state of a box. A stale `lost` changes nothing. */

@@ -59,6 +59,7 @@ export type TelemetryOptions = {
   readonly random: Random;
   readonly log: Log;
   /** Shorter in tests. */
+  readonly stateRepeatMs?: number;
   readonly herdTimes?: Pick<ConstructorParameters<typeof HerdPublisher>[0], "quietMs" | "siteIntervalMs" | "repeatMs">;
 };
 
@@ -139,6 +140,7 @@ export class Telemetry implements AsyncDisposable {
     this.#deny = new DenyDesk({ outbox, feed, trust: this.#trust, records: this.#records, clock, clockKnown });
     this.#session = new Session({
       ...{ settings, topics: this.topics, outbox, boot, clock, random, log },
+      repeatMs: options.stateRepeatMs,
       receive: (message) => this.#receive(message),
       work: (link, workSignal) => this.#work(link, workSignal),
       changed: (trouble) => {

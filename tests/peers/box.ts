@@ -80,6 +80,7 @@ export function openBoxOver<Feed extends JournalFeed, Box extends Outbox>(
     feed,
     boot: "boot-1",
     version: "0.1.0",
+    stateRepeatMs: 200,
     about: () => ({ sw: "0.1.0" }),
     clockKnown: () => true,
     clock: systemClock,
