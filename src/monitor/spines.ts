@@ -26,7 +26,7 @@ export type SpineFrame = {
 type IdlePoint = {
   readonly sp: VirtualAddress;
   readonly pc: VirtualAddress;
-  readonly kind: WaitKind;
+  kind: WaitKind;
   readonly frames: readonly SpineFrame[];
   seen: number;
 };
@@ -51,6 +51,7 @@ export class Spines {
     const known = points.find((point) => point.sp === blocked.sp && point.pc === blocked.pc);
     if (known !== undefined) {
       known.seen += 1;
+      if (kind > known.kind) known.kind = kind;
       return;
     }
     const frames = this.unwind(blocked);

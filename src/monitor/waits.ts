@@ -42,7 +42,13 @@ export function futexWait(
   return expected === contended || (expected & waitersBit) !== 0n ? "lock" : "other";
 }
 
+/**
+ * restart_syscall(2): a wait with a time limit (poll has one, be it endless) that a stop has interrupted, as an attach does.
+ * Which one is not told; where it returns to is.
+ */
+const restarted: Readonly<Record<Architecture, number>> = { x86_64: 219, aarch64: 128 };
+
 export function waitKind(syscall: number, architecture: Architecture): WaitKind {
   if (multiplexers[architecture].has(syscall)) return 2;
-  return singleWaits[architecture].has(syscall) ? 1 : 0;
+  return singleWaits[architecture].has(syscall) || syscall === restarted[architecture] ? 1 : 0;
 }

@@ -34,6 +34,8 @@ import { waitKind } from "./waits.ts";
 const eagerLookMs = 10;
 /** Between two looks for new threads. */
 const newcomerLookMs = 250;
+/** Looks at other threads while one is stopped; each takes some 50 µs. */
+const peersMax = 8;
 /** Every so many looks, all threads are looked at. */
 const fullLookEvery = 20;
 /** Looks at a program that never waits before the eager ones end: after that the slow ones must do. */
@@ -100,6 +102,7 @@ export class Watch implements Disposable {
     const connections = this.#sessions.look();
     const { registers, cause } = await inspecting;
     this.#followCode(registers);
+    if (!this.spines.knows(stop.tid)) this.#lookAtPeers();
     const switches = status?.voluntarySwitches ?? null;
     const report = this.#decode({
       id: this.options.nextFaultId(),
@@ -141,6 +144,12 @@ export class Watch implements Disposable {
   }
 
   /** Looks at threads that were never seen waiting: mostly none, then it costs one listing. */
+  /** A thread that stops before it was ever seen waiting is known by others that run the same code. */
+  #lookAtPeers(): void {
+    const unknown = readThreads(this.pid).filter((tid) => !this.spines.knows(tid));
+    this.#lookAt(unknown.slice(0, peersMax));
+  }
+
   #lookAtUnknown(): boolean {
     return this.#lookAt(readThreads(this.pid).filter((tid) => !this.spines.knows(tid)));
   }

@@ -65,6 +65,24 @@ describe("Spines", () => {
     expect(spines.isIdle(7, futex)).toBe(false);
   });
 
+  test("a wait that an attach has interrupted and that goes on is a wait, and is the same one when it is made again", () => {
+    const restarted: BlockedThread = { ...epoll, syscall: 219 };
+    const poll: BlockedThread = { ...epoll, syscall: 7 };
+    const spines = spinesOf(
+      new Map([
+        [restarted, waiting],
+        [poll, waiting],
+        [futex, locking],
+      ]),
+    );
+    spines.observe(7, restarted);
+    expect(spines.isIdle(7, poll)).toBe(true);
+    for (let look = 0; look < 10; look += 1) spines.observe(7, futex);
+    expect(spines.isIdle(7, poll)).toBe(false);
+    spines.observe(7, poll);
+    expect(spines.isIdle(7, poll)).toBe(true);
+  });
+
   test("waiting for a lock is no waiting for work", () => {
     const spines = spinesOf(new Map([[futex, locking]]));
     spines.observe(7, { ...futex, arguments: [0x5000n, 0x80n, 2n] });
