@@ -79,8 +79,9 @@ export class LockKeeper {
   }
 
   async #consider(wait: LockWait): Promise<void> {
+    // A thread that waits for a lock of its own has it from work that was abandoned: new work would never come to wait.
     const isAbandoned = (owner: number): boolean =>
-      owner !== wait.tid && this.#abandoned.has(owner) && this.scene.threadState(owner) !== "busy";
+      this.#abandoned.has(owner) && (owner === wait.tid || this.scene.threadState(owner) !== "busy");
     if (this.#judge(wait, isAbandoned).kind !== "leftover") return;
     try {
       await this.scene.whileStopped(wait.tid, async (control) => {

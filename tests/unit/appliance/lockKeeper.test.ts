@@ -70,6 +70,16 @@ test("nothing is released before an act, for an owner that still works, or for o
   expect(other.releases).toEqual([]);
 });
 
+test("a thread that waits for a lock of its own gets it, busy as it is", async () => {
+  const { clock, program, releases, keeper } = stage();
+  program.ownerState = "busy";
+  keeper.acted(owner);
+  program.waits.push({ tid: owner, at, sinceNs: clock.monotonicNs() });
+  await clock.advance(60);
+  await clock.advance(100);
+  expect(releases).toEqual([{ at, owner, waiter: owner }]);
+});
+
 test("a lock that may not be released is counted against the verdict", async () => {
   const { clock, releases, keeper, wait } = stage(32);
   keeper.acted(owner);
