@@ -119,6 +119,8 @@ async function observe(
   guard: GuardProcess,
   relay: RelayPlace,
 ): Promise<Observation> {
+  // What is still to recur would hit newcomers, who are to show that the server serves.
+  relay.send({ order: "clear", pid: target.pid });
   const goesOn = await load.moreAnswers(laterAnswers);
   const newcomerFates = await welcome(attack, target);
   return {
