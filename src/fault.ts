@@ -88,6 +88,8 @@ export type Frame = {
   /** How this frame was entered from the next outer one, and what that one does with the value. Outermost: "none". */
   readonly enteredBy: CallKind;
   readonly afterCall: AfterCall;
+  /** What that one's test most likely takes for a failure; null or absent where it tests nothing or does not tell. */
+  readonly failureValue?: bigint | null;
   /** How this frame was found. `signal`: restored from a signal frame. */
   readonly foundBy: "stop" | "cfi" | "framePointer" | "returnAddress" | "signal";
 };

@@ -9,7 +9,7 @@
  * work that meets it pays for itself.
  */
 import type { Decision, DeliverReason, Edit, FaultReport, PastTrial, Plan, Session, TrialId } from "#fault.ts";
-import { keyOf, type Policy } from "#suppression/plan.ts";
+import { isTested, keyOf, type Policy } from "#suppression/plan.ts";
 import { blameConfidence, findSession } from "#suppression/sessionFinder.ts";
 import { workOf } from "#suppression/site.ts";
 
@@ -46,7 +46,7 @@ export function decide(report: FaultReport, plan: Plan, trials: readonly PastTri
   const blamed = findSession(report.sessions);
   const failed = failedKeys(report, trials);
   const state = blamesState(report, trials);
-  const inOrder = (state ? inwardFirst(plan.edits) : plan.edits).filter((edit) =>
+  const inOrder = (state ? inwardFirst(report, plan.edits) : plan.edits).filter((edit) =>
     isInBudget(edit, report, trials, policy),
   );
   const fresh = inOrder.find((edit) => !failed.has(keyOf(report, edit)));
@@ -55,7 +55,7 @@ export function decide(report: FaultReport, plan: Plan, trials: readonly PastTri
     return deliver(report, trial, "exhausted", `all ${plan.edits.length} edits for this site have failed`, trials);
   }
   const key = keyOf(report, edit);
-  const cut = !state && isCut(edit, blamed, policy);
+  const cut = isCut(report, edit, blamed, policy);
   const reason = state ? "different sessions fault here: the state is blamed" : reasonFor(key, failed, trials);
   return { trial, edit, key, session: blamed, cut, reason, past: trials };
 }
@@ -122,19 +122,20 @@ export function blamesState(report: FaultReport, trials: readonly PastTrial[]): 
   return new Set(veterans.map((past) => past.session?.peer)).size >= veteransMin;
 }
 
-const inwardFirst = (edits: readonly Edit[]): Edit[] => {
-  const isInward = (edit: Edit): boolean => edit.kind === "abandon" && edit.rung === "inward";
-  return [...edits.filter(isInward), ...edits.filter((edit) => !isInward(edit))];
-};
+/** Bad state is met by everybody: to give up one function costs less than a request, where its caller expects a failure. */
+function inwardFirst(report: FaultReport, edits: readonly Edit[]): Edit[] {
+  const isFirst = (edit: Edit): boolean => edit.kind === "abandon" && edit.rung === "inward" && isTested(report, edit);
+  return [...edits.filter(isFirst), ...edits.filter((edit) => !isFirst(edit))];
+}
 
-/** A session is cut where its request was abandoned and the blame is sure: it would be out of step from now on. */
-function isCut(edit: Edit, blamed: Session | null, policy: Policy): boolean {
+/**
+ * A session is cut where its request was given up, or goes on with a value that nobody tested, and the blame is sure: it
+ * would be out of step from now on, or be told something wrong.
+ */
+function isCut(report: FaultReport, edit: Edit, blamed: Session | null, policy: Policy): boolean {
   const sure = blamed !== null && blamed.confidence >= blameConfidence;
-  return (
-    sure &&
-    policy.rungs.has("quarantine") &&
-    (edit.kind === "park" || (edit.kind === "abandon" && edit.rung === "abandon"))
-  );
+  if (!sure || !policy.rungs.has("quarantine")) return false;
+  return edit.kind === "park" || (edit.kind === "abandon" && !(edit.rung === "inward" && isTested(report, edit)));
 }
 
 function failedKeys(report: FaultReport, trials: readonly PastTrial[]): Set<string> {

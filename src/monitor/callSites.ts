@@ -1,20 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * How a frame was entered and what its caller does with the value, for a return address. Gets code; gives two words.
+ * How a frame was entered and what its caller does with the value, for a return address. Gets code; gives a few words.
  *
  * Answers are kept by module and offset, so the second fault through the same code costs nothing. Limit: 16,384 answers.
  */
 import type { CodeMap } from "#binary/codeMap.ts";
+import { failureValueOf } from "#binary/failureValue.ts";
 import type { InstructionSet } from "#binary/instructionSet.ts";
 import { type AfterCall, address, type CallKind, type VirtualAddress } from "#fault.ts";
 import type { CodeFacts } from "./codeFacts.ts";
 
-export type CallSite = { readonly enteredBy: CallKind; readonly afterCall: AfterCall };
+export type CallSite = {
+  readonly enteredBy: CallKind;
+  readonly afterCall: AfterCall;
+  readonly failureValue: bigint | null;
+  /** The value is passed on to the next outer frame, which decides. */
+  readonly passedOn: boolean;
+};
 
 const answersMax = 16_384;
 /** On each side of a return address: branches lead back in the function and on into the next one. */
 const codeAroundBytes = 4096;
-const unknown: CallSite = { enteredBy: "none", afterCall: "unknown" };
+const unknownUse = { afterCall: "unknown", failureValue: null, passedOn: false } as const;
+const noUse = { afterCall: "never", failureValue: null, passedOn: false } as const;
+export const unknownCall: CallSite = { enteredBy: "none", ...unknownUse };
 
 export class CallSites {
   #answers = new Map<string, CallSite>();
@@ -31,7 +40,7 @@ export class CallSites {
 
   at(returnAddress: VirtualAddress, map: CodeMap): CallSite {
     const place = map.locate(Number(returnAddress) - 1);
-    if (place === null) return unknown;
+    if (place === null) return unknownCall;
     const offset = place.offset + 1;
     const { path, buildId } = map.modules[place.module]!;
     const key = `${buildId === "" ? path : buildId}+${offset}`;
@@ -40,7 +49,7 @@ export class CallSites {
     if (this.#answers.size >= answersMax) this.#answers = new Map();
     const site: CallSite = {
       enteredBy: this.#enteredBy(returnAddress, map),
-      afterCall: this.facts.canFollow(map, place.module, offset) ? this.#afterCall(returnAddress, map) : "never",
+      ...(this.facts.canFollow(map, place.module, offset) ? this.#useAt(returnAddress, map) : noUse),
     };
     this.#answers.set(key, site);
     return site;
@@ -63,12 +72,15 @@ export class CallSites {
     return call.kind;
   }
 
-  #afterCall(returnAddress: VirtualAddress, map: CodeMap): AfterCall {
+  #useAt(returnAddress: VirtualAddress, map: CodeMap): Omit<CallSite, "enteredBy"> {
     const found = map.find(returnAddress);
-    if (found === null) return "never";
+    if (found === null) return noUse;
     const start = found.fde === null ? found.offset : Math.max(found.fde.start, found.offset - codeAroundBytes);
     const end = found.fde === null ? found.offset + codeAroundBytes : found.fde.end + codeAroundBytes;
     const code = found.image.codeAt(start, Math.min(end - start, 2 * codeAroundBytes));
-    return this.instructions.afterCall(code, returnAddress, returnAddress - BigInt(found.offset - start));
+    const use = this.instructions.valueUse(code, returnAddress, returnAddress - BigInt(found.offset - start));
+    if (use.kind === "returned") return { ...unknownUse, passedOn: true };
+    const test = use.kind === "tested" ? use.test : null;
+    return { afterCall: use.kind, failureValue: test === null ? null : failureValueOf(test), passedOn: false };
   }
 }

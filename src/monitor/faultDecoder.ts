@@ -28,7 +28,7 @@ import {
   type SignalCause,
   type VirtualAddress,
 } from "#fault.ts";
-import type { CallSite, CallSites } from "./callSites.ts";
+import { type CallSite, type CallSites, unknownCall } from "./callSites.ts";
 import { threadPointerNumber } from "./gdb/registers.ts";
 import type { RestartableSequences } from "./restartableSequences.ts";
 import type { Connections, Sessions } from "./sessions.ts";
@@ -86,7 +86,8 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
   const unwinding = unwind(facts.registers, read, map, frameLimitMax, { keptAtEachEnd });
   const kept = unwinding.frames;
   const modules = modulesOf(kept, map);
-  const frames = kept.map((frame, index) => describeFrame(frame, kept[index + 1], modules, program));
+  const calls = callsOf(kept, program);
+  const frames = kept.map((frame, index) => describeFrame(frame, calls[index]!, modules, program));
   const spine = program.spines.spineIn(facts.tid, spineFrames(kept, map));
   const code = map.isMapped(Number(pc)) ? view.readMemory(address(pc), codeBytes) : new Uint8Array();
   const { connections, ...known } = facts;
@@ -153,13 +154,22 @@ function sessionEvidence(
   return sessions.evidence(sockets, kept.slice(own), spine === null ? null : spine - own, address(sp), map);
 }
 
+/** How each frame was entered. A value that is passed on unchanged is tested or used further out. */
+function callsOf(frames: readonly UnwoundFrame[], program: ProgramKnowledge): readonly CallSite[] {
+  const calls = frames.map((frame, index) => howEntered(frame, frames[index + 1], program));
+  for (let index = calls.length - 2; index >= 0; index -= 1) {
+    const { afterCall, failureValue } = calls[index + 1]!;
+    if (calls[index]!.passedOn && afterCall !== "never") calls[index] = { ...calls[index]!, afterCall, failureValue };
+  }
+  return calls;
+}
+
 function describeFrame(
   frame: UnwoundFrame,
-  outer: UnwoundFrame | undefined,
+  call: CallSite,
   modules: readonly ModuleReference[],
   program: ProgramKnowledge,
 ): Frame {
-  const call = howEntered(frame, outer, program);
   return {
     pc: frame.pc,
     cfa: frame.cfa,
@@ -170,14 +180,15 @@ function describeFrame(
     symbol: program.map.symbolAt(frame.lookup),
     enteredBy: call.enteredBy,
     afterCall: call.afterCall,
+    failureValue: call.failureValue,
     foundBy: frame.foundBy,
   };
 }
 
 /** The kernel enters a handler, whose return leads to the trampoline; that one was not entered at all. */
 function howEntered(frame: UnwoundFrame, outer: UnwoundFrame | undefined, program: ProgramKnowledge): CallSite {
-  if (outer === undefined || frame.isSignal) return { enteredBy: "none", afterCall: "unknown" };
-  if (outer.isSignal) return { enteredBy: "signal", afterCall: "ignored" };
+  if (outer === undefined || frame.isSignal) return unknownCall;
+  if (outer.isSignal) return { ...unknownCall, enteredBy: "signal", afterCall: "ignored" };
   return program.callSites.at(outer.pc, program.map);
 }
 

@@ -4,7 +4,9 @@
  *
  * Pure: the same report, history and policy give the same plan, here and in a replay. The order is that of the ladder:
  * a learned edit, interface frames from the innermost outwards, the outermost frame above the spine, inward frames,
- * the completion of the one instruction, and last the parking of the thread. Figures behind the order: ARCHITECTURE.md, decision 8.
+ * the completion of the one instruction, and last the parking of the thread. A frame whose caller uses the value without
+ * a look at it goes behind those whose caller tests it or ignores it: a made-up hash or length is a wrong answer.
+ * Figures behind the order: ARCHITECTURE.md, decision 8.
  */
 import { isAllocatorEntry } from "#binary/allocatorEntries.ts";
 import type { Edit, FaultReport, Frame, PastTrial, Plan, RescuePoint } from "#fault.ts";
@@ -29,17 +31,14 @@ export const defaultPolicy: Policy = {
   consequencesMax: 3,
 };
 
-/** Values returned from an abandoned frame, in this order: the usual error of C, then "nothing" (suppression.md, Words). */
-const returnValues: readonly bigint[] = [-1n, 0n];
-/** An allocator that fails says so by a null pointer, and by nothing else. */
-const allocatorValues: readonly bigint[] = [0n];
+/** Values returned from an abandoned frame: the usual error of C, and "nothing". */
+const [usualError, nothing] = [-1n, 0n];
 
 export function plan(report: FaultReport, trials: readonly PastTrial[], policy: Policy): Plan {
   const reason = whyDeliver(report);
   if (reason !== null) return { kind: "deliver", reason, notes: [] };
   const ladder = distinct([
-    ...interfaceEdits(report, policy),
-    ...outermostEdits(report, policy),
+    ...usedLast(report, [...interfaceEdits(report, policy), ...outermostEdits(report, policy)]),
     ...inwardEdits(report, policy),
     ...neutraliseEdits(report, policy),
   ]);
@@ -96,6 +95,12 @@ function outermostEdits(report: FaultReport, policy: Policy): Edit[] {
   return [];
 }
 
+/** Stable. What is left behind is still better than to complete an instruction, or to go inward into the unknown. */
+function usedLast({ frames }: FaultReport, edits: readonly Edit[]): Edit[] {
+  const isUsed = (edit: Edit): boolean => edit.kind === "abandon" && frames[edit.point.frame]!.afterCall === "used";
+  return [...edits.filter((edit) => !isUsed(edit)), ...edits.filter(isUsed)];
+}
+
 /** Only the function that failed, then its caller, and so on outwards: for state that makes every request fail. */
 function inwardEdits(report: FaultReport, policy: Policy): Edit[] {
   if (!policy.rungs.has("inward") || report.inAllocator) return [];
@@ -103,9 +108,18 @@ function inwardEdits(report: FaultReport, policy: Policy): Edit[] {
   const limit = abandonLimit(report);
   for (let index = faultingFrame(report.frames, report.spine, report.signal); index < limit; index += 1) {
     if (!canAbandon(report.frames, index) || report.frames[index]!.afterCall === "used") continue;
-    edits.push(...returning("inward", report.frames, index).reverse());
+    edits.push(...returning("inward", report.frames, index));
   }
-  return edits;
+  return testedFirst(report, edits);
+}
+
+/** Where the caller looks at the value first, it has code for a failure: the frame to give up, whatever the rung. */
+export const isTested = ({ frames }: FaultReport, edit: Edit): boolean =>
+  edit.kind === "abandon" && frames[edit.point.frame]!.afterCall === "tested";
+
+function testedFirst(report: FaultReport, edits: readonly Edit[]): Edit[] {
+  const tested = edits.filter((edit) => isTested(report, edit));
+  return [...tested, ...edits.filter((edit) => !tested.includes(edit))];
 }
 
 function neutraliseEdits(report: FaultReport, policy: Policy): Edit[] {
@@ -133,8 +147,18 @@ function abandonLimit(report: FaultReport): number {
 }
 
 function returning(rung: "abandon" | "inward", frames: readonly Frame[], frame: number): Edit[] {
-  const values = isAllocatorEntry(frames[frame]!.symbol) ? allocatorValues : returnValues;
-  return values.map((returnValue) => ({ kind: "abandon", rung, point: { frame, returnValue } satisfies RescuePoint }));
+  return valuesFor(frames[frame]!, rung === "abandon" ? usualError : nothing).map((returnValue) => ({
+    ...{ kind: "abandon", rung, point: { frame, returnValue } satisfies RescuePoint },
+  }));
+}
+
+/** In the order in which they are tried; `usual` where nothing is known. A value that nobody reads is tried once. */
+function valuesFor({ symbol, afterCall, failureValue }: Frame, usual: bigint): readonly bigint[] {
+  // An allocator that fails says so by a null pointer, and by nothing else.
+  if (isAllocatorEntry(symbol)) return [nothing];
+  if (afterCall === "ignored") return [usualError];
+  const first = afterCall === "used" ? nothing : (failureValue ?? usual);
+  return [first, first === nothing ? usualError : nothing];
 }
 
 /** Drops later edits that do the same as an earlier one under another rung's name. */

@@ -19,6 +19,7 @@ export type FrameSketch = {
   /** How this frame was entered from the next outer one, and what that one does with the value. */
   by?: CallKind;
   after?: AfterCall;
+  failure?: bigint;
   cfa?: bigint | null;
   /** null: code of no file. */
   module?: null;
@@ -80,6 +81,7 @@ function frameOf(sketch: FrameSketch, index: number, outermost: boolean): Frame 
     symbol: sketch.name,
     enteredBy: outermost ? "none" : (sketch.by ?? "direct"),
     afterCall: sketch.after ?? "tested",
+    failureValue: sketch.failure ?? null,
     foundBy: index === 0 ? "stop" : "cfi",
   };
 }

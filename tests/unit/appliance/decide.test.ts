@@ -136,3 +136,28 @@ test("trials of one fault are numbered", () => {
   const earlier = pastTrial({ site: fault.site, trial: "fault-1.1" as TrialId, verdict: "failed", key: first });
   expect(decide(fault, plan(fault, [], defaultPolicy), [earlier], defaultPolicy).trial).toBe("fault-1.2" as TrialId);
 });
+
+test("bad state: a function whose caller tests its value goes first; the session of one that is not tested is cut", () => {
+  const stack = (after: "tested" | "ignored"): FaultReport => ({
+    ...report([{ name: "fill", after }, { name: "command", by: "pointer" }, { name: "loop" }, { name: "main" }]),
+    ...{
+      spine: 2,
+      sessions: [session({ fd: 9, peer: "127.0.0.1:5000" }), session({ fd: 10, peer: "x", answered: true })],
+    },
+  });
+  const decideOn = (fault: FaultReport) => {
+    const victims = ["a", "b"].map((peer) =>
+      pastTrial({
+        site: fault.site,
+        veteran: true,
+        verdict: "clean",
+        key: "none",
+        session: { fd: 5, peer, confidence: 1 },
+      }),
+    );
+    const trials = victims.map((past) => ({ ...past, atMs: fault.atMs - 100 }));
+    return decide(fault, plan(fault, trials, defaultPolicy), trials, defaultPolicy);
+  };
+  expect(decideOn(stack("tested"))).toMatchObject({ edit: { rung: "inward", point: { frame: 0 } }, cut: false });
+  expect(decideOn(stack("ignored"))).toMatchObject({ edit: { rung: "abandon", point: { frame: 1 } }, cut: true });
+});

@@ -44,6 +44,45 @@ describe("plan", () => {
     ]);
   });
 
+  test("a boundary whose value is used without a look comes after those that are tested or ignored", () => {
+    const hashed = report(
+      [
+        { name: "hash", by: "pointer", after: "used" },
+        { name: "find", after: "tested" },
+        { name: "command", by: "pointer", after: "ignored" },
+        { name: "loop" },
+        { name: "main" },
+      ],
+      { spine: 3 },
+    );
+    expect(edits(hashed)).toEqual([
+      "abandon command=-1",
+      "abandon hash=0",
+      "abandon hash=-1",
+      "inward find=0",
+      "inward find=-1",
+      "neutralise",
+    ]);
+  });
+
+  test("the value that the caller's test takes for a failure goes first; inward, tested frames go first", () => {
+    const stack = [
+      { name: "fill", after: "ignored" },
+      { name: "find", after: "tested", failure: -1n },
+      { name: "command", by: "pointer", failure: 0n },
+      { name: "loop" },
+      { name: "main" },
+    ] as const;
+    expect(edits(report(stack, { spine: 3 }))).toEqual([
+      "abandon command=0",
+      "abandon command=-1",
+      "inward find=-1",
+      "inward find=0",
+      "inward fill=-1",
+      "neutralise",
+    ]);
+  });
+
   test("never abandons a spine frame", () => {
     const inSpine = report(evented.slice(4), { spine: 0 });
     expect(edits(inSpine)).toEqual(["neutralise"]);
@@ -115,7 +154,7 @@ describe("plan", () => {
       ],
       { spine: 3 },
     );
-    expect(edits(inHandler).slice(0, 2)).toEqual(["abandon onAlarm=-1", "abandon onAlarm=0"]);
+    expect(edits(inHandler)[0]).toBe("abandon onAlarm=-1");
     expect(edits(inHandler).filter((edit) => edit.includes("trampoline"))).toEqual([]);
   });
 

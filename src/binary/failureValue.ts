@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The value by which a function most likely says that it failed, from how its caller tests what it returns. Pure.
+ *
+ * Gets a test; gives -1 or 0, or null where the test does not tell. The conventions of C: a status is an `int` that is
+ * zero where all went well, or negative where not; a pointer is null and a `bool` is false where there is nothing.
+ */
+import type { Condition, ValueTest } from "./instructionSet.ts";
+
+const statusFailure = -1n;
+const nothing = 0n;
+
+const orders: ReadonlySet<Condition> = new Set(["less", "lessEqual", "greater", "greaterEqual"]);
+const signs: ReadonlySet<Condition> = new Set(["negative", "notNegative"]);
+const sizes: ReadonlySet<Condition> = new Set(["below", "belowEqual", "above", "aboveEqual"]);
+const equalities: ReadonlySet<Condition> = new Set(["equal", "notEqual"]);
+
+export function failureValueOf({ bits, mask, against, condition }: ValueTest): bigint | null {
+  if (signs.has(condition)) return statusFailure;
+  if (orders.has(condition)) return statusFailure;
+  // A count or a size: minus one would be the largest there is.
+  if (sizes.has(condition)) return nothing;
+  if (!equalities.has(condition)) return null;
+  if (against === BigInt.asUintN(bits, statusFailure)) return statusFailure;
+  // One bit of several: set in a value of all ones, so that says nothing of failure.
+  if (mask !== null && mask !== BigInt.asUintN(bits, -1n)) return nothing;
+  if (against !== 0n) return statusFailure;
+  return bits === 32 || bits === 16 ? statusFailure : nothing;
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What a caller's test takes for a failure, from real code: bytes of x86-64 after a call, as gcc writes them.
+ */
+import { expect, test } from "bun:test";
+import { failureValueOf } from "#binary/failureValue.ts";
+import { instructionsOf } from "#binary/instructions.ts";
+import { fromHex } from "#bytes.ts";
+
+const at = 0x1000n;
+const decide = (code: string): bigint | null => {
+  const found = instructionsOf("x86_64").testOf(fromHex(code), at);
+  return found === null ? null : failureValueOf(found);
+};
+
+test.each([
+  ["test eax,eax; jne: a status", "85c07502", -1n],
+  ["test eax,eax; je: a status, the other way", "85c07402", -1n],
+  ["test eax,eax; js: a negative status", "85c07802", -1n],
+  ["cmp eax,-1; je", "83f8ff7402", -1n],
+  ["cmp eax,-5; je: one of several codes", "83f8fb7402", -1n],
+  ["test rax,rax; je: a pointer", "4885c07402", 0n],
+  ["test rax,rax; js: a length or an error", "4885c07802", -1n],
+  ["cmp rax,-1; je", "4883f8ff7402", -1n],
+  ["test al,al; je: a bool", "84c07402", 0n],
+  ["test al,4; je: one bit of several", "a8047402", 0n],
+  ["cmp rax,63; ja: a size", "4883f83f7702", 0n],
+] as const)("%s", (_, code, value) => {
+  expect(decide(code)).toBe(value);
+});
