@@ -24,6 +24,16 @@ export type ExitReport = {
   readonly status: ExitEvidence["status"];
 };
 
+/** What the last of these says is what the VM was when its process ended: one may be deleted before another boots. */
+const endKinds: readonly string[] = ["vmm.shutdown", "vm.deleted"];
+const lifeKinds: readonly string[] = [
+  ...endKinds,
+  "vm.booting",
+  "vm.booted",
+  "vm.rebooted",
+  "vm.restored",
+  "vm.resumed",
+];
 const linesMax = 12;
 
 export function explainExit(evidence: ExitEvidence): ExitReport {
@@ -47,7 +57,7 @@ export function explainExit(evidence: ExitEvidence): ExitReport {
   const chain = chainIn(evidence.logTail);
   if (chain.length > 0) return report("failed", chain.join(": "));
   if (status !== null && status.code !== 0) return report("failed", `exit code ${status.code}, without a message`);
-  const endedInOrder = evidence.events.some((event) => event.kind === "vmm.shutdown" || event.kind === "vm.deleted");
+  const endedInOrder = endKinds.includes(evidence.events.findLast(({ kind }) => lifeKinds.includes(kind))?.kind ?? "");
   if (endedInOrder || status !== null)
     return report("powerOff", "the guest powered off, or a SIGTERM ended it in order");
   return report("unknown", "it vanished without a word: killed, or the kernel ran out of memory");

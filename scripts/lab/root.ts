@@ -22,7 +22,7 @@ export type LabRoot = {
 };
 
 /** Raised when what is built here changes. */
-const version = 2;
+const version = 3;
 const suite = "bookworm";
 const debianName = { x86_64: "amd64", arm64: "arm64" } as const;
 const packages = [
@@ -157,7 +157,13 @@ async function setUpServices(tree: string): Promise<void> {
     "[Service]\nExecStart=\nExecStart=-/bin/sh -i\nStandardInput=tty\nStandardOutput=tty\nStandardError=tty\n";
   await mkdir(join(units, "serial-getty@.service.d"), { recursive: true });
   await writeFile(join(units, "serial-getty@.service.d/shell.conf"), shell);
-  for (const unit of ["systemd-timesyncd.service", "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer"]) {
+  for (const unit of [
+    "systemd-timesyncd.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "e2scrub_all.timer",
+    "getty-static.service",
+  ]) {
     await rm(join(units, unit), { force: true });
     await symlink("/dev/null", join(units, unit));
   }

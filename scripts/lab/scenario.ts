@@ -7,6 +7,7 @@ import { ControlClient } from "#appliance/controlClient.ts";
 import { systemClock } from "#clock.ts";
 import { explain } from "#errors.ts";
 import { LabError } from "./commands.ts";
+import { RedisClient, watchBystanders } from "./redisClient.ts";
 import { Supervisor } from "./supervisor.ts";
 
 export type Step = {
@@ -56,6 +57,11 @@ const steps: Readonly<Record<string, StepBody>> = {
     await supervisor.next(up, bootMs);
     return { answer: await redis("PING") };
   },
+  "its redis is guarded through the guest kit": async ({ supervisor }) => {
+    const { pid, threads, serving } = await supervisor.next({ event: "guarding", workload: "redis" }, 120_000);
+    return { pid, threads, serving };
+  },
+  "its redis takes the development faults and goes on": crashRedis,
   "a new supervisor takes the guest over": async (context) => {
     const before = await context.control.show("debian");
     await context.supervisor.end("SIGKILL");
@@ -64,6 +70,7 @@ const steps: Readonly<Record<string, StepBody>> = {
     const found = await context.supervisor.next({ event: "guest", phase: "found running" }, 60_000);
     await context.supervisor.next(up, bootMs);
     require_(found.pid === before.pid, `process ${before.pid} became ${found.pid}`);
+    await context.supervisor.next({ event: "guarding", workload: "redis" }, bootMs);
     return { pid: found.pid, answer };
   },
   "a kernel panic is reset": async ({ supervisor, control }) => {
@@ -89,6 +96,35 @@ const steps: Readonly<Record<string, StepBody>> = {
   },
 };
 
+const crashes = ["DEBUG SEGFAULT", "DEBUG ASSERT", "DEBUG PANIC"];
+const crashRounds = 3;
+const bystanders = 5;
+
+/** Seen from outside the guest: the same process, every bystander's every answer right. */
+async function crashRedis({ supervisor }: Context): Promise<Facts> {
+  const processId = async (): Promise<string> => /process_id:(\d+)/.exec(await redis("INFO server"))![1]!;
+  const before = await processId();
+  const ended = new AbortController();
+  const watching = watchBystanders(guestAddress, bystanders, ended.signal);
+  const stopsUs: number[] = [];
+  const verdicts: unknown[] = [];
+  for (let round = 0; round < crashRounds; round += 1) {
+    for (const command of crashes) {
+      void redis(command).catch(() => {});
+      stopsUs.push((await supervisor.next({ event: "fault", workload: "redis" }, 60_000)).stopUs as number);
+      verdicts.push((await supervisor.next({ event: "outcome", workload: "redis" }, 60_000)).verdict);
+    }
+  }
+  ended.abort();
+  const report = await watching;
+  const after = await processId();
+  require_(before === after, `process ${before} became ${after}`);
+  require_(report.wrong === 0 && report.lost === 0, `bystanders: ${JSON.stringify(report)}`);
+  require_(!verdicts.includes("failed"), `verdicts: ${verdicts.join(" ")}`);
+  const medianStopUs = [...stopsUs].sort((a, b) => a - b)[stopsUs.length >> 1];
+  return { pid: after, faults: stopsUs.length, verdicts: verdicts.join(" "), medianStopUs, stopsUs, ...report };
+}
+
 /** True where every step held. */
 export async function run(
   architecture: string,
@@ -108,7 +144,7 @@ export async function run(
       tell({ step, ok: true, ms: elapsedMs(), ...facts });
     } catch (error) {
       tell({ step, ok: false, ms: elapsedMs(), why: explain(error) });
-      showConsole();
+      await showConsole(context.control);
       passed = false;
       break;
     }
@@ -122,25 +158,18 @@ function require_(holds: boolean, why: string): void {
 }
 
 /** The end of what the guest printed: most failures are explained there. */
-function showConsole(): void {
+async function showConsole(control: ControlClient): Promise<void> {
   try {
+    await control.type("debian", "\nsystemctl --no-pager -l status 'holdfast-stub*'; journalctl --no-pager -n 25\n");
+    await systemClock.sleep(20_000);
     const text = readFileSync(`${runDirectory}/guests/debian/console.log`, "utf8");
-    for (const line of text.split("\n").slice(-40)) console.log(`  | ${line.trimEnd()}`);
+    for (const line of text.split("\n").slice(-70)) console.log(`  | ${line.trimEnd()}`);
   } catch {
     console.log("  | (the guest has printed nothing)");
   }
 }
 
-/** One inline command to the guest's redis, over its network. */
 async function redis(command: string): Promise<string> {
-  const { promise, resolve, reject } = Promise.withResolvers<string>();
-  const socket = await Bun.connect({
-    hostname: guestAddress,
-    port: 6379,
-    socket: { data: (_, bytes) => resolve(Buffer.from(bytes).toString().trim()), error: (_, error) => reject(error) },
-  });
-  socket.write(`${command}\r\n`);
-  const answer = await promise;
-  socket.end();
-  return answer;
+  using client = await RedisClient.connect(guestAddress);
+  return await client.ask(command);
 }

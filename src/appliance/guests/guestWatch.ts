@@ -20,6 +20,8 @@ import type { SuperviseInput } from "./supervision.ts";
 export const pingEveryMs = 5_000;
 export const silentAfter = 2;
 export const quietMs = 2_000;
+/** Events come later than answers, at most so much. */
+const eventDelayMs = 5_000;
 const probeWhileBootingMs = 500;
 
 /** An input without its time, which the lane adds. */
@@ -41,6 +43,8 @@ export class GuestWatch {
   #bootedAtNs: number;
   #settled = false;
   #failures = 0;
+  /** Until when a reboot is our own doing, ns. */
+  #ownRebootUntilNs = 0;
 
   /** Starts watching; ends with the task group. */
   constructor(
@@ -62,11 +66,26 @@ export class GuestWatch {
     this.#failures = 0;
   }
 
+  /** The next reboot that is told is ours: its event may come before the answer to our call, or after. */
+  async onRequest(reboot: () => Promise<void>): Promise<void> {
+    this.#ownRebootUntilNs = Number.POSITIVE_INFINITY;
+    try {
+      await reboot();
+      this.bootsAgain();
+    } finally {
+      const told = this.#ownRebootUntilNs === 0;
+      this.#ownRebootUntilNs = told ? 0 : this.parts.clock.monotonicNs() + eventDelayMs * 1e6;
+    }
+  }
+
   async #followEvents(signal: AbortSignal): Promise<void> {
     for await (const event of this.parts.hypervisor.events(signal)) {
       const fault = faultOfEvent(event);
       if (fault !== null) this.parts.tell({ kind: "fault", fault });
       if (event.kind === "vm.rebooted") {
+        const own = this.parts.clock.monotonicNs() < this.#ownRebootUntilNs;
+        this.#ownRebootUntilNs = 0;
+        if (own) continue;
         this.bootsAgain();
         this.parts.tell({ kind: "rebooted" });
       }

@@ -112,8 +112,7 @@ export class Incarnation implements AsyncDisposable {
   async reboot(): Promise<void> {
     // A process that does not answer would keep the reboot waiting for a minute.
     await this.hypervisor.call("vmm.ping", undefined, { timeoutMs: aliveMs });
-    await this.hypervisor.call("vm.reboot");
-    this.#watch.bootsAgain();
+    await this.#watch.onRequest(() => this.hypervisor.call("vm.reboot"));
   }
 
   /** @throws HypervisorError */

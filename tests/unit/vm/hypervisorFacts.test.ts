@@ -5,6 +5,7 @@
 import { describe, expect, test } from "bun:test";
 import { explain, HypervisorError } from "#errors.ts";
 import { explainExit } from "#vm/exitReport.ts";
+import type { MonitorEvent } from "#vm/monitorEvent.ts";
 import { routes } from "#vm/restCalls.ts";
 import { refusal } from "#vm/restClient.ts";
 import { RunDirectory } from "#vm/runDirectory.ts";
@@ -82,6 +83,9 @@ describe("exits", () => {
     expect(explainExit({ ...plain, status: null, events: [{ kind: "vmm.shutdown", sinceStartMs: 1 }] }).kind).toBe(
       "powerOff",
     );
+    // Deleted once, because Landlock did not work, and booted then: its end is no power-off.
+    const deletedFirst = ["vm.deleted", "vm.booted"].map((kind) => ({ kind, sinceStartMs: 1 }) as MonitorEvent);
+    expect(explainExit({ ...plain, status: null, events: deletedFirst }).kind).toBe("unknown");
     expect(explainExit({ ...plain, status: { code: 1, signal: null } }).why).toContain("exit code 1");
   });
   test("the chain of its last error is quoted", () => {
