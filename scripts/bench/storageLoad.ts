@@ -15,12 +15,13 @@ const controlBytes = 4 * 1024 * 1024;
 const controlFrames = 900;
 const singlesPerRound = 150;
 const batchesPerRound = 30;
-const arrivalsPerRound = 1_500;
-const arrivalGapUs = 60;
+const arrivalsPerRound = 1_000;
+const groupRowsMax = 8;
 /** Below the limit of the queue, or rows would be dropped. */
 const saturatedRows = 3_500;
 /** Below the slots of the ring: while blind none is freed. */
 const intentsPerRound = 800;
+const coldPerRound = 60;
 /** Intents of which the report follows at once, so that the ring never fills. */
 const intentsAtOnce = 200;
 
@@ -33,6 +34,7 @@ export class Control implements Disposable {
   readonly #memory: number;
   readonly #frame = new Uint8Array(frameBytes).fill(7);
   readonly #slot = new Uint8Array(256);
+  readonly #thread = new Worker(new URL("./storageFlush.ts", import.meta.url).href);
   #frames = 0;
 
   /** Makes its file in `path`, on the disk to be measured. */
@@ -42,6 +44,7 @@ export class Control implements Disposable {
     writeSync(this.#disk, new Uint8Array(controlBytes));
     fsyncSync(this.#disk);
     writeSync(this.#memory, new Uint8Array(controlBytes));
+    this.#thread.postMessage(`${path}-thread`);
   }
 
   /** One flush of the disk, µs. */
@@ -53,6 +56,16 @@ export class Control implements Disposable {
     return nowUs() - start;
   }
 
+  /** One flush asked of another thread, with a message as large as an event's, µs. */
+  async askedFlush(): Promise<number> {
+    const answered = Promise.withResolvers<void>();
+    this.#thread.onmessage = (): void => answered.resolve();
+    const start = nowUs();
+    this.#thread.postMessage({ padding: "x".repeat(250) });
+    await answered.promise;
+    return nowUs() - start;
+  }
+
   /** One write of a slot into memory, µs. */
   slot(index: number): number {
     const start = nowUs();
@@ -61,38 +74,37 @@ export class Control implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#thread.terminate();
     closeSync(this.#disk);
     closeSync(this.#memory);
     rmSync(this.#memoryPath);
   }
 }
 
-/** Lets messages of Workers in. A timer would be too coarse for arrivals some 60 µs apart. */
-const turn = (): Promise<void> =>
-  new Promise((resolve) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = (): void => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(null);
-  });
+export type SingleTimes = { flushes: number[]; asked: number[]; inWriter: number[]; endToEnd: number[] };
 
-/** Durable events one at a time, through the Worker and back, each after one flush of the control; times, µs. */
-export async function singles(storage: Storage, control: Control): Promise<{ flushes: number[]; events: number[] }> {
-  const flushes: number[] = [];
-  const events: number[] = [];
+/**
+ * Durable events one at a time, in turn: a bare flush, an event in the thread that writes, a bare flush asked of another
+ * thread, and an event through the Worker and back; times, µs. Two threads that wake each other are no work of storage's.
+ */
+export async function singles(storage: Storage, writer: Journal, control: Control): Promise<SingleTimes> {
+  const times: SingleTimes = { flushes: [], asked: [], inWriter: [], endToEnd: [] };
   for (let count = 0; count < singlesPerRound; count += 1) {
-    flushes.push(control.flush());
+    times.flushes.push(control.flush());
+    const row = batchOf(count, 1);
     const start = nowUs();
+    writer.write(row);
+    times.inWriter.push(nowUs() - start);
+    times.asked.push(await control.askedFlush());
+    const middle = nowUs();
     storage.event("bench", "w", { count, padding: "x".repeat(120) });
     await storage.flush();
-    events.push(nowUs() - start);
+    times.endToEnd.push(nowUs() - middle);
   }
-  return { flushes, events };
+  return times;
 }
 
-/** Events that arrive at random; the time of each until it is durable, µs. */
+/** Events that arrive in small groups of random size, as the loop of a program wakes; the time of each until it is durable, µs. */
 export async function arrivals(storage: Storage, random: () => number): Promise<number[]> {
   const pushedUs: number[] = [];
   const waits: number[] = [];
@@ -106,14 +118,36 @@ export async function arrivals(storage: Storage, random: () => number): Promise<
       if (waits.length === arrivalsPerRound) return;
     }
   })();
-  for (let dueUs = nowUs(); pushedUs.length < arrivalsPerRound; ) {
-    dueUs += -Math.log(1 - random()) * arrivalGapUs;
-    while (nowUs() < dueUs) await turn();
-    pushedUs.push(nowUs());
-    storage.event("bench", "w", { count: pushedUs.length, padding: "x".repeat(120) });
+  while (pushedUs.length < arrivalsPerRound) {
+    await systemClock.sleep(1);
+    const group = Math.min(1 + Math.floor(random() * groupRowsMax), arrivalsPerRound - pushedUs.length);
+    for (let row = 0; row < group; row += 1) {
+      pushedUs.push(nowUs());
+      storage.event("bench", "w", { count: pushedUs.length, padding: "x".repeat(120) });
+    }
   }
   await watching;
   return waits;
+}
+
+/** One intent after each pause, as faults come in life: caches cold. Each goes first every other time. */
+export async function coldIntents(storage: Storage, control: Control): Promise<IntentTimes> {
+  const times: number[] = [];
+  const bare: number[] = [];
+  for (let count = 0; count < coldPerRound; count += 1) {
+    const id = storage.nextFaultId();
+    const [report, decision] = [sampleReport(id), sampleDecision(id)];
+    if (count % 2 === 0) bare.push(control.slot(count));
+    else {
+      const start = nowUs();
+      storage.intent(report, decision);
+      times.push(nowUs() - start);
+    }
+    storage.report(report, samplePlan, decision);
+    await storage.flush();
+    await systemClock.sleep(1);
+  }
+  return { times, bare };
 }
 
 /** Many more events than one flush takes: rows a second, and how large the batches become by themselves. */

@@ -10,7 +10,7 @@ import type { Log } from "#log.ts";
 import { type FoundSlot, IntentRing, type SlotIndex, slotCount } from "./intentRing.ts";
 import { claimRingDirectory, lockFile, ringPath } from "./ownership.ts";
 import { type JournalRow, rowsOfSlot } from "./rows.ts";
-import type { IntentSlot, Slot } from "./slot.ts";
+import type { IntentChoice, IntentFacts, OutcomeFacts, Slot } from "./slot.ts";
 
 export class RingBooks implements Disposable {
   /** The trial whose intent is in each slot and was not taken yet. An array, as a map that grows takes 15 µs to do it. */
@@ -67,9 +67,13 @@ export class RingBooks implements Disposable {
     this.#found = [];
   }
 
-  putIntent(slot: IntentSlot): void {
-    const index = this.put(slot);
-    if (index !== null) this.#intents[index] = slot.trial;
+  putIntent(facts: IntentFacts, choice: IntentChoice, atMs: number): void {
+    try {
+      const index = this.#ring?.putIntent(facts, choice, atMs) ?? null;
+      if (index !== null) this.#intents[index] = choice.trial;
+    } catch (error) {
+      this.#trouble = explain(error);
+    }
   }
 
   /** The slot of a trial's intent, once: it goes with the row from now on. */
@@ -80,9 +84,9 @@ export class RingBooks implements Disposable {
     return index as SlotIndex;
   }
 
-  put(slot: Slot): SlotIndex | null {
+  putOutcome(outcome: OutcomeFacts, atMs: number): SlotIndex | null {
     try {
-      return this.#ring?.put(slot) ?? null;
+      return this.#ring?.putOutcome(outcome, atMs) ?? null;
     } catch (error) {
       this.#trouble = explain(error);
       return null;

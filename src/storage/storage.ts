@@ -33,8 +33,7 @@ import { WriterPort } from "./writerPort.ts";
 const openPatienceMs = 2_000;
 /** An orderly stop waits so long for rows to become durable; what is not stays in the ring. */
 const closePatienceMs = 5_000;
-/** Upkeep is thought of this often, done where nothing was committed for `idleMs`, and at the latest every `upkeepMs`. */
-const upkeepTickMs = 5_000;
+/** Upkeep is done where nothing was committed for `idleMs`: soon after commits, and at the latest every `upkeepMs`. */
 const idleMs = 200;
 const upkeepMs = 60_000;
 
@@ -69,6 +68,7 @@ export class Storage implements AsyncDisposable {
   #lastReported = "";
   #lastCommitNs = 0;
   #commitsSinceUpkeep = 1;
+  #onCommit: () => void = () => {};
   #published = "";
 
   /**
@@ -168,10 +168,7 @@ export class Storage implements AsyncDisposable {
 
   /** Notes what is about to be done. The only call made while a thread is stopped: one pwrite on tmpfs. */
   intent(report: FaultReport, decision: Decision): void {
-    const { pid, tid, signal, site, workload } = report;
-    const { trial, edit, key } = decision;
-    const atMs = this.#clock.wallMs();
-    this.#ring.putIntent({ kind: "intent", trial, atMs, pid, tid, signal, edit, key, site, workload });
+    this.#ring.putIntent(report, decision, this.#clock.wallMs());
   }
 
   /** Writes down the whole report and what was decided; after the thread is resumed. */
@@ -186,11 +183,8 @@ export class Storage implements AsyncDisposable {
   /** Writes down a verdict. */
   outcome(outcome: Outcome): void {
     this.#keep("outcome", () => {
-      const { trial, rung, verdict, stopUs, probationMs } = outcome;
       const atMs = this.#clock.wallMs();
-      const evidence = outcome.evidence[0] ?? "";
-      const slot = this.#ring.put({ kind: "outcome", trial, atMs, rung, verdict, stopUs, probationMs, evidence });
-      this.#journal.push(outcomeRow(outcome, atMs), slot);
+      this.#journal.push(outcomeRow(outcome, atMs), this.#ring.putOutcome(outcome, atMs));
     });
   }
 
@@ -292,6 +286,7 @@ export class Storage implements AsyncDisposable {
   #committed(slots: readonly SlotIndex[]): void {
     this.#lastCommitNs = this.#clock.monotonicNs();
     this.#commitsSinceUpkeep += 1;
+    this.#onCommit();
     this.#ring.free(slots);
   }
 
@@ -318,16 +313,30 @@ export class Storage implements AsyncDisposable {
     });
   }
 
+  /** Upkeep in the first idle moment after commits, and at the latest every minute. */
   async #keepUp(signal: AbortSignal, quiet: () => boolean): Promise<void> {
-    for (let lastMs = this.#clock.monotonicNs() / 1e6; ; ) {
-      await this.#clock.sleep(upkeepTickMs, signal);
-      const nowMs = this.#clock.monotonicNs() / 1e6;
-      const idle = (): boolean => quiet() && this.#clock.monotonicNs() - this.#lastCommitNs > idleMs * 1e6;
-      if (!idle() || (this.#commitsSinceUpkeep === 0 && nowMs - lastMs < upkeepMs)) continue;
-      lastMs = nowMs;
+    const idle = (): boolean => quiet() && this.#clock.monotonicNs() - this.#lastCommitNs >= idleMs * 1e6;
+    for (;;) {
+      await this.#commitWithin(upkeepMs, signal);
+      do await this.#clock.sleep(idleMs, signal);
+      while (!idle());
       this.#commitsSinceUpkeep = 0;
       while (idle() && (await this.#upkeepSlice())) signal.throwIfAborted();
     }
+  }
+
+  /** Resolves once something was committed since the last upkeep, or after `delayMs`. */
+  async #commitWithin(delayMs: number, signal: AbortSignal): Promise<void> {
+    if (this.#commitsSinceUpkeep > 0) return;
+    const done = new AbortController();
+    const commit = new Promise<void>((resolve) => {
+      this.#onCommit = resolve;
+    });
+    const sleep = this.#clock.sleep(delayMs, AbortSignal.any([signal, done.signal])).catch((error: unknown) => {
+      if (signal.aborted) throw error;
+    });
+    await Promise.race([commit, sleep]);
+    done.abort();
   }
 
   #upkeepSlice(): Promise<boolean> {

@@ -88,14 +88,17 @@ export function checkpointWal(database: Database, mode: "PASSIVE" | "TRUNCATE"):
   return row !== null && row.busy === 0 && row.log === row.checkpointed;
 }
 
-/** Gives the WAL the size it keeps, so that commits overwrite. False where there is not ample room for it. */
-export function growWal(path: string, file: FileName, freeBytes: number): boolean {
+/**
+ * Gives the WAL real blocks up to `bytes`, and keeps them when it starts anew, so that commits overwrite: beyond the end of
+ * the file each commit changes the file's size as well, which costs as much as the flush. False where room is not ample.
+ */
+export function growWal({ database, path }: OpenedFile, bytes: number, freeBytes: number): boolean {
   const wal = `${path}-wal`;
-  const wanted = fileSettings[file].walBytesKept;
-  if (freeBytes < wanted * ampleRatio) return false;
+  if (freeBytes < bytes * ampleRatio) return false;
   try {
-    if (!existsSync(wal) || statSync(wal).size === 0 || statSync(wal).size >= wanted) return true;
-    growFile(wal, wanted);
+    if (!existsSync(wal) || statSync(wal).size === 0 || statSync(wal).size >= bytes) return true;
+    database.run(`PRAGMA journal_size_limit = ${bytes}`);
+    growFile(wal, bytes);
     return true;
   } catch {
     // Only speed is lost: commits make the file grow as they go.

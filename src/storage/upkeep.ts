@@ -33,6 +33,7 @@ export type UpkeepState = {
 /** When each kind of work was last done on each file. */
 export class Upkeep {
   readonly #last = new Map<string, number>();
+  readonly #walBytes = new Map<LaneName, number>();
 
   constructor(
     readonly directory: string,
@@ -49,6 +50,22 @@ export class Upkeep {
     if (last === undefined ? !atOnce : nowMs - last < intervalMs) return false;
     this.#last.set(key, nowMs);
     return true;
+  }
+
+  /** Notes how long a WAL was. */
+  sawWal(file: LaneName, bytes: number): void {
+    this.#walBytes.set(file, Math.max(bytes, this.#walBytes.get(file) ?? 0));
+  }
+
+  /** The size that a WAL should keep: a power of two above the longest since it was truncated, within bounds. */
+  walBytesWanted(file: LaneName): number {
+    const { walBytesKept } = fileSettings[file];
+    const seen = this.#walBytes.get(file) ?? 0;
+    return Math.max(walBytesKept, Math.min(this.limits.walBytesMax, 2 ** Math.ceil(Math.log2(Math.max(1, seen)))));
+  }
+
+  forgetWal(file: LaneName): void {
+    this.#walBytes.delete(file);
   }
 
   makeBallast(): void {
@@ -79,17 +96,20 @@ export function keepUp(upkeep: Upkeep, name: LaneName, file: OpenFile, state: Up
 }
 
 function checkpointIfDue(upkeep: Upkeep, name: LaneName, file: OpenFile, freeBytes: number): void {
-  const { database, path } = file.opened;
+  const { database } = file.opened;
   const { written, checkpointed } = walFrames(database);
   const bytes = (written - checkpointed) * fileSettings[name].pageBytes;
   if (upkeep.due("truncate", name, upkeep.limits.truncateIntervalMs)) {
     checkpointWal(database, "TRUNCATE");
+    upkeep.forgetWal(name);
     return;
   }
   // Looked at only while there is something, so that the age counts from the first row that waits.
   const old = bytes > 0 && upkeep.due("checkpoint", name, upkeep.limits.walAgeMs);
   if (bytes > upkeep.limits.walIdleBytes || old) checkpointWal(database, "PASSIVE");
-  if (written >= growFromFrames) growWal(path, name, freeBytes);
+  if (written < growFromFrames || fileSettings[name].synchronous !== 2) return;
+  upkeep.sawWal(name, written * fileSettings[name].pageBytes);
+  growWal(file.opened, upkeep.walBytesWanted(name), freeBytes);
 }
 
 function checkIfDue(upkeep: Upkeep, name: LaneName, file: OpenFile): void {

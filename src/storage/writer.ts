@@ -25,7 +25,7 @@ import { threadBytesWritten, WearCount } from "./wear.ts";
 /** The disk is asked how full it is at most this often. */
 const spaceIntervalMs = 1_000;
 /** Commits between two looks at the length of a WAL. */
-const walLookInterval = 64;
+const walLookInterval = 16;
 /** Findings that wait to be told. */
 const findingsMax = 64;
 
@@ -181,16 +181,17 @@ export class Writer {
     return more;
   }
 
-  /** Bounds a WAL that grows without an idle moment. */
+  /** Bounds a WAL that grows without an idle moment, between two batches; remembers how long it was. */
   #boundWal(name: LaneName): void {
     const commits = (this.#commits.get(name) ?? 0) + 1;
     this.#commits.set(name, commits);
     const file = this.#files.get(name);
     if (commits % walLookInterval !== 0 || file === undefined) return;
     const { written, checkpointed } = walFrames(file.opened.database);
-    if ((written - checkpointed) * fileSettings[name].pageBytes > this.#limits!.walBytesMax) {
+    const { pageBytes } = fileSettings[name];
+    this.#upkeep!.sawWal(name, written * pageBytes);
+    if ((written - checkpointed) * pageBytes > this.#limits!.walBytesMax)
       checkpointWal(file.opened.database, "PASSIVE");
-    }
   }
 
   #refreshSpace(): void {
