@@ -6,6 +6,7 @@
  * A zombie (alive, not serving) is a failure. Survival is never assumed: without a sign of life there is none.
  */
 import type { Applied, Decision, FaultReport, Verdict } from "#fault.ts";
+import { isWhole } from "#suppression/site.ts";
 
 export type Evidence = {
   readonly alive: boolean;
@@ -64,6 +65,10 @@ function lossesOf(report: FaultReport, decision: Decision, applied: Applied, evi
   if (released > 0) losses.push(`${released} lock${released === 1 ? "" : "s"} left behind had to be released`);
   if (report.inAllocator) losses.push("the fault was inside the memory allocator");
   if (report.spine === null) losses.push("the spine of the thread was not known");
+  const { edit } = decision;
+  if (edit.kind === "abandon" && !isWhole(report.frames, edit.point.frame, report.architecture)) {
+    losses.push("the registers of the code that goes on were not all known");
+  }
   if (applied.cutFailure !== null) losses.push(`the blamed session could not be cut: ${applied.cutFailure}`);
   return losses;
 }

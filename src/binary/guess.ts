@@ -10,10 +10,12 @@ import { callingConvention } from "./callingConvention.ts";
 import type { CallPattern } from "./callPattern.ts";
 import type { Row } from "./cfi.ts";
 import type { ElfImage } from "./elf.ts";
+import { instructionBytesMax } from "./instructionSet.ts";
 import { pushedByStub, stubSlot } from "./plt.ts";
 import { stripped } from "./restore.ts";
 import { isTrampoline } from "./signalFrame.ts";
 import type { Caller, OpenFrame, UnwindEnd, UnwindMemory } from "./unwindTypes.ts";
+import { type FrameByCode, frameFromStart, frameToReturn } from "./x86_64Frame.ts";
 
 /** Servers keep buffers of 16 KiB on the stack; four times that is searched, 8,192 words. */
 const searchBytesMax = 65_536;
@@ -23,6 +25,9 @@ const recordDistanceMax = 16 * 1024 * 1024;
 const prologueBytesMax = 96;
 /** A direct call to code at most this far before pc is taken for a call of the function around pc. */
 const functionBytesMax = 16_384;
+/** Callees in the stack that are followed from their start, for one frame. */
+const calleesTriedMax = 16;
+const returnSlotBytes = 8n;
 /** How an AArch64 frame record and an x86-64 frame lay out: saved frame pointer, then return address. */
 const returnInRecord = 8;
 
@@ -31,6 +36,7 @@ export function guessCaller(frame: OpenFrame, memory: UnwindMemory): Caller | Un
   const direct = frame.interrupted ? callerOfEntry(frame, memory) : null;
   return (
     direct ??
+    callerByCode(frame, memory) ??
     callerByTarget(frame, memory) ??
     callerByFramePointer(frame, memory) ??
     callerBySearch(frame, memory) ??
@@ -72,6 +78,59 @@ function frameBytes(row: Row, image: ElfImage): number {
     if (code[at + 1] === 0x81) return pushed + view.getInt32(at + 3, true);
   }
   return pushed;
+}
+
+/**
+ * By what the code does with the stack: from the start of the function, which a symbol or a call of it in the stack tells, or
+ * else onwards to its return. Exact: the return address must be where the code says it is, and follow a call.
+ */
+function callerByCode(frame: OpenFrame, memory: UnwindMemory): Caller | null {
+  const { place } = frame;
+  if (place === null || memory.codeMap.architecture !== "x86_64") return null;
+  const { bias, image } = memory.codeMap.modules[place.module]!;
+  const code = (at: bigint): Uint8Array => image.codeAt(Number(at - bias), instructionBytesMax);
+  const word = (at: bigint): bigint | null => memory.window.word(Number(at));
+  const fromStart = (start: bigint): FrameByCode | null => frameFromStart(start, frame.pc, frame.registers, code, word);
+  const symbol = image.symbolAt(place.offset);
+  const named = symbol === null ? null : fromStart(bias + BigInt(symbol.start));
+  return (
+    leftBy(named, frame, memory) ??
+    leftBy(frameOfCall(frame, fromStart, memory), frame, memory) ??
+    leftBy(frameToReturn(frame.pc, frame.registers, code, word), frame, memory)
+  );
+}
+
+/** A direct call in the stack whose callee, followed from its start to pc, has its return address just there. */
+function frameOfCall(
+  frame: OpenFrame,
+  fromStart: (start: bigint) => FrameByCode | null,
+  memory: UnwindMemory,
+): FrameByCode | null {
+  const stack = stackOf(frame, memory);
+  const pc = Number(frame.pc);
+  const tried = new Map<number, FrameByCode | null>();
+  for (let at = stack + ((8 - (stack % 8)) % 8); at < stack + searchBytesMax; at += 8) {
+    if (Number.isNaN(memory.window.wordAsNumber(at)) || tried.size >= calleesTriedMax) return null;
+    const target = returnAt(at, memory)?.target ?? null;
+    if (target === null || target > pc || pc - target >= functionBytesMax) continue;
+    const found = tried.get(target) ?? fromStart(BigInt(target));
+    tried.set(target, found);
+    if (found !== null && Number(found.returnSlot) === at) return found;
+  }
+  return null;
+}
+
+function leftBy(found: FrameByCode | null, frame: OpenFrame, memory: UnwindMemory): Caller | null {
+  if (found === null) return null;
+  const convention = callingConvention[memory.codeMap.architecture];
+  const returnAddress = memory.window.word(Number(found.returnSlot));
+  if (returnAddress === null || !isReturnAddress(Number(returnAddress), memory)) return null;
+  const next: (bigint | null)[] = new Array(convention.names.length).fill(null);
+  for (const [register, value] of found.restored) next[register] = value;
+  frame.cfa = found.returnSlot + returnSlotBytes;
+  next[convention.sp] = frame.cfa;
+  next[convention.pc] = returnAddress;
+  return { registers: next, foundBy: "returnAddress", interrupted: false, isCertain: true };
 }
 
 /** Just entered: by a call through a bad pointer, in a linkage stub, or (link register) in a leaf without information. */

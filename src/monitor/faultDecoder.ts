@@ -120,13 +120,21 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
 
 /** Frames as the spine learner knows them. */
 export function spineFrames(frames: readonly UnwoundFrame[], map: CodeMap): SpineFrame[] {
-  return frames.map(({ cfa, pc, lookup }) => {
+  return frames.map(({ cfa, pc, lookup }, index) => {
     const found = map.find(lookup);
     const bias = found === null ? undefined : map.modules[found.module]?.bias;
-    if (found?.fde == null || bias === undefined) return { cfa, pc, function: null, isPart: false };
+    if (found?.fde == null || bias === undefined) {
+      return { cfa, pc, function: calledFrom(frames[index + 1], map), isPart: false };
+    }
     const start = address(bias + BigInt(found.fde.start));
     return { cfa, pc, function: start, isPart: isPart(found.image, found.fde.start, map.symbolAt(start)) };
   });
+}
+
+/** Without call-frame information: what the caller has called, where that is told by its code. */
+function calledFrom(caller: UnwoundFrame | undefined, map: CodeMap): VirtualAddress | null {
+  const target = caller === undefined ? null : (map.callBefore(Number(caller.pc))?.target ?? null);
+  return target === null ? null : address(BigInt(target));
 }
 
 /** Code that its function jumps to (`.cold`): its first row already knows of things pushed. Another name, the same frame. */

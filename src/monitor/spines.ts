@@ -16,7 +16,7 @@ const threadsMax = 4096;
 /** What tells a frame from others: its activation, the function it belongs to, and where in it the thread is. */
 export type SpineFrame = {
   readonly cfa: VirtualAddress | null;
-  /** First byte of the function, null where no call-frame information covers it. */
+  /** First byte of the function, null where neither call-frame information nor the call tells it. */
   readonly function: VirtualAddress | null;
   readonly pc: VirtualAddress;
   /** True for code that belongs to a function elsewhere, which jumps to it and back. */
@@ -132,7 +132,7 @@ function innermostShared(spine: readonly SpineFrame[], frames: readonly SpineFra
   const index = frames.findIndex((frame, at) =>
     spine.some((known, place) => {
       if (known.cfa === null || known.cfa !== frame.cfa) return false;
-      return sameFunction(known, frame) || isPartOf(known, spine[place + 1], frame, frames[at + 1]);
+      return sameFunction(known, frame) || sameCall(known, spine[place + 1], frame, frames[at + 1]);
     }),
   );
   return index < 0 ? null : index;
@@ -140,13 +140,19 @@ function innermostShared(spine: readonly SpineFrame[], frames: readonly SpineFra
 
 const sameFunction = (a: SpineFrame, b: SpineFrame): boolean => a.function !== null && a.function === b.function;
 
-/** Either is a part of some function, and both were called by the same call: the other is the rest of that function. */
-const isPartOf = (
+/**
+ * Called by the same call, and either one is a part of some function, of which the other is the rest, or nothing is known of
+ * both: no call-frame information, and a call through a pointer.
+ */
+function sameCall(
   a: SpineFrame,
   aOuter: SpineFrame | undefined,
   b: SpineFrame,
   bOuter: SpineFrame | undefined,
-): boolean => a.isPart !== b.isPart && aOuter !== undefined && aOuter.pc === bOuter?.pc;
+): boolean {
+  if (aOuter === undefined || aOuter.pc !== bOuter?.pc) return false;
+  return a.isPart !== b.isPart || (a.function === null && b.function === null);
+}
 
 /** From the outermost frame inwards, equal return addresses; the first that differs still belongs if its function does. */
 function sharedByCode(spine: readonly SpineFrame[], frames: readonly SpineFrame[]): number | null {

@@ -11,7 +11,7 @@
 import { isAllocatorEntry } from "#binary/allocatorEntries.ts";
 import type { Edit, FaultReport, Frame, PastTrial, Plan, RescuePoint } from "#fault.ts";
 import { whyDeliver } from "./signalRules.ts";
-import { canAbandon, faultingFrame, interfaceFrame, placeOf, workFrames } from "./site.ts";
+import { canAbandon, faultingFrame, interfaceFrame, isWhole, placeOf, workFrames } from "./site.ts";
 
 /** Rungs that may be used for this workload; configuration. */
 export type Policy = {
@@ -37,11 +37,11 @@ const [usualError, nothing] = [-1n, 0n];
 export function plan(report: FaultReport, trials: readonly PastTrial[], policy: Policy): Plan {
   const reason = whyDeliver(report);
   if (reason !== null) return { kind: "deliver", reason, notes: [] };
-  const ladder = distinct([
+  const abandoning = distinct([
     ...usedLast(report, [...interfaceEdits(report, policy), ...outermostEdits(report, policy)]),
     ...inwardEdits(report, policy),
-    ...neutraliseEdits(report, policy),
   ]);
+  const ladder = [...wholeFirst(report, abandoning), ...neutraliseEdits(report, policy)];
   const chosen = learnedFirst(report, ladder, trials).slice(0, policy.editsMax);
   const park = parkEdits(report, policy);
   // A mend goes before everything: whatever worked here before was for a fault of another kind. A spine frame that
@@ -99,6 +99,12 @@ function outermostEdits(report: FaultReport, policy: Policy): Edit[] {
 function usedLast({ frames }: FaultReport, edits: readonly Edit[]): Edit[] {
   const isUsed = (edit: Edit): boolean => edit.kind === "abandon" && frames[edit.point.frame]!.afterCall === "used";
   return [...edits.filter((edit) => !isUsed(edit)), ...edits.filter(isUsed)];
+}
+
+/** Code that goes on with registers of somebody else does harm: it is returned to where there is no better place. */
+function wholeFirst({ frames, architecture }: FaultReport, edits: readonly Edit[]): Edit[] {
+  const isSound = (edit: Edit): boolean => edit.kind === "abandon" && isWhole(frames, edit.point.frame, architecture);
+  return [...edits.filter(isSound), ...edits.filter((edit) => !isSound(edit))];
 }
 
 /** Only the function that failed, then its caller, and so on outwards: for state that makes every request fail. */

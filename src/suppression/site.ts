@@ -7,7 +7,7 @@
  */
 import { callingConvention } from "#binary/callingConvention.ts";
 import { endsProgram } from "#binary/programEnders.ts";
-import type { FaultReport, FaultSignal, Frame, ModuleReference, Site } from "#fault.ts";
+import type { Architecture, FaultReport, FaultSignal, Frame, ModuleReference, Site } from "#fault.ts";
 
 /** Frames above the spine: those that belong to the work at hand. Pure. */
 export function workFrames(frames: readonly Frame[], spine: number | null): number {
@@ -68,6 +68,12 @@ export function workOf({ frames, spine, signal, architecture }: FaultReport): st
 export function canAbandon(frames: readonly Frame[], index: number): boolean {
   const frame = frames[index];
   return frame !== undefined && index + 1 < frames.length && frame.cfa !== null && frame.afterCall !== "never";
+}
+
+/** Whether all registers are known that the code relies on to which frame `index` returns. */
+export function isWhole(frames: readonly Frame[], index: number, architecture: Architecture): boolean {
+  const caller = frames[index + 1];
+  return callingConvention[architecture].calleeSaved.every((register) => caller?.registers[register] != null);
 }
 
 /** `buildId+offset` of the program counter of a frame; the path stands in for a missing build-id. */

@@ -51,6 +51,17 @@ describe("Spines", () => {
     expect(spines.spineIn(8, cold(0x304))).toBe(0);
   });
 
+  test("functions of which nothing is known are the same activation where the same call has made them", () => {
+    const unknown = (pc: number, outer: number): SpineFrame[] => [
+      { ...frame(loop, 0x1100, pc), function: null },
+      frame(main, 0x1200, outer),
+    ];
+    const spines = spinesOf(new Map([[epoll, [frame(wait, 0x1010), ...unknown(0x204, 0x304)]]]));
+    spines.observe(7, epoll);
+    expect(spines.spineIn(7, [frame(work, 0x1010), ...unknown(0x2f0, 0x304)])).toBe(1);
+    expect(spines.spineIn(7, [frame(work, 0x1010), ...unknown(0x2f0, 0x3f0)])).toBe(2);
+  });
+
   test("waiting for many things outweighs waiting for one, however often that is seen", () => {
     const spines = spinesOf(
       new Map([

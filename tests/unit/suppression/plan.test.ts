@@ -131,6 +131,24 @@ describe("plan", () => {
     expect(edits(fault, pastTrial({ site: elsewhere, key, verdict: "clean" }))[0]).toBe("abandon command=-1");
   });
 
+  test("code whose registers are not all known is returned to last", () => {
+    const fault = report(evented, { spine: 4 });
+    const torn = fault.frames.map((frame, index) =>
+      index === 2 || index === 3 ? { ...frame, registers: [...frame.registers].with(3, null) } : frame,
+    );
+    expect(edits({ ...fault, frames: torn })).toEqual([
+      "abandon readQuery=-1",
+      "abandon readQuery=0",
+      "inward deref=0",
+      "inward deref=-1",
+      "abandon command=-1",
+      "abandon command=0",
+      "inward call=0",
+      "inward call=-1",
+      "neutralise",
+    ]);
+  });
+
   test("an allocator that is abandoned gives a null pointer, and nothing else", () => {
     const inCalloc = report(
       [{ name: "sysmalloc" }, { name: "__libc_calloc", by: "library" }, { name: "loop" }, { name: "main" }],
