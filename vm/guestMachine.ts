@@ -7,6 +7,7 @@
  * Hypervisor). Landlock confines the process to its own files; the run directory stays writable, because a reboot binds
  * the vsock socket anew.
  */
+import { basename } from "node:path";
 import type { RunDirectory } from "./runDirectory.ts";
 import type { DiskConfig, NetConfig, VmConfig } from "./vmConfig.ts";
 
@@ -63,20 +64,20 @@ export function vmConfigOf(machine: GuestMachine, directory: RunDirectory, cards
     memory: { size: memory.bytes, shared: memory.shared, hugepages: memory.hugepages, thp: false },
     ...(machine.disks.length === 0 ? {} : { disks: machine.disks.map(diskConfig) }),
     ...(cards.length === 0 ? {} : { net: cards.map(netConfig) }),
-    ...(vsock === null ? {} : { vsock: { cid: vsock, socket: directory.vsockSocket } }),
+    ...(vsock === null ? {} : { vsock: { cid: vsock, socket: basename(directory.vsockSocket) } }),
     serial: machine.serial ? { mode: "Pty" } : { mode: "Off" },
     console: { mode: "Off" },
     watchdog: machine.watchdog,
     pvpanic: machine.pvpanic,
-    ...(landlock ? { landlock_enable: true, landlock_rules: rulesFor(directory, cards) } : {}),
+    ...(landlock ? { landlock_enable: true, landlock_rules: rulesFor(cards) } : {}),
   };
 }
 
 /** What v53.0 does not grant itself: it opens taps anew after it has confined itself, and reads their flags. */
-function rulesFor(directory: RunDirectory, cards: readonly GuestCard[]): NonNullable<VmConfig["landlock_rules"]> {
+function rulesFor(cards: readonly GuestCard[]): NonNullable<VmConfig["landlock_rules"]> {
   const taps = cards.map(({ tap }) => ({ path: `/sys/class/net/${tap}`, access: "r" as const }));
   const tun = cards.length === 0 ? [] : [{ path: "/dev/net/tun", access: "rw" as const }];
-  return [{ path: directory.path, access: "rw" }, ...tun, ...taps];
+  return [{ path: ".", access: "rw" }, ...tun, ...taps];
 }
 
 const diskConfig = (disk: GuestDisk, index: number): DiskConfig => ({

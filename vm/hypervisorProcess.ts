@@ -3,10 +3,22 @@
  * The process of Cloud Hypervisor: started so that it outlives us, or found again. Gets a run directory; gives a handle.
  *
  * It runs in a session of its own, holds no pipe of ours, and keeps its seccomp filter. Its output and its events go to
- * files it appends to. A running one is found by its command line, which names our API socket: no file has to be in
- * step with it. Limits: `startTimeoutMs` until its API answers. Source: proc(5); v53.0.
+ * files it appends to. A running one is found by where it works and by its command line: no file has to be
+ * in step with it. Limits: `startTimeoutMs` until its API answers. Source: proc(5); v53.0.
  */
-import { accessSync, closeSync, constants, openSync, readdirSync, readFileSync, truncateSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  truncateSync,
+} from "node:fs";
+import { basename } from "node:path";
 import type { Clock } from "#clock.ts";
 import { HypervisorError } from "#errors.ts";
 import { tailOf } from "./cappedFile.ts";
@@ -110,7 +122,8 @@ export async function killLeftover(directory: RunDirectory, clock: Clock): Promi
   await goneOf(found.pid, found.startTicks, clock, new AbortController().signal);
 }
 
-const apiArgument = (directory: RunDirectory): string => `path=${directory.apiSocket}`;
+/** Relative to its working directory, so that another user than ours needs no way through the directories above. */
+const apiArgument = (directory: RunDirectory): string => `path=${basename(directory.apiSocket)}`;
 
 function spawn(path: string, { directory, user }: LaunchOptions): Bun.Subprocess {
   const log = openSync(directory.log, "a", 0o600);
@@ -210,13 +223,14 @@ async function goneOf(pid: number, startTicks: number, clock: Clock, signal: Abo
   return null;
 }
 
-/** The process whose command line names this directory's API socket. */
+/** The process that works in this directory and whose command line names an API socket in it. */
 export function findProcess(directory: RunDirectory): { readonly pid: number; readonly startTicks: number } | null {
+  const place = existsSync(directory.path) ? realpathSync(directory.path) : null;
   const wanted = ["--api-socket", apiArgument(directory)].join("\0");
   for (const name of readdirSync("/proc")) {
     const pid = Number(name);
     if (!Number.isInteger(pid) || pid === process.pid) continue;
-    if (!readProc(pid, "cmdline").includes(`\0${wanted}\0`)) continue;
+    if (!readProc(pid, "cmdline").includes(`\0${wanted}\0`) || workingDirectory(pid) !== place) continue;
     const startTicks = startTicksOf(pid);
     if (startTicks !== null) return { pid, startTicks };
   }
@@ -231,6 +245,14 @@ function startTicksOf(pid: number): number | null {
     .replace(/^.*\) /s, "")
     .split(" ");
   return fields.length < 20 || fields[0] === "Z" || fields[0] === "X" ? null : Number(fields[19]);
+}
+
+function workingDirectory(pid: number): string | null {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`);
+  } catch {
+    return null;
+  }
 }
 
 function readProc(pid: number, file: string): string {

@@ -6,7 +6,7 @@
  * wrong, with a tap on a bridge of its own. Prints its seed.
  */
 import { describe, expect } from "bun:test";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { tapName } from "#appliance/guests/guestNet.ts";
 import { seededRandom, systemClock } from "#clock.ts";
@@ -22,11 +22,11 @@ const cli = join(import.meta.dir, "../../src/cli/main.ts");
 
 const ip = (...words: string[]): number => Bun.spawnSync(["ip", ...words]).exitCode;
 
-/** Processes that name a path below this directory in their command line, but for supervisors. */
+/** Processes of Cloud Hypervisor that work below this directory. */
 function hypervisorsIn(path: string): string[] {
   return readdirSync("/proc").filter((pid) => {
     try {
-      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(`path=${path}`);
+      return /^\d+$/.test(pid) && readlinkSync(`/proc/${pid}/cwd`).startsWith(path);
     } catch {
       return false;
     }
