@@ -7,7 +7,7 @@
  * the next one. Gives the
  * median paired throughput ratio guarded to unguarded with its 95 % interval, the same for the control, p99.9 of all three,
  * the same ratios for the server's processor time a request, which other work on the machine disturbs less,
- * and whether gdbserver ran at all during the load: where it was not scheduled once, there was no ptrace stop.
+ * and whether gdbserver is scheduled during a load while the supervisor is halted: if not once, there was no ptrace stop.
  * `--rounds N` (at least 20 for figures to quote), `--requests N` a load, `--json FILE`.
  */
 import { mkdtemp, rm } from "node:fs/promises";
@@ -46,8 +46,12 @@ async function load({ port, pid }: Target, command: string, requests: number): P
   return { perSecond, p999Ms, processorUs: (runTimeNsOf(pid, pid) - ranNs) / 1_000 / requests };
 }
 
-type Run = { readonly loads: Loads; readonly idle: Idleness; readonly failed: unknown[] };
+type Run = { readonly loads: Loads; readonly idle: Idleness; readonly failed: unknown[]; switchesHalted: number };
 type Idleness = { gdbserverSwitches: number; supervisorMs: number; loadMs: number };
+/** Loads during which the supervisor is halted and asks nothing: what wakes gdbserver then is a stop of the program. */
+const haltedLoads = 4;
+/** For an answer that is under way. */
+const settleMs = 200;
 
 async function measure(rounds: number, requests: number): Promise<Run> {
   const scratch = await mkdtemp(join(tmpdir(), "holdfast-bench-"));
@@ -66,6 +70,7 @@ async function measure(rounds: number, requests: number): Promise<Run> {
   const run: Run = {
     loads: { unguarded: [], guarded: [], control: [] },
     idle: { gdbserverSwitches: 0, supervisorMs: 0, loadMs: 0 },
+    switchesHalted: 0,
     failed: [],
   };
   for (const arm of arms) await load(targets[arm], "set", requests); // warm
@@ -80,6 +85,10 @@ async function measure(rounds: number, requests: number): Promise<Run> {
     }
     for (const arm of arms) run.loads[arm].push(together(halves[arm]));
   }
+  run.switchesHalted = await whileHalted(guard.pid, tracerOf(pid), async () => {
+    for (let count = 0; count < haltedLoads; count += 1)
+      await load(targets.guarded, commands[count % commands.length]!, requests);
+  });
   if (tracerOf(pid) === 0) run.failed.push("the guarded server was not traced at the end");
   run.failed.push(...guard.events.filter((event) => event.event !== "guarding"));
   return run;
@@ -93,6 +102,19 @@ function together(halves: readonly Load[]): Load {
     p999Ms: Math.max(...halves.map(({ p999Ms }) => p999Ms)),
     processorUs: halves.reduce((sum, { processorUs }) => sum + processorUs, 0) / halves.length,
   };
+}
+
+/** How often gdbserver was scheduled during `work`, with the supervisor halted. */
+async function whileHalted(supervisorPid: number, gdbserverPid: number, work: () => Promise<void>): Promise<number> {
+  process.kill(supervisorPid, "SIGSTOP");
+  try {
+    await systemClock.sleep(settleMs);
+    const before = contextSwitchesOf(gdbserverPid, [gdbserverPid]);
+    await work();
+    return contextSwitchesOf(gdbserverPid, [gdbserverPid]) - before;
+  } finally {
+    process.kill(supervisorPid, "SIGCONT");
+  }
 }
 
 /** Adds to `idle` how much gdbserver and the supervisor ran during this load. */
@@ -127,7 +149,7 @@ function ratioOf(loads: Loads, arm: Arm, read: (item: Load) => number): Record<s
 
 const flags = readFlags(process.argv.slice(2), { rounds: 30, requests: 25_000 });
 const [rounds, requests] = [flags.numbers.rounds!, flags.numbers.requests!];
-const { loads, idle, failed } = await measure(rounds, requests);
+const { loads, idle, switchesHalted, failed } = await measure(rounds, requests);
 const middles = (arm: Arm, read: (item: Load) => number): number => rounded(median(loads[arm].map(read)), 3);
 const results = {
   throughputRatio: ratioOf(loads, "guarded", (item) => item.perSecond),
@@ -146,7 +168,8 @@ const results = {
     ]),
   ),
   gdbserverScheduledDuringLoad: idle.gdbserverSwitches,
-  noPtraceStop: idle.gdbserverSwitches === 0,
+  gdbserverScheduledSupervisorHalted: switchesHalted,
+  noPtraceStop: switchesHalted === 0,
   supervisorProcessorShare: rounded(idle.supervisorMs / idle.loadMs, 4),
   control: controlResult(loads.unguarded.map((item) => item.perSecond)),
 };
