@@ -44,7 +44,7 @@ export function startProgram({ command, claim, outputToError }: ProgramOptions):
   const portrait = portrayProgram(child.pid, realPath(file));
   const ended = child.exited.then(() => ({
     code: child.exitCode,
-    signal: child.signalCode === null ? null : String(child.signalCode),
+    signal: child.signalCode === null ? null : nameOfSignal(child.signalCode),
   }));
   try {
     note(claim.runDirectory, child.pid, command);
@@ -54,6 +54,10 @@ export function startProgram({ command, claim, outputToError }: ProgramOptions):
   }
   return { pid: child.pid, origin: "started", served: false, portrait, ended };
 }
+
+/** The runtime names signals, but gives a real-time one by its number. */
+const nameOfSignal = (signal: string | number): string =>
+  /^\d+$/.test(String(signal)) ? linuxSignalName(Number(signal)) : String(signal);
 
 /** Notes a program that runs already. @throws ProgramError "program.gone", StorageError "storage.io" */
 export function attachedProgram(pid: number, claim: Claim): GuardedProgram {

@@ -9,7 +9,7 @@
 import { readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock } from "#clock.ts";
-import { isAlive } from "#monitor/processes.ts";
+import { isAlive, readStartTicks } from "#monitor/processes.ts";
 
 const askedMs = 300;
 const killedMs = 2000;
@@ -40,18 +40,26 @@ export async function clearStub(directory: string, clock: Clock): Promise<void> 
 
 /** Ends a stub, by force where it does not listen. */
 export async function endStub(pid: number, clock: Clock): Promise<void> {
-  if (await ends(pid, "SIGTERM", askedMs, clock)) return;
-  await ends(pid, "SIGKILL", killedMs, clock);
+  const startTicks = readStartTicks(pid);
+  const runs = (): boolean => isAlive(pid) && readStartTicks(pid) === startTicks;
+  if (await ends(pid, "SIGTERM", runs, askedMs, clock)) return;
+  await ends(pid, "SIGKILL", runs, killedMs, clock);
 }
 
-async function ends(pid: number, signal: NodeJS.Signals, patienceMs: number, clock: Clock): Promise<boolean> {
+async function ends(
+  pid: number,
+  signal: NodeJS.Signals,
+  runs: () => boolean,
+  patienceMs: number,
+  clock: Clock,
+): Promise<boolean> {
+  const endNs = clock.monotonicNs() + patienceMs * 1e6;
   try {
-    process.kill(pid, signal);
+    if (runs()) process.kill(pid, signal);
   } catch {
     return true; // It has ended by itself.
   }
-  const endNs = clock.monotonicNs() + patienceMs * 1e6;
-  while (isAlive(pid)) {
+  while (runs()) {
     if (clock.monotonicNs() > endNs) return false;
     await clock.sleep(lookMs);
   }

@@ -10,6 +10,7 @@
  */
 import { constants } from "node:os";
 import type { Clock } from "#clock.ts";
+import { readStartTicks } from "#monitor/processes.ts";
 import type { GuardedProgram } from "./guardedProgram.ts";
 import { signalProgram } from "./guardedProgram.ts";
 import type { Notices } from "./notices.ts";
@@ -74,6 +75,8 @@ export class Requests {
   }
 
   #send(program: GuardedProgram, signal: NodeJS.Signals): void {
+    // It may have ended just now, and its number be somebody else's.
+    if (program.portrait !== null && readStartTicks(program.pid) !== program.portrait.startTicks) return;
     const refused = signalProgram(program.pid, signal);
     if (refused === null) return;
     const text = `${signal} could not be passed on to ${this.options.name} (process ${program.pid}): ${refused}`;

@@ -44,6 +44,7 @@ const byErrorCode: Readonly<Record<string, number>> = {
   "gdb.busy": exitCodes.busy,
   "gdb.gone": exitCodes.notFound,
   "gdb.permission": exitCodes.permission,
+  "gdb.attach": exitCodes.permission,
   gdb: exitCodes.protocol,
   "hypervisor.notFound": exitCodes.unavailable,
   "hypervisor.kvm": exitCodes.unavailable,

@@ -16,7 +16,7 @@ import { Notices } from "#appliance/notices.ts";
 import { Requests } from "#appliance/requests.ts";
 import { systemClock } from "#clock.ts";
 import { ConfigError } from "#errors.ts";
-import { openLog } from "#log.ts";
+import { type Log, openLog } from "#log.ts";
 import { defaultRunDirectory, defaultStateDirectory, guardDirectory } from "#storage/ownership.ts";
 import { Storage } from "#storage/storage.ts";
 import { exitCodes } from "./exitCodes.ts";
@@ -73,7 +73,7 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
 
   const complaints = new LineSink(process.stderr.fd, clock);
   const out = flags.json ? new LineSink(process.stdout.fd, clock) : complaints;
-  const log = openLog(name, flags.verbose ? "debug" : "error", clock, (line) => complaints.write(line));
+  const log = openLogOf(name, flags.verbose === true, (line) => complaints.write(line));
   const notices = new Notices(name, flags.json ? "json" : "text", (line) => out.write(line));
   const trace = flags.trace === undefined ? undefined : openTrace(flags.trace, clock);
   const state = flags.state ?? defaultStateDirectory(process.env, userId());
@@ -97,6 +97,15 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
   } finally {
     await Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]);
   }
+}
+
+/** Without --verbose only errors; and an ill disk is told once, by its notice, not three times by its files. */
+function openLogOf(name: string, verbose: boolean, write: (line: string) => void): Log {
+  const log = openLog(name, verbose ? "debug" : "error", systemClock, write);
+  if (verbose) return log;
+  return (level, event, facts) => {
+    if (!event.startsWith("storage.")) log(level, event, facts);
+  };
 }
 
 /** What nobody caught is a bug: the supervisor ends, and is to be started anew. */

@@ -44,6 +44,7 @@ guarded("the exit code is the program's, also of one that ends at once", async (
     [["sh", "-c", "kill -9 $$"], 137, { code: null, signal: "SIGKILL" }],
     [["sh", "-c", "sleep 0.4; kill -TERM $$"], 143, { code: null, signal: "SIGTERM" }],
     [["sh", "-c", "kill -USR1 $$"], 138, { code: null, signal: "SIGUSR1" }],
+    [["sh", "-c", "kill -40 $$"], 168, { code: null, signal: "SIG40" }],
   ];
   for (const [command, code, exit] of cases) {
     await using run = new GuardRun(["--name", freshName("code"), "--", ...command]);
@@ -277,7 +278,6 @@ need("gdbserver", root)(
     const file = join(folder, "a file");
     writeFileSync(file, "");
     const foreign = join(folder, "foreign");
-    Bun.spawnSync(["sh", "-c", `mkdir -p ${foreign}/guards && chown -R 65534 ${foreign}`]);
     const full = join(folder, "full");
     const readOnly = join(folder, "readOnly");
     const mount = (...words: string[]): boolean => Bun.spawnSync(["mount", ...words]).success;
@@ -286,20 +286,25 @@ need("gdbserver", root)(
     expect(mount("-t", "tmpfs", "-o", "ro", "tmpfs", readOnly)).toBe(true);
     try {
       Bun.spawnSync(["sh", "-c", `head -c 1000000 /dev/zero >${full}/ballast`]);
-      for (const state of [join(file, "state"), full, readOnly, join(readOnly, "state")]) {
+      for (const state of [join(file, "state"), full, readOnly, foreign]) {
         const name = freshName("degraded");
-        await using run = started(name, "--state", state, "--", "sh", "-c", "sleep 1.5; exit 8");
+        // Another user owns what this guard would write to.
+        if (state === foreign) Bun.spawnSync(["install", "-d", "-o", "65534", join(foreign, "guards", name)]);
+        await using run = started(name, "--state", state, "--", ...waiting);
         const pid = await run.guarding();
         expect(await run.event("record"), state).toMatchObject({ event: "record", workload: name, state: "blind" });
         expect(tracerOf(pid)).not.toBe(0);
-        expect(await run.end()).toBe(8);
+        run.signal("SIGTERM");
+        expect(await run.end()).toBe(143);
         await expectClean(name, pid);
       }
       await using text = new GuardRun(["--name", freshName("degraded"), "--state", full, "--", "sleep", "1"], {
         json: false,
       });
       await text.end();
-      expect(text.said).toMatch(/^holdfast: degraded: faults cannot be recorded now: .*guarded all the same$/m);
+      const [first = "", ...more] = text.said.trim().split("\n");
+      expect(first).toMatch(/^holdfast: degraded: faults cannot be recorded now: .*guarded all the same$/);
+      expect(more.filter((line) => !/^holdfast: (guarding|.* ended with)/.test(line))).toEqual([]);
     } finally {
       for (const place of [full, readOnly]) Bun.spawnSync(["umount", "-l", place]);
     }

@@ -149,6 +149,11 @@ guarded("a process that is no program, or none any more", async () => {
   }
 });
 
+guarded("the supervisor itself", async () => {
+  const itself = await refused([], { under: ["sh", "-c", 'exec "$@" --pid $$', "sh"] });
+  expectLine(itself, /this supervisor itself/, exitCodes.programNotExecutable);
+});
+
 need("gdbserver", root)("init, threads of the kernel, threads of a program", async () => {
   const unsupported = exitCodes.programNotExecutable;
   expectLine(await refused(["--pid", "2"]), /thread of the kernel|no process 2/, unsupported);
