@@ -56,6 +56,7 @@ class Unwinder {
   readonly #window: StackWindow;
   readonly #mask: bigint;
   readonly #keptAtEachEnd: number;
+  readonly #isReturnAddress: boolean;
   #signalFrames = 0;
   /** Lower bound of the next frame's CFA. */
   #floor = -1;
@@ -67,6 +68,7 @@ class Unwinder {
   ) {
     this.#window = new StackWindow(read);
     this.#mask = options.addressMask ?? defaultAddressMask;
+    this.#isReturnAddress = options.isReturnAddress ?? false;
     this.#keptAtEachEnd = options.keptAtEachEnd ?? Number.POSITIVE_INFINITY;
   }
 
@@ -74,7 +76,10 @@ class Unwinder {
     const convention = callingConvention[this.codeMap.architecture];
     const kept = new BothEnds(this.#keptAtEachEnd);
     const pc = registers[convention.pc] ?? 0n;
-    let frame = this.#open(pc, registers.slice(0, convention.names.length), "stop", true, true);
+    const known = registers.slice(0, convention.names.length);
+    let frame = this.#isReturnAddress
+      ? this.#open(pc, known, "returnAddress", false, false)
+      : this.#open(pc, known, "stop", true, true);
     for (;;) {
       const next = this.#leave(frame);
       kept.push(closed(frame));

@@ -29,6 +29,8 @@ export type Unwinding = { readonly frames: readonly UnwoundFrame[]; readonly end
 export type UnwindOptions = {
   /** Address bits of a return address on AArch64; the rest can be an authentication code. Default: 48 bits. */
   readonly addressMask?: bigint;
+  /** True where the pc to begin with is a return address, not where a thread stopped. */
+  readonly isReturnAddress?: boolean;
   /** Frames that are kept at each end of a deep stack. Default: all. */
   readonly keptAtEachEnd?: number;
 };

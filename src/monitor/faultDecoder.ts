@@ -33,6 +33,7 @@ import { threadPointerNumber } from "./gdb/registers.ts";
 import type { RestartableSequences } from "./restartableSequences.ts";
 import type { Connections, Sessions } from "./sessions.ts";
 import type { SpineFrame, Spines } from "./spines.ts";
+import { pickUp } from "./tornStack.ts";
 
 /** A stack overflow has a hundred thousand frames; both ends of it say all there is to say. */
 const keptAtEachEnd = 256;
@@ -84,11 +85,12 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
   assert(pc != null && sp != null, "a stopped thread without pc or sp", { tid: facts.tid });
   const read = (from: VirtualAddress, bytes: number): Uint8Array => view.readMemory(from, bytes);
   const unwinding = unwind(facts.registers, read, map, frameLimitMax, { keptAtEachEnd });
-  const kept = unwinding.frames;
+  const framesOf = (some: readonly UnwoundFrame[]): SpineFrame[] => spineFrames(some, map);
+  const kept = pickUp(unwinding, program.spines.spineOf(facts.tid), framesOf, map, read);
   const modules = modulesOf(kept, map);
   const calls = callsOf(kept, program);
   const frames = kept.map((frame, index) => describeFrame(frame, calls[index]!, modules, program));
-  const spine = program.spines.spineIn(facts.tid, spineFrames(kept, map));
+  const spine = program.spines.spineIn(facts.tid, framesOf(kept));
   const code = map.isMapped(Number(pc)) ? view.readMemory(address(pc), codeBytes) : new Uint8Array();
   const { connections, ...known } = facts;
   return {

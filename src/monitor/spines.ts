@@ -91,6 +91,11 @@ export class Spines {
     return idle !== null && idle.pc === blocked.pc && idle.sp === blocked.sp;
   }
 
+  /** The frames of a thread at its idle point, innermost first; empty where it was never seen there. */
+  spineOf(tid: number): readonly SpineFrame[] {
+    return chooseIdlePoint(this.#threads.get(tid) ?? [])?.frames ?? [];
+  }
+
   /**
    * Index of the innermost spine frame among `frames`; null where nothing is known. A thread that was never seen
    * blocked is compared with the others by code alone.
@@ -129,13 +134,20 @@ export function chooseIdlePoint<Point extends { kind: WaitKind; seen: number }>(
 }
 
 function innermostShared(spine: readonly SpineFrame[], frames: readonly SpineFrame[]): number | null {
-  const index = frames.findIndex((frame, at) =>
-    spine.some((known, place) => {
-      if (known.cfa === null || known.cfa !== frame.cfa) return false;
-      return sameFunction(known, frame) || sameCall(known, spine[place + 1], frame, frames[at + 1]);
-    }),
-  );
+  const index = frames.findIndex((_, at) => spine.some((_known, place) => sameActivation(spine, place, frames, at)));
   return index < 0 ? null : index;
+}
+
+/** Whether frame `at` of a stack is the very activation that is frame `place` of a spine. */
+export function sameActivation(
+  spine: readonly SpineFrame[],
+  place: number,
+  frames: readonly SpineFrame[],
+  at: number,
+): boolean {
+  const [known, frame] = [spine[place]!, frames[at]!];
+  if (known.cfa === null || known.cfa !== frame.cfa) return false;
+  return sameFunction(known, frame) || sameCall(known, spine[place + 1], frame, frames[at + 1]);
 }
 
 const sameFunction = (a: SpineFrame, b: SpineFrame): boolean => a.function !== null && a.function === b.function;
