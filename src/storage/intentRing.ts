@@ -28,6 +28,8 @@ const headerBytes = 4096;
 const ringBytes = headerBytes + slotCount * slotBytes;
 const magic = "holdfast intent ring 2\n";
 
+/** The state directory stands behind the magic, up to a line end, clear of the last slot's worth of the header. */
+const ownerCharactersMax = 800;
 const warmUpRounds = 1_000;
 const warmUpFacts: IntentFacts = {
   pid: 1,
@@ -59,15 +61,18 @@ export class IntentRing implements Disposable {
   /** Records found when the ring was opened, oldest first. Their slots stay used until freed. */
   readonly found: readonly FoundSlot[];
 
-  /** Opens the ring at `path`, making it where there is none. Blocks for about a millisecond. @throws StorageError storage.ring */
-  static open(path: string): IntentRing {
+  /**
+   * Opens the ring at `path` of the state directory `owner`, making it where there is none. Blocks for about a millisecond.
+   * @throws StorageError storage.ring
+   */
+  static open(path: string, owner: string): IntentRing {
     let descriptor = -1;
     try {
       mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
       descriptor = openSync(path, "a+", 0o600);
       closeSync(descriptor);
       descriptor = openSync(path, "r+");
-      return new IntentRing(descriptor);
+      return new IntentRing(descriptor, owner);
     } catch (cause) {
       if (descriptor >= 0) closeQuietly(descriptor);
       throw new StorageError(
@@ -79,7 +84,7 @@ export class IntentRing implements Disposable {
     }
   }
 
-  private constructor(descriptor: number) {
+  private constructor(descriptor: number, owner: string) {
     this.#descriptor = descriptor;
     const bytes = Buffer.alloc(ringBytes);
     const whole =
@@ -89,6 +94,8 @@ export class IntentRing implements Disposable {
       bytes.write(magic, 0, "latin1");
       writeWhole(descriptor, bytes);
     }
+    const line = Buffer.from(`${owner.slice(0, ownerCharactersMax)}\n`);
+    writeSync(descriptor, line, 0, line.length, magic.length);
     this.found = this.#read(bytes);
     this.#warmUp();
   }
@@ -183,6 +190,24 @@ export class IntentRing implements Disposable {
       this.#next = (newest.index + 1) % slotCount;
     }
     return found.map(({ index, slot }) => ({ index, slot }));
+  }
+}
+
+/** The state directory of the ring at `path`, or null where that is no ring. */
+export function ringOwner(path: string): string | null {
+  let descriptor = -1;
+  try {
+    descriptor = openSync(path, "r");
+    const header = Buffer.alloc(headerBytes);
+    const read = readSync(descriptor, header, 0, headerBytes, 0);
+    const text = header.toString("utf8", 0, Math.max(0, read));
+    const end = text.indexOf("\n", magic.length);
+    return text.startsWith(magic) && end > magic.length ? text.slice(magic.length, end) : null;
+  } catch {
+    // Gone meanwhile, or not ours to read: nothing is known of it.
+    return null;
+  } finally {
+    if (descriptor >= 0) closeQuietly(descriptor);
   }
 }
 

@@ -4,11 +4,13 @@
  * because acting on a fault comes first: trouble is told in `trouble` and the rows still go through the queue.
  */
 import { rmSync } from "node:fs";
+import { dirname } from "node:path";
 import { explain, StorageError } from "#errors.ts";
 import type { TrialId } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { type FoundSlot, IntentRing, type SlotIndex, slotCount } from "./intentRing.ts";
 import { claimRingDirectory, lockFile, ringPath } from "./ownership.ts";
+import { sweepRings } from "./ringSweep.ts";
 import { type JournalRow, rowsOfSlot } from "./rows.ts";
 import type { IntentChoice, IntentFacts, OutcomeFacts, Slot } from "./slot.ts";
 
@@ -20,13 +22,14 @@ export class RingBooks implements Disposable {
   #trouble: string;
 
   /** @throws StorageError storage.locked where another supervisor holds the ring of `directory` */
-  static open(runDirectory: string, directory: string, log: Log): RingBooks {
+  static open(runDirectory: string, directory: string, nowMs: number, log: Log): RingBooks {
     const path = ringPath(runDirectory, directory);
     let lock: Disposable | null = null;
     try {
       claimRingDirectory(path);
       lock = lockFile(`${path}.lock`);
-      return new RingBooks(IntentRing.open(path), lock, path, "");
+      sweepRings(dirname(path), nowMs);
+      return new RingBooks(IntentRing.open(path, directory), lock, path, "");
     } catch (error) {
       if (error instanceof StorageError && error.code === "storage.locked") throw error;
       log("error", "storage.noRing", { why: explain(error) });

@@ -77,7 +77,10 @@ export class Storage implements AsyncDisposable {
    * directory; everything else is a state, not an error
    */
   static async open(options: StorageOptions): Promise<Storage> {
-    const storage = new Storage(options, RingBooks.open(options.runDirectory, options.directory, options.log));
+    const storage = new Storage(
+      options,
+      RingBooks.open(options.runDirectory, options.directory, options.clock.wallMs(), options.log),
+    );
     const slow = (): Error => new StorageError("storage.io", `no answer from the disk within ${openPatienceMs} ms`);
     using patience = deadline(openPatienceMs, slow, options.signal);
     const answered = new AbortController();

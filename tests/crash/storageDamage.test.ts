@@ -19,6 +19,7 @@ import { PageFile } from "#storage/pageFile.ts";
 import { eventRow, type JournalRow } from "#storage/rows.ts";
 import { Storage } from "#storage/storage.ts";
 import { Writer } from "#storage/writer.ts";
+import { memoryScratch } from "#tests/memoryScratch.ts";
 import { long } from "#tests/skip.ts";
 import { sampleDecision, sampleOutcome, samplePlan, sampleReport } from "#tests/unit/storage/sampleFault.ts";
 
@@ -32,13 +33,17 @@ const conditions = { atMs: systemClock.wallMs(), freeBytes: Number.MAX_SAFE_INTE
 const limits = { ...defaultLimits, ballastBytes: 65_536, tightFreeBytes: 0, tightFreeRatio: 0, criticalFreeBytes: 0 };
 
 let scratch = "";
+let memory = "";
 let model = "";
 beforeAll(() => {
   scratch = mkdtempSync(join(tmpdir(), "holdfast-damage-"));
+  memory = memoryScratch("damage");
   model = join(scratch, "model");
   writeModel();
 });
-afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+afterAll(() => {
+  for (const directory of [scratch, memory]) rmSync(directory, { recursive: true, force: true });
+});
 
 /** A directory with all files, each with content in the database and in the WAL, as if the power had gone. */
 function writeModel(): void {
@@ -97,7 +102,7 @@ test(
     const random = seededRandom(seed);
     for (let round = 0; round < rounds; round += 1) {
       const directory = join(scratch, "hurt");
-      const runDirectory = join(scratch, "run");
+      const runDirectory = join(memory, "run");
       rmSync(directory, { recursive: true, force: true });
       rmSync(runDirectory, { recursive: true, force: true });
       copyDirectory(model, directory);
@@ -115,7 +120,7 @@ test("a damaged ring costs its own slots and nothing else", async () => {
   const random = seededRandom(seed);
   for (let round = 0; round < 10; round += 1) {
     const directory = join(scratch, `ring-${round}`);
-    const runDirectory = join(scratch, `run-${round}`);
+    const runDirectory = join(memory, `run-${round}`);
     writeFileSync(directory, "in the way");
     {
       await using storage = await Storage.open({ directory, runDirectory, clock: systemClock, log: silentLog });

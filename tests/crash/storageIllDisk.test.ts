@@ -12,6 +12,7 @@ import type { FaultId } from "#fault.ts";
 import { type LogFacts, silentLog } from "#log.ts";
 import { readFault } from "#storage/journalReader.ts";
 import { Storage } from "#storage/storage.ts";
+import { memoryScratch } from "#tests/memoryScratch.ts";
 import { need, root } from "#tests/skip.ts";
 import { sampleDecision, sampleOutcome, samplePlan, sampleReport } from "#tests/unit/storage/sampleFault.ts";
 import { buildShim, met, operations, plan, shimEnvironment } from "./diskShim.ts";
@@ -28,19 +29,21 @@ const mountBytes = 2 * 1024 * 1024;
 const limits = { ballastBytes: 4096, tightFreeBytes: 0, tightFreeRatio: 0, criticalFreeBytes: 0 };
 
 let scratch = "";
+let memory = "";
 let mounted: string[] = [];
 beforeEach(() => {
   scratch = mkdtempSync(join(tmpdir(), "holdfast-ill-"));
+  memory = memoryScratch("ill");
   mounted = [];
 });
 afterEach(() => {
   for (const directory of mounted) command("umount", directory);
-  rmSync(scratch, { recursive: true, force: true });
+  for (const directory of [scratch, memory]) rmSync(directory, { recursive: true, force: true });
 });
 
 const state = (): string => join(scratch, "state");
 const open = (): Promise<Storage> =>
-  Storage.open({ directory: state(), runDirectory: join(scratch, "run"), clock: hastyClock, log: silentLog, limits });
+  Storage.open({ directory: state(), runDirectory: join(memory, "run"), clock: hastyClock, log: silentLog, limits });
 
 function writeFault(storage: Storage): FaultId {
   const id = storage.nextFaultId();
@@ -168,7 +171,7 @@ test("every database damaged at once", async () => {
     void told.push(`${event} ${String(facts.file)}`);
   await using storage = await Storage.open({
     directory: state(),
-    runDirectory: join(scratch, "run"),
+    runDirectory: join(memory, "run"),
     clock: hastyClock,
     log,
     limits,
@@ -190,7 +193,7 @@ need("gcc")(
     const control = join(scratch, "control");
     plan(control, { mishap: "stall", operations: operations.write | operations.sync, from: 1, count: 0 });
     const child = Bun.spawn(
-      [process.execPath, join(import.meta.dir, "storageOnStall.ts"), state(), join(scratch, "run")],
+      [process.execPath, join(import.meta.dir, "storageOnStall.ts"), state(), join(memory, "run")],
       {
         env: shimEnvironment(buildShim(scratch), state(), control),
         stdio: ["ignore", "pipe", "inherit"],

@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { seededRandom, systemClock, systemRandom } from "#clock.ts";
+import { memoryScratch } from "#tests/memoryScratch.ts";
 import { long } from "#tests/skip.ts";
 import { examine, live } from "./storageDeath.ts";
 
@@ -17,10 +18,14 @@ const lifeMsMax = 120;
 const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Math.floor(systemRandom() * 2 ** 31));
 
 let scratch = "";
+let memory = "";
 beforeAll(() => {
   scratch = mkdtempSync(join(tmpdir(), "holdfast-kill-"));
+  memory = memoryScratch("kill");
 });
-afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+afterAll(() => {
+  for (const directory of [scratch, memory]) rmSync(directory, { recursive: true, force: true });
+});
 
 test(
   `${deaths} deaths: nothing acknowledged is missing, nothing is there twice, order is kept (HOLDFAST_TEST_SEED=${seed})`,
@@ -29,7 +34,7 @@ test(
     let acknowledged = 0;
     for (let death = 0; death < deaths; ) {
       const directory = join(scratch, `state-${death}`);
-      const places = { directory, runDirectory: join(scratch, "run") };
+      const places = { directory, runDirectory: join(memory, "run") };
       let last = 0;
       for (let round = 0; round < deathsPerJournal && death < deaths; round += 1, death += 1) {
         // One in eight dies while it opens: replay and settling must survive that too.

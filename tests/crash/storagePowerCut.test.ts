@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { seededRandom, systemClock, systemRandom } from "#clock.ts";
 import { CutMount, makeImage } from "#scripts/lab/cutMount.ts";
+import { memoryScratch } from "#tests/memoryScratch.ts";
 import { device, long, need, root } from "#tests/skip.ts";
 import { examine, live } from "./storageDeath.ts";
 
@@ -23,15 +24,19 @@ const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Math.floor(systemRandom() 
 const powerTest = need(root, "nbdfuse", "losetup", "mkfs.ext4", device("/dev/fuse"), device("/dev/loop-control"));
 
 let scratch = "";
+let memory = "";
 beforeAll(() => {
   scratch = mkdtempSync(join(tmpdir(), "holdfast-cut-"));
+  memory = memoryScratch("cut");
 });
-afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+afterAll(() => {
+  for (const directory of [scratch, memory]) rmSync(directory, { recursive: true, force: true });
+});
 
 /** The places of a life: the ring is in memory, so each cut takes it. */
 const placesOn = (mount: CutMount, cut: number): { directory: string; runDirectory: string } => ({
   directory: join(mount.directory, "state"),
-  runDirectory: join(scratch, `run-${cut}`),
+  runDirectory: join(memory, `run-${cut}`),
 });
 
 /** One life that ends in a cut, and what a new start finds. */

@@ -3,7 +3,7 @@
  * Storage from the main thread to the file and back, with the real Worker and real files.
  */
 import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "#clock.ts";
@@ -12,23 +12,26 @@ import { silentLog } from "#log.ts";
 import { exportFault, listFaults, readExport, readFault } from "#storage/journalReader.ts";
 import { guardDirectory } from "#storage/ownership.ts";
 import { Storage } from "#storage/storage.ts";
+import { memoryScratch } from "#tests/memoryScratch.ts";
 import { sampleDecision, sampleOutcome, samplePlan, sampleReport } from "#tests/unit/storage/sampleFault.ts";
 
 setDefaultTimeout(60_000);
 
 let scratch = "";
+let memory = "";
 beforeEach(() => {
   scratch = mkdtempSync(join(tmpdir(), "holdfast-storage-"));
+  memory = memoryScratch("storage");
 });
 afterEach(() => {
   chmodSync(scratch, 0o700);
-  rmSync(scratch, { recursive: true, force: true });
+  for (const directory of [scratch, memory]) rmSync(directory, { recursive: true, force: true });
 });
 
 const open = (name = "redis"): Promise<Storage> =>
   Storage.open({
     directory: guardDirectory(scratch, name),
-    runDirectory: join(scratch, "run"),
+    runDirectory: join(memory, "run"),
     clock: systemClock,
     log: silentLog,
   });
@@ -144,6 +147,24 @@ test("with no usable directory faults are kept in the ring, and written down onc
     decision: { trial: sampleDecision(id).trial },
     outcome: { verdict: "failed" },
   });
+});
+
+test("a ring that nobody will come back for is removed once it is a day old; one whose directory is there is not", async () => {
+  const rings = join(memory, "run/rings");
+  for (const name of ["gone", "here"]) {
+    // A lock on a disk that cannot be written keeps the ring in use: its intents are all there is.
+    mkdirSync(join(scratch, "guards"), { recursive: true });
+    writeFileSync(guardDirectory(scratch, name), "in the way");
+    await using storage = await open(name);
+    storage.intent(sampleReport(storage.nextFaultId()), sampleDecision(storage.nextFaultId()));
+  }
+  rmSync(guardDirectory(scratch, "gone"));
+  const left = (): number => readdirSync(rings).filter((name) => name.endsWith(".ring")).length;
+  await (await open("first"))[Symbol.asyncDispose]();
+  expect(left()).toBe(2);
+  for (const name of readdirSync(rings)) utimesSync(join(rings, name), 1_000_000, 1_000_000);
+  await (await open("second"))[Symbol.asyncDispose]();
+  expect(left()).toBe(1);
 });
 
 test("readers name a journal that they cannot read and list the others", async () => {

@@ -12,18 +12,23 @@ import { silentLog } from "#log.ts";
 import { readFault } from "#storage/journalReader.ts";
 import { guardDirectory } from "#storage/ownership.ts";
 import { Storage } from "#storage/storage.ts";
+import { memoryScratch } from "#tests/memoryScratch.ts";
 import { sampleDecision, sampleOutcome, samplePlan, sampleReport } from "#tests/unit/storage/sampleFault.ts";
 
 setDefaultTimeout(60_000);
 
 let scratch = "";
+let memory = "";
 beforeEach(() => {
   scratch = mkdtempSync(join(tmpdir(), "holdfast-verbs-"));
+  memory = memoryScratch("verbs");
 });
-afterEach(() => rmSync(scratch, { recursive: true, force: true }));
+afterEach(() => {
+  for (const directory of [scratch, memory]) rmSync(directory, { recursive: true, force: true });
+});
 
 const state = (): string => join(scratch, "state");
-const runDirectory = (): string => join(scratch, "run");
+const runDirectory = (): string => join(memory, "run");
 const open = (): Promise<Storage> =>
   Storage.open({
     directory: guardDirectory(state(), "redis"),
