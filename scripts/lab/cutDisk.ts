@@ -115,11 +115,12 @@ export class CutDisk implements Disposable {
     closeSync(this.#image);
   }
 
-  /** What was written to the same place before must not come out after it, so it goes along. */
+  /** What was written to the same place before must not come out after it: all up to the last such write goes along. */
   #writeThrough(at: number, bytes: Uint8Array): void {
     const meets = (write: Write): boolean => write.at < at + bytes.length && at < write.at + write.bytes.length;
-    for (const write of this.#pending.filter(meets)) this.#persist(write.at, write.bytes);
-    this.#pending = this.#pending.filter((write) => !meets(write));
+    const along = this.#pending.findLastIndex(meets) + 1;
+    for (const write of this.#pending.slice(0, along)) this.#persist(write.at, write.bytes);
+    this.#pending = this.#pending.slice(along);
     this.#persist(at, bytes);
   }
 
