@@ -17,7 +17,7 @@ import { exitCodes } from "./exitCodes.ts";
 import { readKeyFile } from "./keyFiles.ts";
 import { printable } from "./table.ts";
 
-export type SendFlags = BrokerFlags & { readonly wait: number; readonly json?: true };
+export type SendFlags = BrokerFlags & { readonly wait: number; readonly valid: number; readonly json?: true };
 
 export async function send(wish: SignedWish, flags: SendFlags): Promise<void> {
   const topics = new FleetTopics(flags.root);
@@ -43,7 +43,8 @@ export async function send(wish: SignedWish, flags: SendFlags): Promise<void> {
     const jobs = `${topics.tree}/${device === toAll ? "+" : device}/job/${id}`;
     await link.subscribe(device === toAll ? [jobs] : [jobs, answers]);
     const topic = device === toAll ? topics.commandToAll(verb) : `${topics.tree}/${device}/cmd/${verb}`;
-    const expirySeconds = flags.wait;
+    // The broker forgets it when it would be refused anyway.
+    const expirySeconds = flags.valid;
     await link.publish({ topic, payload: bytes, qos: 1, retain: false, responseTopic: answers, expirySeconds });
     using patience = deadline(
       flags.wait * 1000,

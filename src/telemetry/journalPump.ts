@@ -15,6 +15,8 @@ import type { Outbox, OutMessage } from "./outbox.ts";
 import type { BoxTopics } from "./topics.ts";
 
 const batchRows = 32;
+/** Rows are gathered for so long before they are read. */
+const gatherMs = 25;
 /** Rows older than this are not taken over at the first start. */
 const ageMsMax = 7 * 86_400_000;
 const bootsMax = 20;
@@ -68,6 +70,8 @@ export class JournalPump {
   /** Runs until the signal, whose reason it throws. */
   async run(signal: AbortSignal): Promise<void> {
     for await (const cursor of this.#options.feed.commits(signal)) {
+      // What was just committed often has to do with a fault that is still being dealt with: that goes first.
+      await this.#options.clock.sleep(gatherMs, signal);
       while (this.#position.n < cursor) await this.#take(signal);
     }
   }

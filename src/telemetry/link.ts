@@ -77,7 +77,7 @@ export class Link implements AsyncDisposable {
   /** @throws TelemetryError telemetry.settings, telemetry.refused (context.code is the broker's reason), telemetry.connect */
   static async open(options: LinkOptions): Promise<Link> {
     options.signal.throwIfAborted();
-    const link = new Link(options, mqtt.connect(clientOptions(options)));
+    const link = new Link(options, dial(options));
     try {
       await link.#connected();
       return link;
@@ -235,6 +235,16 @@ export class Link implements AsyncDisposable {
       });
     }
     this.#end({ code: 0, why: "we ended the connection" });
+  }
+}
+
+/** A key or certificate that cannot be used makes the runtime throw at once. */
+function dial(options: LinkOptions): MqttClient {
+  try {
+    return mqtt.connect(clientOptions(options));
+  } catch (cause) {
+    if (cause instanceof TelemetryError) throw cause;
+    throw new TelemetryError("telemetry.connect", "cannot connect with these certificates", {}, cause);
   }
 }
 

@@ -65,7 +65,6 @@ export class LinkAlarms {
     });
   }
 
-  /** @throws TelemetryError telemetry.settings where it is no certificate */
   certificate(pem: string): void {
     const endsMs = certificateEndMs(pem);
     const leftMs = endsMs - this.#clock.wallMs();
@@ -83,7 +82,8 @@ export class LinkAlarms {
   }
 }
 
-function certificateEndMs(pem: string): number {
+/** When a certificate ends. @throws TelemetryError telemetry.settings where it is none */
+export function certificateEndMs(pem: string): number {
   try {
     return new X509Certificate(pem).validToDate.getTime();
   } catch (cause) {

@@ -58,8 +58,10 @@ export interface Outbox {
   append(messages: readonly OutMessage[]): void;
   /** Durable messages above the cursor, oldest first. */
   next(lane: Lane, after: number, limit: number): readonly QueuedMessage[];
-  /** The newest cursor of a lane, 0 where it is empty. */
+  /** A cursor that all durable messages of a lane are at or below. */
   newest(lane: Lane): number;
+  /** Changes whenever messages of a lane became durable: until then a reader that found nothing need not look again. */
+  version(lane: Lane): number;
   acknowledge(lane: Lane, cursor: number): void;
   depth(lane: Lane): LaneDepth;
   /** What caps and age took since the last call. */
@@ -70,8 +72,8 @@ export interface Outbox {
   /** null removes it. */
   putNote(kind: NoteKind, id: string, value: string | null): void;
 
-  /** Counts what became durable, each time; for whoever waits for something to send. Ends by throwing the signal's reason. */
-  commits(signal: AbortSignal): AsyncIterable<number>;
+  /** Yields whenever a version changed. One reader. Ends by throwing the signal's reason. */
+  commits(signal: AbortSignal): AsyncIterable<void>;
   /** Resolves once everything so far is durable. While the disk is ill that may be long. */
   flush(signal?: AbortSignal): Promise<void>;
 }

@@ -232,6 +232,8 @@ class LaneReader {
   /** What was passed over, for a later pass. */
   #skipped: QueuedMessage[] = [];
   #after: number;
+  /** The version of the lane in which nothing was left: no need to look again before it changes. */
+  #exhausted = -1;
 
   constructor(
     private readonly outbox: Outbox,
@@ -257,6 +259,7 @@ class LaneReader {
   /** Begins again: what is still in the outbox will come once more. */
   rewind(): void {
     this.#after = this.from;
+    this.#exhausted = -1;
     this.#buffer = [];
     this.#skipped = [];
   }
@@ -266,12 +269,12 @@ class LaneReader {
       const found = this.#buffer.find(wanted) ?? this.#skipped.find(wanted);
       if (found !== undefined) return found;
       if (this.#skipped.length + this.#buffer.length > readAhead * 4) return null;
-      const newest = this.outbox.newest(this.lane);
-      if (this.#after >= Math.min(this.to, newest)) return null;
+      const version = this.outbox.version(this.lane);
+      if (version === this.#exhausted) return null;
       this.#skipped.push(...this.#buffer);
       this.#buffer = this.outbox.next(this.lane, this.#after, readAhead).filter((message) => message.cursor <= this.to);
       if (this.#buffer.length === 0) {
-        this.#after = Math.max(this.#after, Math.min(this.to, newest));
+        this.#exhausted = version;
         return null;
       }
       this.#after = this.#buffer.at(-1)!.cursor;

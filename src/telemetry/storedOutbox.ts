@@ -11,6 +11,7 @@ import { StorageError } from "#errors.ts";
 import type { Log } from "#log.ts";
 import type { MessageClass, OutboxRow } from "#storage/outbox.ts";
 import * as reader from "#storage/outboxReader.ts";
+import { Bell } from "./bell.ts";
 import type { Dropped, Lane, LaneDepth, Note, NoteKind, Outbox, OutMessage, QueuedMessage } from "./outbox.ts";
 
 /** The part of `Storage` that is needed here. */
@@ -41,6 +42,9 @@ export class StoredOutbox implements Outbox {
   readonly #depth: Record<Lane, { rows: number; bytes: number; oldestMs: number | null }>;
   readonly #sizes = new Map<number, number>();
   readonly #told = new Map<Lane, number>();
+  readonly #version: Record<Lane, number> = { event: 0, metric: 0 };
+  readonly #settling = new Map<Lane, "once" | "again">();
+  readonly #durable = new Bell();
   #acknowledged: number[] = [];
   #keysAtNs = Number.NEGATIVE_INFINITY;
   #cursor: number;
@@ -100,6 +104,7 @@ export class StoredOutbox implements Outbox {
       depth.rows += 1;
       depth.bytes += payload.length;
       depth.oldestMs ??= atMs;
+      this.#settle(lane);
     }
   }
 
@@ -113,6 +118,10 @@ export class StoredOutbox implements Outbox {
 
   newest(_lane: Lane): number {
     return this.#cursor;
+  }
+
+  version(lane: Lane): number {
+    return this.#version[lane];
   }
 
   acknowledge(lane: Lane, cursor: number): void {
@@ -168,16 +177,40 @@ export class StoredOutbox implements Outbox {
       storage.outbox({ kind: "note", group: kind, id, atMs, head: value });
   }
 
-  async *commits(signal: AbortSignal): AsyncGenerator<number> {
-    for await (const cursor of this.#options.storage.commits(signal, "outbox")) {
-      this.#cursor = Math.max(this.#cursor, cursor);
-      yield cursor;
+  async *commits(signal: AbortSignal): AsyncGenerator<void> {
+    void this.#followCursor(signal);
+    for (;;) {
+      yield;
+      await this.#durable.wait(signal);
     }
   }
 
   flush(signal?: AbortSignal): Promise<void> {
     this.#tellAcknowledged();
     return this.#options.storage.flush(signal, "outbox");
+  }
+
+  /** Tells of a lane's messages once they are durable; one wait for all that came meanwhile. */
+  #settle(lane: Lane): void {
+    const known = this.#settling.get(lane);
+    this.#settling.set(lane, known === undefined ? "once" : "again");
+    if (known !== undefined) return;
+    void this.#options.storage.flush(undefined, "outbox").then(() => {
+      const again = this.#settling.get(lane) === "again";
+      this.#settling.delete(lane);
+      this.#version[lane] += 1;
+      this.#durable.ring();
+      if (again) this.#settle(lane);
+    });
+  }
+
+  async #followCursor(signal: AbortSignal): Promise<void> {
+    try {
+      for await (const cursor of this.#options.storage.commits(signal, "outbox"))
+        this.#cursor = Math.max(this.#cursor, cursor);
+    } catch {
+      // The signal: nobody asks for the cursor any more.
+    }
   }
 
   /** Many acknowledgements are one row: a drain would else be mostly the garbage of rows. */

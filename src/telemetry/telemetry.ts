@@ -26,7 +26,7 @@ import { Jobs } from "./jobs.ts";
 import { JournalPump } from "./journalPump.ts";
 import { KeptTopics, keptTopicsMax } from "./kept.ts";
 import type { Link, ReceivedMessage } from "./link.ts";
-import { LinkAlarms } from "./linkAlarms.ts";
+import { certificateEndMs, LinkAlarms } from "./linkAlarms.ts";
 import { AckTimes, DropCounter, linkSamples } from "./linkMetrics.ts";
 import { LiveMetrics, type MetricBatch } from "./liveMetrics.ts";
 import type { Outbox } from "./outbox.ts";
@@ -95,7 +95,9 @@ export class Telemetry implements AsyncDisposable {
 
   /** Checks the settings and starts. @throws TelemetryError telemetry.settings */
   static open(options: TelemetryOptions, signal?: AbortSignal): Telemetry {
-    brokerAddress(options.settings.broker);
+    const { broker } = options.settings;
+    brokerAddress(broker);
+    if (broker.certificate !== undefined) certificateEndMs(broker.certificate);
     const telemetry = new Telemetry(options, signal);
     telemetry.#start();
     return telemetry;

@@ -158,7 +158,7 @@ describe("transports", () => {
         refused.telemetry.alarms.some(({ alarm }) => alarm === "broker.unreachable"),
       );
       expect(refused.telemetry.connected).toBe(false);
-      expect(refused.outbox.depth("event").rows).toBeGreaterThan(0);
+      await refused.until("the event waits", () => refused.outbox.depth("event").rows > 0);
     }
     await using box = openBox(url, { outbox: usedOutbox(), broker: mine });
     box.feed.fault("redis");

@@ -95,9 +95,13 @@ export class MemoryOutbox implements Outbox {
     this.#settle();
   }
 
-  async *commits(signal: AbortSignal): AsyncGenerator<number> {
+  version(_lane: Lane): number {
+    return this.#cursor;
+  }
+
+  async *commits(signal: AbortSignal): AsyncGenerator<void> {
     for (;;) {
-      yield this.#cursor;
+      yield;
       await this.#committed.wait(signal);
     }
   }
