@@ -4,7 +4,7 @@
  */
 import { HoldfastError } from "#errors.ts";
 
-export class LabError extends HoldfastError<"lab.tool" | "lab.machine" | "lab.missing"> {}
+export class LabError extends HoldfastError<"lab.tool" | "lab.machine" | "lab.missing" | "lab.frozen"> {}
 
 const saidMax = 2_000;
 

@@ -8,6 +8,7 @@
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { deadline } from "#clock.ts";
+import { explain } from "#errors.ts";
 import { LabError } from "./commands.ts";
 import { initrdFor } from "./initrd.ts";
 import { emulatorOf, runMachine } from "./machine.ts";
@@ -27,7 +28,8 @@ export type NestedOptions = {
   readonly signal?: AbortSignal;
 };
 
-export const scenarioMsMax = 40 * 60_000;
+export const scenarioMsMax = 60 * 60_000;
+const attemptsMax = 3;
 const start = '/bin/sh -c "mount -t ext4 /dev/vdb /lab && exec /lab/init"';
 
 /** Programs that the lab needs on this machine; what is missing is named. */
@@ -54,18 +56,25 @@ export async function runNested(options: NestedOptions): Promise<Step[]> {
     tell(`starting the machine; its console is kept in ${logPath}`);
     const late = (): LabError => new LabError("lab.machine", `the scenario is not over after ${scenarioMsMax} ms`);
     using limit = deadline(scenarioMsMax, late, options.signal);
-    await runMachine(
-      { architecture, kernel: root.kernel, initrd, disks: [root.image, payload, root.image], logPath },
-      (line) => {
-        const said = /^LAB (\{.*\})\s*$/.exec(line)?.[1];
-        if (said !== undefined) {
-          const step = JSON.parse(said) as Step;
-          steps.push(step);
-          tell(describeStep(step));
-        } else if (line.startsWith("LAB ended")) ended = true;
-      },
-      limit.signal,
-    );
+    const machine = { architecture, kernel: root.kernel, initrd, disks: [root.image, payload, root.image], logPath };
+    const take = (line: string): void => {
+      if (line.startsWith("LAB ended")) ended = true;
+      const said = /^LAB (\{.*\})\s*$/.exec(line)?.[1];
+      if (said === undefined) return;
+      const step = JSON.parse(said) as Step;
+      steps.push(step);
+      tell(describeStep(step));
+    };
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await runMachine(machine, take, limit.signal);
+        break;
+      } catch (error) {
+        if (!(error instanceof LabError) || error.code !== "lab.frozen" || attempt === attemptsMax) throw error;
+        tell(`${explain(error)}: the emulator's fault, not ours; once more`);
+        steps.length = 0;
+      }
+    }
     limit.signal.throwIfAborted();
   } finally {
     rmSync(work, { recursive: true, force: true });

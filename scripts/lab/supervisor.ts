@@ -27,13 +27,19 @@ export class Supervisor {
     const wake = (): void => this.#arrived.resolve();
     limit.signal.addEventListener("abort", wake, { once: true });
     for (;;) {
-      const at = this.notices.findIndex((notice) =>
-        Object.entries(fields).every(([key, value]) => notice[key] === value),
-      );
-      if (at >= 0) return this.notices.splice(at, 1)[0]!;
+      const found = this.taken(fields);
+      if (found !== undefined) return found;
       limit.signal.throwIfAborted();
       await this.#arrived.promise;
     }
+  }
+
+  /** Takes such a notice where it is there already. */
+  taken(fields: Notice): Notice | undefined {
+    const at = this.notices.findIndex((notice) =>
+      Object.entries(fields).every(([key, value]) => notice[key] === value),
+    );
+    return at < 0 ? undefined : this.notices.splice(at, 1)[0];
   }
 
   async end(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
