@@ -180,6 +180,13 @@ describe("guests under supervision", () => {
     await expect(run.control.list()).rejects.toMatchObject({ code: "hypervisor.unsupervised" });
   });
 
+  test("a verb that takes longer than a stranger may still gets its answer", async () => {
+    using ground = new Playground();
+    await using run = new GuestRun(ground, guest("web").replace("stopMs = 100", "stopMs = 11000"));
+    await run.next(up("web"));
+    expect(await run.control.command("web", "stop")).toMatchObject({ phase: "down" });
+  }, 30_000);
+
   test("directories and sockets are private", async () => {
     using ground = new Playground();
     await using run = new GuestRun(ground, guest("web"));

@@ -105,9 +105,13 @@ export class GuestProgram {
       return false;
     }
     await client.attach(pid, { stopAll: false, signal });
-    const watch = await this.#open(client, pid);
-    const end = await this.#guard(watch, client, pid, signal);
-    this.#tellEnd(end, pid);
+    let end: LaneEnd;
+    do {
+      // A program that has replaced itself by another is the same process: the stub keeps it, and its code is read anew.
+      const watch = await this.#open(client, pid);
+      end = await this.#guard(watch, client, pid, signal);
+      this.#tellEnd(end, pid);
+    } while (end.kind === "replaced");
     return true;
   }
 
@@ -197,9 +201,8 @@ export class GuestProgram {
     storage.event(`guard.${end.kind}`, this.name, { pid, ...end });
     if (end.kind === "ended") {
       notices.tell({ event: "exit", workload: this.name, code: end.code, signal: end.signal });
-    } else if (end.kind !== "letGo") {
-      const reason = end.kind === "replaced" ? "it has become another program" : end.why;
-      notices.tell({ event: "unguarded", workload: this.name, pid, reason });
+    } else if (end.kind !== "letGo" && end.kind !== "replaced") {
+      notices.tell({ event: "unguarded", workload: this.name, pid, reason: end.why });
     }
   }
 

@@ -36,11 +36,17 @@ function shows(command: string, wanted: string): boolean {
   return own.startsWith(wanted) && (next === undefined || next === " " || next === ":");
 }
 
+/** Until it runs the program, systemd's child shows the program's name in brackets: what it is then is not worth an attach. */
+async function isStarting(pid: number, readFile: ReadFile): Promise<boolean> {
+  const bytes = await readFile(`/proc/${pid}/cmdline`);
+  return bytes === null || bytes.length === 0 || bytes[0] === "(".charCodeAt(0);
+}
+
 async function firstOfUnit(unit: string, readFile: ReadFile): Promise<number | null> {
   for (const slice of slices) {
     const bytes = await readFile(`${groupRoot}/${slice}/${unit}/cgroup.procs`);
     const pid = Number.parseInt(bytes === null ? "" : new TextDecoder().decode(bytes), 10);
-    if (pid > 0) return pid;
+    if (pid > 0) return (await isStarting(pid, readFile)) ? null : pid;
   }
   return null;
 }
