@@ -15,7 +15,8 @@ const signs: ReadonlySet<Condition> = new Set(["negative", "notNegative"]);
 const sizes: ReadonlySet<Condition> = new Set(["below", "belowEqual", "above", "aboveEqual"]);
 const equalities: ReadonlySet<Condition> = new Set(["equal", "notEqual"]);
 
-export function failureValueOf({ bits, mask, against, condition }: ValueTest): bigint | null {
+/** `isCode`: the value is compared with other constants too. */
+export function failureValueOf({ bits, mask, against, condition }: ValueTest, isCode = false): bigint | null {
   if (signs.has(condition)) return statusFailure;
   if (orders.has(condition)) return statusFailure;
   // A count or a size: minus one would be the largest there is.
@@ -25,5 +26,5 @@ export function failureValueOf({ bits, mask, against, condition }: ValueTest): b
   // One bit of several: set in a value of all ones, so that says nothing of failure.
   if (mask !== null && mask !== BigInt.asUintN(bits, -1n)) return nothing;
   if (against !== 0n) return statusFailure;
-  return bits === 32 || bits === 16 ? statusFailure : nothing;
+  return isCode || bits === 32 || bits === 16 ? statusFailure : nothing;
 }

@@ -82,7 +82,12 @@ export type ValueTest = {
  * null where the constant is not known. `returned`: passed on unchanged as the value of the calling function.
  */
 export type ValueUse =
-  | { readonly kind: "tested"; readonly test: ValueTest | null }
+  | {
+      readonly kind: "tested";
+      readonly test: ValueTest | null;
+      /** The value is compared with another constant after that, before any use: it is one of several codes. */
+      readonly isCode?: boolean;
+    }
   | { readonly kind: "used" | "ignored" | "returned" | "unknown" };
 
 /** What is known of the stopped thread. `registers` may hold the x86-64 flags under DWARF number 49. */

@@ -90,6 +90,7 @@ function followPath(stepAt: StepAt, path: Path, paths: Path[], convention: Conve
     const step = stepAt(path.at);
     if (step === null) return { kind: "unknown" };
     const use = touch(stepAt, path, step);
+    if (use?.kind === "tested") return { ...use, isCode: isTestedAgain(stepAt, path, convention) };
     if (use !== null) return use;
     writeOver(path, step, convention);
     const end = leave(path, step, paths, convention);
@@ -97,6 +98,24 @@ function followPath(stepAt: StepAt, path: Path, paths: Path[], convention: Conve
     if (path.copies.size === 0) return { kind: path.stored ? "used" : "ignored" };
   }
   return { kind: "unknown" };
+}
+
+/** Whether, from a first test on, the value is compared with a constant other than zero before it is used. */
+function isTestedAgain(stepAt: StepAt, from: Path, convention: Convention): boolean {
+  const paths: Path[] = [{ ...from, copies: new Map(from.copies) }];
+  for (let taken = 0; taken < paths.length; taken += 1) {
+    const path = paths[taken] as Path;
+    for (let end: ValueUse | null = null; path.left > 0 && end === null; path.left -= 1) {
+      const step = stepAt(path.at);
+      if (step === null) break;
+      if (step.tests.some((test) => path.copies.has(test.place) && test.against !== null && test.against !== 0n))
+        return true;
+      if (step.reads.some((place) => path.copies.has(place))) break;
+      writeOver(path, step, convention);
+      end = path.copies.size === 0 ? { kind: "ignored" } : leave(path, step, paths, convention);
+    }
+  }
+  return false;
 }
 
 /** Whether the step tests or uses the value. A weak test, flags as a by-product, counts only where they are consumed. */

@@ -80,7 +80,7 @@ export class CallSites {
     const code = found.image.codeAt(start, Math.min(end - start, 2 * codeAroundBytes));
     const use = this.instructions.valueUse(code, returnAddress, returnAddress - BigInt(found.offset - start));
     if (use.kind === "returned") return { ...unknownUse, passedOn: true };
-    const test = use.kind === "tested" ? use.test : null;
-    return { afterCall: use.kind, failureValue: test === null ? null : failureValueOf(test), passedOn: false };
+    const failureValue = use.kind === "tested" && use.test !== null ? failureValueOf(use.test, use.isCode) : null;
+    return { afterCall: use.kind, failureValue, passedOn: false };
   }
 }

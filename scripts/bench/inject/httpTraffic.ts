@@ -48,8 +48,8 @@ export function essenceOfHttp(answer: Uint8Array): string {
   return `${kept.sort().join("\n")}\n${text.slice(headEnd + 4)}`;
 }
 
-/** The server says itself that it could not do what was asked. */
-export const refusedHttp = (answer: Uint8Array): boolean => textOf(answer.subarray(9, 10)) === "5";
+/** The server says itself that it could not do what was asked: 5xx, or that it did not understand: 400. */
+export const refusedHttp = (answer: Uint8Array): boolean => /^(5..|400)$/.test(textOf(answer.subarray(9, 12)));
 
 export const httpTraffic: TrafficMaker = (_client, random): Traffic => ({
   next() {

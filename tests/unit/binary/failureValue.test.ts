@@ -9,8 +9,8 @@ import { fromHex } from "#bytes.ts";
 
 const at = 0x1000n;
 const decide = (code: string): bigint | null => {
-  const found = instructionsOf("x86_64").testOf(fromHex(code), at);
-  return found === null ? null : failureValueOf(found);
+  const use = instructionsOf("x86_64").valueUse(fromHex(code), at);
+  return use.kind === "tested" && use.test !== null ? failureValueOf(use.test, use.isCode) : null;
 };
 
 test.each([
@@ -20,6 +20,8 @@ test.each([
   ["cmp eax,-1; je", "83f8ff7402", -1n],
   ["cmp eax,-5; je: one of several codes", "83f8fb7402", -1n],
   ["test rax,rax; je: a pointer", "4885c07402", 0n],
+  ["mov rbx,rax; test rax,rax; je; cmp rax,-2; jne: one of several codes", "4889c34885c074024883f8fe7502", -1n],
+  ["test rax,rax; je; mov rdi,[rax]: a pointer", "4885c07403488b38c3", 0n],
   ["test rax,rax; js: a length or an error", "4885c07802", -1n],
   ["cmp rax,-1; je", "4883f8ff7402", -1n],
   ["test al,al; je: a bool", "84c07402", 0n],
