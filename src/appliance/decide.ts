@@ -122,10 +122,17 @@ export function blamesState(report: FaultReport, trials: readonly PastTrial[]): 
   return new Set(veterans.map((past) => past.session?.peer)).size >= veteransMin;
 }
 
-/** Bad state is met by everybody: to give up one function costs less than a request, where its caller expects a failure. */
+/**
+ * Bad state is met by everybody: to give up one function costs less than a request, where its caller expects a failure. A
+ * status says so and goes before a null pointer, which says that there is nothing: an answer too, and mostly a wrong one.
+ */
 function inwardFirst(report: FaultReport, edits: readonly Edit[]): Edit[] {
-  const isFirst = (edit: Edit): boolean => edit.kind === "abandon" && edit.rung === "inward" && isTested(report, edit);
-  return [...edits.filter(isFirst), ...edits.filter((edit) => !isFirst(edit))];
+  const rank = (edit: Edit): number => {
+    if (edit.kind !== "abandon" || edit.rung !== "inward" || !isTested(report, edit)) return 2;
+    const { failureValue } = report.frames[edit.point.frame]!;
+    return failureValue === -1n && edit.point.returnValue === -1n ? 0 : 1;
+  };
+  return [0, 1, 2].flatMap((wanted) => edits.filter((edit) => rank(edit) === wanted));
 }
 
 /**
