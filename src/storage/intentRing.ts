@@ -3,15 +3,19 @@
  * The intent ring: 1,024 slots of 256 bytes in one file on tmpfs. Gets slots; gives back, after our death, those whose
  * rows may not be in the journal yet.
  *
- * `putIntent` is one pwrite of a slot at its own place and the only storage call made while a thread is stopped. The file is
- * written out whole when it is made, so a full tmpfs can refuse the ring but never a later slot. A slot is freed (zeroed)
- * once its rows are committed. It survives our death, not a power cut; after that no stopped thread is left to settle.
- * Measured with Bun 1.4.5 on x86-64: fill, hash and pwrite on tmpfs 0.9 µs p50, 1.6 µs p99; on ext4 1.7 and 3.0 µs.
+ * `putIntent` is the only storage call made while a thread is stopped. On a file system in memory the file is mapped, and a
+ * slot is 64 stores; elsewhere it is one pwrite, because a store into a page that is being written back waits for the disk.
+ * The file is written out whole whenever it is opened, so a full tmpfs can refuse the ring but never a later slot, and no
+ * store meets a hole (that would be a SIGBUS). A slot is freed (zeroed) once its rows are committed. It survives our death,
+ * not a power cut; after that no stopped thread is left to settle.
+ * Measured with Bun 1.4.5 on x86-64, one put: mapped 0.5 µs p50, 1.0 p99; pwrite on tmpfs 1.5 and 2.4; both ten times as
+ * much after 1 ms of idle, when the processor's caches are cold.
  */
 import { closeSync, fstatSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { StorageError } from "#errors.ts";
 import type { TrialId } from "#fault.ts";
+import { isMemory } from "./ownership.ts";
 import {
   decodeSlot,
   encodeIntent,
@@ -20,6 +24,7 @@ import {
   type IntentFacts,
   type OutcomeFacts,
   type Slot,
+  SlotDraft,
   slotBytes,
 } from "./slot.ts";
 
@@ -30,7 +35,11 @@ const magic = "holdfast intent ring 2\n";
 
 /** The state directory stands behind the magic, up to a line end, clear of the last slot's worth of the header. */
 const ownerCharactersMax = 800;
-const warmUpRounds = 1_000;
+/** Until the run-time compiler has done its best: 5 ms. */
+const warmUpRounds = 10_000;
+/** The last slot's worth of the header is written when a slot is only practised. */
+const practicePlace = headerBytes - slotBytes;
+const pageBytes = 4096;
 const warmUpFacts: IntentFacts = {
   pid: 1,
   tid: 1,
@@ -50,8 +59,10 @@ export type FoundSlot = { readonly index: SlotIndex; readonly slot: Slot };
 
 export class IntentRing implements Disposable {
   readonly #descriptor: number;
-  readonly #buffer = Buffer.alloc(slotBytes);
-  readonly #blank = Buffer.alloc(slotBytes);
+  /** The whole file, where it is in memory; null where slots are written by the system. */
+  readonly #mapped: Int32Array | null;
+  readonly #draft = new SlotDraft();
+  readonly #blank = new SlotDraft();
   /** Kind of the record in each slot, null where free. */
   readonly #used: (Slot["kind"] | null)[] = new Array(slotCount).fill(null);
   #usedCount = 0;
@@ -72,7 +83,7 @@ export class IntentRing implements Disposable {
       descriptor = openSync(path, "a+", 0o600);
       closeSync(descriptor);
       descriptor = openSync(path, "r+");
-      return new IntentRing(descriptor, owner);
+      return new IntentRing(descriptor, path, owner);
     } catch (cause) {
       if (descriptor >= 0) closeQuietly(descriptor);
       throw new StorageError(
@@ -84,7 +95,7 @@ export class IntentRing implements Disposable {
     }
   }
 
-  private constructor(descriptor: number, owner: string) {
+  private constructor(descriptor: number, path: string, owner: string) {
     this.#descriptor = descriptor;
     const bytes = Buffer.alloc(ringBytes);
     const whole =
@@ -92,10 +103,10 @@ export class IntentRing implements Disposable {
     if (!whole || bytes.toString("latin1", 0, magic.length) !== magic) {
       bytes.fill(0);
       bytes.write(magic, 0, "latin1");
-      writeWhole(descriptor, bytes);
     }
-    const line = Buffer.from(`${owner.slice(0, ownerCharactersMax)}\n`);
-    writeSync(descriptor, line, 0, line.length, magic.length);
+    Buffer.from(`${owner.slice(0, ownerCharactersMax)}\n`).copy(bytes, magic.length);
+    writeWhole(descriptor, bytes);
+    this.#mapped = isMemory(path) ? mapWhole(path) : null;
     this.found = this.#read(bytes);
     this.#warmUp();
   }
@@ -107,7 +118,7 @@ export class IntentRing implements Disposable {
   putIntent(facts: IntentFacts, choice: IntentChoice, atMs: number): SlotIndex | null {
     const index = this.#choose("intent");
     if (index === null) return null;
-    encodeIntent(this.#buffer, this.#sequence, facts, choice, atMs);
+    encodeIntent(this.#draft, this.#sequence, facts, choice, atMs);
     return this.#write(index, "intent");
   }
 
@@ -115,7 +126,7 @@ export class IntentRing implements Disposable {
   putOutcome(outcome: OutcomeFacts, atMs: number): SlotIndex | null {
     const index = this.#choose("outcome");
     if (index === null) return null;
-    encodeOutcome(this.#buffer, this.#sequence, outcome, atMs);
+    encodeOutcome(this.#draft, this.#sequence, outcome, atMs);
     return this.#write(index, "outcome");
   }
 
@@ -123,7 +134,7 @@ export class IntentRing implements Disposable {
   free(index: SlotIndex): void {
     if (this.#used[index] === null) return;
     this.#mark(index, null);
-    writeSync(this.#descriptor, this.#blank, 0, slotBytes, placeOf(index));
+    this.#store(this.#blank, placeOf(index));
   }
 
   /** Slots whose rows are not in the journal. */
@@ -136,20 +147,29 @@ export class IntentRing implements Disposable {
   }
 
   #write(index: SlotIndex, kind: Slot["kind"]): SlotIndex {
-    if (writeSync(this.#descriptor, this.#buffer, 0, slotBytes, placeOf(index)) !== slotBytes) {
-      throw new StorageError("storage.ring", `short write to slot ${index} of the intent ring`);
-    }
+    this.#store(this.#draft, placeOf(index));
     this.#sequence += 1;
     this.#mark(index, kind);
     this.#next = (index + 1) % slotCount;
     return index;
   }
 
-  /** The first intents of a life are written by compiled code. */
+  #store({ bytes, words }: SlotDraft, place: number): void {
+    const mapped = this.#mapped;
+    if (mapped === null) {
+      if (writeSync(this.#descriptor, bytes, 0, slotBytes, place) === slotBytes) return;
+      throw new StorageError("storage.ring", `short write at ${place} of the intent ring`);
+    }
+    const first = place / 4;
+    for (let word = 0; word < words.length; word += 1) mapped[first + word] = words[word]!;
+  }
+
+  /** The first intents of a life are written by compiled code, into pages that are there. */
   #warmUp(): void {
+    if (this.#mapped !== null) touchPages(this.#mapped);
     for (let round = 0; round < warmUpRounds; round += 1) {
-      encodeIntent(this.#buffer, round + 1, warmUpFacts, warmUpChoice, 0);
-      writeSync(this.#descriptor, this.#blank, 0, slotBytes, headerBytes - slotBytes);
+      encodeIntent(this.#draft, round + 1, warmUpFacts, warmUpChoice, 0);
+      this.#store(this.#blank, practicePlace);
     }
   }
 
@@ -215,6 +235,22 @@ const placeOf = (index: number): number => headerBytes + index * slotBytes;
 
 function writeWhole(descriptor: number, bytes: Buffer): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(descriptor, bytes, done, bytes.length - done, done);
+}
+
+/** null where it cannot be mapped: only time is lost. */
+function mapWhole(path: string): Int32Array | null {
+  try {
+    const mapped = Bun.mmap(path, { shared: true });
+    return mapped.byteLength === ringBytes ? new Int32Array(mapped.buffer, mapped.byteOffset, ringBytes / 4) : null;
+  } catch {
+    // An unusual file system or limit; slots are written by the system then.
+    return null;
+  }
+}
+
+/** The first store into a page is slow. */
+function touchPages(mapped: Int32Array): void {
+  for (let word = 0; word < mapped.length; word += pageBytes / 4) mapped[word] = mapped[word]!;
 }
 
 function closeQuietly(descriptor: number): void {

@@ -142,9 +142,9 @@ function realPath(directory: string): string {
   }
 }
 
-/** True where files in `directory`, or in the nearest parent that exists, are in memory. */
-function isMemory(directory: string): boolean {
-  for (let path = resolve(directory); ; path = resolve(path, "..")) {
+/** True where what is at `place`, or the nearest parent that exists, is in memory. */
+export function isMemory(place: string): boolean {
+  for (let path = resolve(place); ; path = resolve(path, "..")) {
     try {
       const { type } = statfsSync(path);
       return type === tmpfsMagic || type === ramfsMagic;

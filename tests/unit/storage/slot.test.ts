@@ -5,7 +5,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { address, type Edit, rungs, type TrialId } from "#fault.ts";
-import { decodeSlot, encodeIntent, encodeOutcome, type Slot, slotBytes } from "#storage/slot.ts";
+import { decodeSlot, encodeIntent, encodeOutcome, type Slot, SlotDraft, slotBytes } from "#storage/slot.ts";
 
 const latin = (maxLength: number) =>
   fc.string({ maxLength, unit: fc.integer({ min: 32, max: 126 }).map((code) => String.fromCharCode(code)) });
@@ -67,10 +67,11 @@ const slots: fc.Arbitrary<Slot> = fc.oneof(
 );
 
 const encode = (slot: Slot, sequence: number): Buffer => {
-  const bytes = Buffer.alloc(slotBytes, 0xaa);
-  if (slot.kind === "intent") encodeIntent(bytes, sequence, slot, slot, slot.atMs);
-  else encodeOutcome(bytes, sequence, { ...slot, evidence: [slot.evidence] }, slot.atMs);
-  return bytes;
+  const draft = new SlotDraft();
+  draft.bytes.fill(0xaa);
+  if (slot.kind === "intent") encodeIntent(draft, sequence, slot, slot, slot.atMs);
+  else encodeOutcome(draft, sequence, { ...slot, evidence: [slot.evidence] }, slot.atMs);
+  return Buffer.from(draft.bytes);
 };
 
 test("round trip", () => {
