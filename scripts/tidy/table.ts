@@ -36,6 +36,7 @@ export const vocabulary: readonly string[] = [
   "machine",
   "verbs",
   "metrics",
+  "health",
 ];
 
 /** Folders of `src/`, a closed list. */
