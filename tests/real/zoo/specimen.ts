@@ -153,11 +153,13 @@ async function act({ deed }: Specimen, stage: Stage): Promise<readonly string[]>
 async function settle({ guard }: Guarded, { trials, program }: Expected): Promise<string | null> {
   const wanted = trials.filter((trial) => !trial.startsWith("more ")).length;
   const goesOn = program === "same" || program === "unserved";
-  const isSettled = (): boolean => goesOn && guard.outcomes().length >= wanted;
+  const isSettled = (): boolean => goesOn && guard.outcomes().length >= Math.max(wanted, faultsOf(guard));
   if (isSettled() && trials.length === 0) await systemClock.sleep(quietMs);
   const event = await guard.waitFor((seen) => seen.event === "exit" || isSettled(), settleMsMax);
   return event?.event === "exit" ? (event.signal ?? `code ${event.code}`) : null;
 }
+
+const faultsOf = (guard: Guarded["guard"]): number => guard.events.filter(({ event }) => event === "fault").length;
 
 async function placeOf(listen: NonNullable<Specimen["listen"]>, path: string): Promise<Place> {
   if (listen === "unix") return { kind: "unix", path };

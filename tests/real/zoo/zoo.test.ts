@@ -16,12 +16,13 @@ import { falseHopes } from "./specimens/falseHopes.ts";
 import { processorFaults } from "./specimens/memory.ts";
 import { serverShapes } from "./specimens/servers.ts";
 import { sessions } from "./specimens/sessions.ts";
+import { storms } from "./specimens/storms.ts";
 
 const specimenMsMax = 90_000;
 /** Beside the core ones. Each takes one to three seconds. */
 const chosenInShort = 14;
 
-const all = [...processorFaults, ...programEnds, ...serverShapes, ...sessions, ...falseHopes];
+const all = [...processorFaults, ...programEnds, ...serverShapes, ...sessions, ...falseHopes, ...storms];
 
 const words = process.env.HOLDFAST_ZOO;
 const seed = Number(process.env.HOLDFAST_ZOO_SEED ?? Math.floor(systemRandom() * 1_000_000));

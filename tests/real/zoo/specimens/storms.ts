@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Many things at once: faults while the program ends, becomes another, forks, or is halted by an administrator; faults on
+ * all threads, over and over. No thread may be left stopped, and no end may be missed.
+ */
+import type { Client } from "../client.ts";
+import { wordOf } from "../client.ts";
+import type { Expected, Specimen, Stage } from "../specimen.ts";
+
+/** All say theirs together, each on a thread of its own; what they hear. */
+const atOnce = (...whats: readonly string[]) => async ({ enter }: Stage): Promise<readonly string[]> => {
+  const clients: Client[] = [];
+  for (const _ of whats) clients.push(await enter());
+  for (const [index, what] of whats.entries()) clients[index]!.send(`die ${whats.length} ${what}\n`);
+  return await Promise.all(clients.map(async (client) => wordOf(await client.hear())));
+};
+
+const endsWith = (program: string, culprits: number): Expected => ({
+  trials: ["more failed"],
+  culprit: Array.from({ length: culprits }, () => "lost"),
+  program,
+});
+
+const culprits = 6;
+const turns = 5;
+
+/** Each comes back as often as it is cut. Gives how many of them ever went without an answer. */
+async function storm({ enter }: Stage): Promise<readonly string[]> {
+  const heard = await Promise.all(
+    Array.from({ length: culprits }, async () => {
+      const own: string[] = [];
+      for (let turn = 0; turn < turns; turn += 1) {
+        const client = await enter();
+        own.push(wordOf(await client.ask("die load")));
+      }
+      return own;
+    }),
+  );
+  return [`silent ${heard.flat().filter((word) => word === "silent").length}`];
+}
+
+/** Halted by SIGSTOP, the program is asked; it faults when it goes on. */
+async function halted({ guarded, enter }: Stage): Promise<readonly string[]> {
+  const client = await enter();
+  process.kill(guarded.pid, "SIGSTOP");
+  client.send("die load\n");
+  process.kill(guarded.pid, "SIGCONT");
+  return [wordOf(await client.hear())];
+}
+
+async function killed(stage: Stage): Promise<readonly string[]> {
+  const raging = storm(stage).catch(() => []);
+  process.kill(stage.guarded.pid, "SIGKILL");
+  await raging;
+  return [];
+}
+
+const stormy = { trials: ["more clean"], culprit: ["silent 0"], program: "same" } as const;
+
+export const storms: readonly Specimen[] = [
+  {
+    name: "memory.c, six culprits five times each, workers",
+    build: { source: "memory.c" },
+    loop: "workers",
+    deed: storm,
+    expected: stormy,
+  },
+  {
+    name: "memory.c, six culprits five times each, threads",
+    build: { source: "memory.c" },
+    loop: "threads",
+    core: true,
+    deed: storm,
+    expected: stormy,
+  },
+  {
+    name: "memory.c, six culprits five times each, epoll",
+    build: { source: "memory.c" },
+    deed: storm,
+    expected: stormy,
+  },
+  {
+    name: "memory.c, halted by an administrator",
+    build: { source: "memory.c" },
+    core: true,
+    deed: halted,
+    expected: { trials: ["request clean"], culprit: ["lost"], program: "same" },
+  },
+  {
+    name: "memory.c, killed in a storm",
+    build: { source: "memory.c" },
+    loop: "workers",
+    deed: killed,
+    expected: { trials: ["more failed"], culprit: [], program: "SIGKILL" },
+  },
+  {
+    name: "pair.c, a fault while another thread ends the program",
+    build: { source: "pair.c" },
+    loop: "threads",
+    deed: atOnce("load", "load", "exit"),
+    expected: endsWith("code 5", 3),
+  },
+  {
+    name: "pair.c, a fault while another thread becomes another program",
+    build: { source: "pair.c" },
+    loop: "threads",
+    deed: atOnce("load", "load", "exec"),
+    expected: endsWith("code 6", 3),
+  },
+  {
+    name: "pair.c, faults while another thread forks",
+    build: { source: "pair.c" },
+    loop: "threads",
+    deed: atOnce("load", "fork", "load"),
+    expected: {
+      trials: ["request clean", "request clean"],
+      culprit: ["lost", "said alive", "lost"],
+      program: "same",
+    },
+  },
+];
