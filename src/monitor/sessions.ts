@@ -17,6 +17,8 @@ import { reachOf } from "./reach.ts";
 const descriptorsMax = 4096;
 const connectionsMax = 1024;
 const multiplexersMax = 64;
+/** Below is never mapped (vm.mmap_min_addr), above is the kernel's. */
+const [lowestObject, highestObject] = [65_536, 2 ** 48];
 
 export type Connections = {
   readonly sockets: readonly ForeignSocket[];
@@ -61,7 +63,7 @@ export class Sessions implements Disposable {
       stackFrom: sp,
       stackTo,
       read: (from: VirtualAddress, bytes: number) => this.view.readMemory(from, bytes),
-      isObject: (at: number) => map.isWritable(at) && !(at >= Number(sp) && at < Number(stackTo)),
+      isObject: (at: number) => mayHoldObjects(at, map) && !(at >= Number(sp) && at < Number(stackTo)),
     };
     const { reach, commonness } = reachOf(
       connections.map(({ fd }) => fd),
@@ -94,6 +96,11 @@ export class Sessions implements Disposable {
     if (found.length <= connectionsMax) return found;
     return found.sort((a, b) => a.unreadBytes - b.unreadBytes).slice(0, connectionsMax);
   }
+}
+
+/** Heaps grow while nobody looks: memory that was not there when the mappings were read is tried. */
+function mayHoldObjects(at: number, map: CodeMap): boolean {
+  return map.isMapped(at) ? map.isWritable(at) : at >= lowestObject && at < highestObject;
 }
 
 function openSockets(pid: number, log: Log): ForeignSockets | null {

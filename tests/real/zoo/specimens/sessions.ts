@@ -6,6 +6,8 @@
 import { type Client, wordOf } from "../client.ts";
 import type { Specimen, Stage } from "../specimen.ts";
 
+const verdictMsMax = 5_000;
+
 const enterMany = (stage: Stage, count: number): Promise<Client[]> =>
   Promise.all(Array.from({ length: count }, () => stage.enter()));
 
@@ -34,12 +36,20 @@ async function overAndOver({ enter }: Stage): Promise<readonly string[]> {
   return heard;
 }
 
-/** State that one client has spoilt makes the requests of all others fault: each pays with that request, at most. */
+/**
+ * State that one client has spoilt makes the requests of all others fault. After two that were there before, the state is
+ * blamed: only the function that failed is abandoned, and the requests are answered. Each waits for the verdict before.
+ */
 async function spoilt(stage: Stage): Promise<readonly string[]> {
+  const { guard } = stage.guarded;
   const clients = await enterMany(stage, 7);
   for (const client of clients) await client.ask("echo here");
   const heard = [wordOf(await clients[0]!.ask("break"))];
-  for (const client of clients.slice(1)) heard.push(wordOf(await client.ask("use")));
+  for (const client of clients.slice(1)) {
+    const from = guard.events.length;
+    heard.push(wordOf(await client.ask("use")));
+    await guard.waitFor(({ event }) => event === "outcome", verdictMsMax, from);
+  }
   return heard;
 }
 
@@ -103,8 +113,8 @@ export const sessions: readonly Specimen[] = [
     build: { source: "state.c" },
     deed: spoilt,
     expected: {
-      trials: Array.from({ length: 6 }, () => "request clean" as const),
-      culprit: ["said broken", ...Array.from({ length: 6 }, () => "lost")],
+      trials: ["request clean", "request clean", "request clean", "inward clean", "inward clean", "inward clean"],
+      culprit: ["said broken", "lost", "lost", "lost", "said used 7", "said used 7", "said used 7"],
       program: "same",
     },
   },

@@ -8,12 +8,14 @@ import { wordOf } from "../client.ts";
 import type { Expected, Specimen, Stage } from "../specimen.ts";
 
 /** All say theirs together, each on a thread of its own; what they hear. */
-const atOnce = (...whats: readonly string[]) => async ({ enter }: Stage): Promise<readonly string[]> => {
-  const clients: Client[] = [];
-  for (const _ of whats) clients.push(await enter());
-  for (const [index, what] of whats.entries()) clients[index]!.send(`die ${whats.length} ${what}\n`);
-  return await Promise.all(clients.map(async (client) => wordOf(await client.hear())));
-};
+const atOnce =
+  (...whats: readonly string[]) =>
+  async ({ enter }: Stage): Promise<readonly string[]> => {
+    const clients: Client[] = [];
+    for (const _ of whats) clients.push(await enter());
+    for (const [index, what] of whats.entries()) clients[index]!.send(`die ${whats.length} ${what}\n`);
+    return await Promise.all(clients.map(async (client) => wordOf(await client.hear())));
+  };
 
 const endsWith = (program: string, culprits: number): Expected => ({
   trials: ["more failed"],
