@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Whether a program got on with its work since one of its threads stopped at a fault, as its connections show it. Gets the
- * connections at the stop and now; gives how many were answered anew, and how many wait in vain.
+ * connections at the stop and now; gives from how many it has read anew, and how many wait in vain.
  *
- * Answered anew: it has received and was sent something since, or is new and was sent something. A loop that only sends,
- * over and over, is no progress. Waits in vain: has received something since, or shortly before, that nobody reads. TCP
- * only: the kernel does not count for unix sockets. Limit: the last 64 threads that stopped.
+ * Read anew: it was accepted since, or bytes of it were read since. A loop that only sends, over and over, is no progress.
+ * Waits in vain: has received something since, or shortly before, that nobody reads. Bytes are counted for TCP only: the
+ * kernel does not count for unix sockets. Limit: the last 64 threads that stopped.
  */
 import type { ForeignSocket } from "#board/native/foreignSockets.ts";
 import type { Clock } from "#clock.ts";
@@ -18,7 +18,7 @@ const unservedLookMs = 25;
 /** What was unread for longer than that at the stop has not been waited for since: the program does not want it. */
 const freshMs = 1000;
 
-type Counts = { readonly received: bigint; readonly sent: bigint; readonly fresh: boolean };
+type Counts = { readonly received: bigint; readonly unread: number; readonly fresh: boolean };
 
 export class Progress {
   readonly #atStop = new Map<number, ReadonlyMap<string, Counts>>();
@@ -29,25 +29,30 @@ export class Progress {
     if (this.#atStop.size >= threadsMax) this.#atStop.delete(this.#atStop.keys().next().value!);
     const counts = new Map<string, Counts>();
     for (const socket of sockets) {
-      if (socket.tcp === null) continue;
-      const { bytesReceived: received, bytesSent: sent, lastReceivedMs } = socket.tcp;
-      counts.set(nameOf(socket), { received, sent, fresh: lastReceivedMs < freshMs });
+      const { unreadBytes: unread, tcp } = socket;
+      counts.set(nameOf(socket), {
+        received: tcp?.bytesReceived ?? 0n,
+        unread,
+        fresh: tcp !== null && tcp.lastReceivedMs < freshMs,
+      });
     }
     this.#atStop.set(tid, counts);
   }
 
-  /** Connections answered anew since the last stop of this thread; null where it never stopped. */
-  answeredAnew(tid: number, sockets: readonly ForeignSocket[]): number | null {
-    return this.#count(tid, sockets, ({ tcp }, before) => {
-      return tcp.bytesSent > before.sent && tcp.bytesReceived > before.received;
+  /** Connections read from since the last stop of this thread, new ones included; null where it never stopped. */
+  readAnew(tid: number, sockets: readonly ForeignSocket[]): number | null {
+    return this.#count(tid, sockets, ({ tcp, unreadBytes }, before) => {
+      if (before === null) return true;
+      return tcp !== null && tcp.bytesReceived - before.received + BigInt(before.unread - unreadBytes) > 0n;
     });
   }
 
   /** Connections on which something has come since the last stop of this thread, or just before it, that was not read. */
   waiting(tid: number, sockets: readonly ForeignSocket[]): number {
     return (
-      this.#count(tid, sockets, (socket, before) => {
-        return socket.unreadBytes > 0 && (before.fresh || socket.tcp.bytesReceived > before.received);
+      this.#count(tid, sockets, ({ tcp, unreadBytes }, before) => {
+        if (tcp === null || unreadBytes === 0) return false;
+        return before === null || before.fresh || tcp.bytesReceived > before.received;
       }) ?? 0
     );
   }
@@ -78,19 +83,15 @@ export class Progress {
   #count(
     tid: number,
     sockets: readonly ForeignSocket[],
-    holds: (socket: ForeignSocket & { tcp: NonNullable<ForeignSocket["tcp"]> }, before: Counts) => boolean,
+    holds: (socket: ForeignSocket, before: Counts | null) => boolean,
   ): number | null {
     const atStop = this.#atStop.get(tid);
     if (atStop === undefined) return null;
-    return sockets.filter((socket) => {
-      const { tcp } = socket;
-      return tcp !== null && holds({ ...socket, tcp }, atStop.get(nameOf(socket)) ?? none);
-    }).length;
+    return sockets.filter((socket) => holds(socket, atStop.get(nameOf(socket)) ?? null)).length;
   }
 }
 
 const sentBytes = (sockets: readonly ForeignSocket[]): bigint =>
   sockets.reduce((sum, { tcp }) => sum + (tcp?.bytesSent ?? 0n), 0n);
 
-const none: Counts = { received: 0n, sent: 0n, fresh: true };
 const nameOf = ({ fd, peer }: ForeignSocket): string => `${fd} ${peer}`;

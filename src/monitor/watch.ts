@@ -213,7 +213,7 @@ export class Watch implements Disposable {
     const status = readStatus(this.pid, tid);
     if (status === null) return "gone";
     if (blocked !== null || status.threads > 1) return "busy";
-    return (this.#progress.answeredAnew(tid, this.#sessions.look().sockets) ?? 0) > 0 ? "idle" : "busy";
+    return (this.#progress.readAnew(tid, this.#sessions.look().sockets) ?? 0) > 0 ? "idle" : "busy";
   }
 
   /** What is wrong where requests wait in vain since this thread's last fault; null where they do not. */
@@ -311,15 +311,15 @@ export class Watch implements Disposable {
 
   /**
    * The stop itself is one switch; every other one since the last stop was a wait of the program. A server that is never
-   * out of work does not wait: where it has one thread, an answered connection shows the same.
+   * out of work does not wait: where it has one thread, what it has read from connections shows the same.
    */
   #cameBackSince(tid: number, switches: number | null, { sockets }: Connections): number | null {
     const before = this.#blockedAtStop.get(tid);
     if (switches !== null) this.#blockedAtStop.set(tid, switches);
-    const answered = this.threadCount === 1 ? this.#progress.answeredAnew(tid, sockets) : null;
+    const read = this.threadCount === 1 ? this.#progress.readAnew(tid, sockets) : null;
     this.#progress.note(tid, sockets);
     if (before === undefined || switches === null) return null;
-    return Math.max(0, switches - before - 1) + (answered ?? 0);
+    return Math.max(0, switches - before - 1) + (read ?? 0);
   }
 
   /** In a pid namespace of its own the program signals itself by another number than ours. */

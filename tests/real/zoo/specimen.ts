@@ -43,7 +43,7 @@ export type Expected = {
   readonly trials: readonly `${Rung | "request" | "more"} ${Verdict}`[];
   /**
    * What the culprit heard: lines as `said …`, or how it ended. `lost`: its request failed in one of the ways that a
-   * client can live with: cut, told of an error, or answered after all.
+   * client can live with: cut, told of an error, or answered after all. `given up`: cut, or never answered again.
    */
   readonly culprit: readonly string[];
   /** "same", or how the program ended: a signal or `code N`; "unserved": the same, and of no use to anybody. */
@@ -130,13 +130,16 @@ export function inWordsOf(expected: Expected, observed: Observed): Observed {
     trials.push(...(alike ? [last] : more));
   }
   const culprit = observed.culprit.map((word, index) =>
-    expected.culprit[index] === "lost" && lost.test(word) ? "lost" : word,
+    (ways[expected.culprit[index] ?? ""]?.test(word) ?? false) ? expected.culprit[index]! : word,
   );
   const harmed = expected.program === "same" ? observed.harmed : [];
   return { ...observed, trials: trials as Observed["trials"], culprit, harmed };
 }
 
-const lost = /^(cut|said (.* )?error|said (alive|used).*)$/;
+const ways: Readonly<Record<string, RegExp>> = {
+  lost: /^(cut|said (.* )?error|said (alive|used).*)$/,
+  "given up": /^(cut|silent)$/,
+};
 
 async function act({ deed }: Specimen, stage: Stage): Promise<readonly string[]> {
   if (typeof deed === "function") return await deed(stage);

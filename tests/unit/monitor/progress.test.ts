@@ -23,21 +23,32 @@ const since = (...before: ForeignSocket[]): Progress => {
   return progress;
 };
 
-test("a connection that asked and was answered since shows progress; so does a new one that was answered", () => {
+test("a connection that was read from since shows progress; so does a new one", () => {
   const progress = since(socket(5, 100, 90), socket(6, 50, 50));
-  expect(progress.answeredAnew(tid, [socket(5, 110, 100), socket(6, 50, 50)])).toBe(1);
-  expect(progress.answeredAnew(tid, [socket(5, 100, 90), socket(6, 50, 50), socket(8, 5, 5)])).toBe(1);
-  expect(progress.answeredAnew(9, [socket(5, 110, 100)])).toBeNull();
+  expect(progress.readAnew(tid, [socket(5, 110, 90), socket(6, 50, 50)])).toBe(1);
+  expect(progress.readAnew(tid, [socket(5, 110, 90, 4), socket(6, 50, 50)])).toBe(1);
+  expect(progress.readAnew(tid, [socket(5, 100, 90), socket(6, 50, 50), socket(8, 5, 0, 5)])).toBe(1);
+  expect(progress.readAnew(9, [socket(5, 110, 100)])).toBeNull();
+});
+
+test("what waited at the stop and is read now was read since", () => {
+  expect(since(socket(5, 100, 90, 10)).readAnew(tid, [socket(5, 100, 90)])).toBe(1);
 });
 
 test("to send over and over is no progress, and neither is to be asked", () => {
-  const progress = since(socket(5, 100, 90), socket(6, 50, 50));
-  expect(progress.answeredAnew(tid, [socket(5, 100, 900), socket(6, 99, 50, 49)])).toBe(0);
+  const progress = since(socket(5, 100, 90), socket(6, 50, 50, 3));
+  expect(progress.readAnew(tid, [socket(5, 100, 900), socket(6, 99, 50, 52)])).toBe(0);
+});
+
+test("unix sockets are not counted, but a new one is new", () => {
+  const unix: ForeignSocket = { fd: 5, family: "unix", peer: "unix:", unreadBytes: 0, tcp: null };
+  expect(since(unix).readAnew(tid, [unix])).toBe(0);
+  expect(since(unix).readAnew(tid, [unix, { ...unix, fd: 6 }])).toBe(1);
 });
 
 test("a descriptor number that another client has now is another connection", () => {
   const other = { ...socket(5, 10, 10), peer: "127.0.0.1:9" };
-  expect(since(socket(5, 100, 100)).answeredAnew(tid, [other])).toBe(1);
+  expect(since(socket(5, 100, 100)).readAnew(tid, [other])).toBe(1);
 });
 
 test("only what has come since, or just before, and is not read waits in vain", () => {

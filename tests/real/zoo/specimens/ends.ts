@@ -27,7 +27,7 @@ const aborts: readonly Specimen[] = [
   ...each(
     "aborts.c",
     ["guard"],
-    { trials: ["park degraded"], culprit: ["silent"], program: "same" },
+    { trials: ["park degraded"], culprit: ["given up"], program: "same" },
     {
       name: "threads",
       loop: "threads",

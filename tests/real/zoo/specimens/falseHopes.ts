@@ -20,11 +20,5 @@ export const falseHopes: readonly Specimen[] = [
   zombie("mute", "unserved"),
   zombie("lock", "same", {
     expected: { trials: ["request degraded"], culprit: ["lost"], program: "same" },
-    yet: {
-      trials: ["request failed"],
-      culprit: ["lost"],
-      program: "unserved",
-      missing: "the release of a lock that the abandoned thread itself needs next",
-    },
   }),
 ];
