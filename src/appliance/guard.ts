@@ -18,6 +18,7 @@ import type { GdbClient } from "#monitor/gdb/client.ts";
 import type { WireTrace } from "#monitor/gdb/trace.ts";
 import type { Probe } from "#monitor/probes.ts";
 import { isAlive, readStatus, readWaitStatus } from "#monitor/processes.ts";
+import type { Excused } from "#monitor/progress.ts";
 import type { Watch } from "#monitor/watch.ts";
 import type { Storage } from "#storage/storage.ts";
 import type { Policy } from "#suppression/plan.ts";
@@ -146,7 +147,8 @@ class Guard implements AsyncDisposable {
         waiters: this.#locks.waitersLeft(),
         released: this.#locks.releasedSince(sinceNs),
       }),
-      unserved: async (tid: number, signal: AbortSignal) => (await this.#watching.watch?.unserved(tid, signal)) ?? null,
+      unserved: async (tid: number, excused: Excused, signal: AbortSignal) =>
+        (await this.#watching.watch?.unserved(tid, excused, signal)) ?? null,
       timesBlocked: (tid: number) => readStatus(program.pid, tid)?.voluntarySwitches ?? null,
     };
     this.#probation = new Probation(life, probes, defaultProbation, trials, tasks, clock, (outcome) => {

@@ -11,6 +11,7 @@
 import type { Clock } from "#clock.ts";
 import type { Applied, Decision, FaultReport, Outcome, PastTrial, Verdict } from "#fault.ts";
 import type { Probe } from "#monitor/probes.ts";
+import type { Excused } from "#monitor/progress.ts";
 import type { TaskGroup } from "#tasks.ts";
 import type { Trials } from "./trials.ts";
 import { type Evidence, judge } from "./verdict.ts";
@@ -35,7 +36,7 @@ export interface SignsOfLife {
   /** Times the thread waited for anything, by its own count; null where it is gone. */
   timesBlocked(tid: number): number | null;
   /** What is wrong where requests wait in vain since the thread's last fault. Takes its time only where they do. */
-  unserved(tid: number, signal: AbortSignal): Promise<string | null>;
+  unserved(tid: number, excused: Excused, signal: AbortSignal): Promise<string | null>;
   /** Threads that wait for a lock of abandoned work which cannot be released, and how many such locks were. */
   leftovers(sinceNs: number): { readonly waiters: number; readonly released: number };
 }
@@ -122,14 +123,15 @@ export class Probation {
         thread: idleAtNs !== null ? "idle" : thread,
         timesBlocked: blockedAtStart === null || blockedNow === null ? null : blockedNow - blockedAtStart,
         leftovers: this.life.leftovers(trial.beganNs),
-        probeFailures: await this.#probe(tid, signal),
+        probeFailures: await this.#probe(trial, signal),
       };
     }
   }
 
-  async #probe(tid: number, signal: AbortSignal): Promise<string[]> {
+  async #probe({ report, decision, applied }: OpenTrial, signal: AbortSignal): Promise<string[]> {
+    const excused = { peer: decision.session?.peer ?? null, parked: applied.rung === "park" };
     const asked = this.probes.map((probe) => probe(signal));
-    const answers = await Promise.all([this.life.unserved(tid, signal), ...asked]);
+    const answers = await Promise.all([this.life.unserved(report.tid, excused, signal), ...asked]);
     return answers.filter((answer) => answer !== null);
   }
 

@@ -4,29 +4,43 @@
  * connections at the stop and now; gives from how many it has read anew, and how many wait in vain.
  *
  * Read anew: it was accepted since, or bytes of it were read since. A loop that only sends, over and over, is no progress.
- * Waits in vain: has received something since, or shortly before, that nobody reads. Bytes are counted for TCP only: the
- * kernel does not count for unix sockets. Limit: the last 64 threads that stopped.
+ * Waits in vain: what it has received since, or shortly before, stays unread. Bytes are counted for TCP only: the kernel
+ * does not count for unix sockets. Threads that wait for one lock all the time are counted too. Limit: the last 64 threads
+ * that stopped.
  */
 import type { ForeignSocket } from "#board/native/foreignSockets.ts";
 import type { Clock } from "#clock.ts";
 
 const threadsMax = 64;
-/** A server that answers nobody for so long while requests wait is taken for one that serves no more. */
+/** Whoever waits for so long without anything being done for him waits in vain. */
 const unservedMs = 1500;
 const unservedLookMs = 25;
 
 /** What was unread for longer than that at the stop has not been waited for since: the program does not want it. */
 const freshMs = 1000;
 
+/** A server that has let requests wait for so long before its fault is slow, and may do so afterwards. */
+const slowMs = 250;
+
+/** What is looked at. `lockWaits`: each wait for a lock has a name of its own for as long as it lasts. */
+export type Waits = { readonly sockets: readonly ForeignSocket[]; readonly lockWaits: readonly string[] };
+/** Whose waiting says nothing: the blamed session's, and where a thread was parked, one more that may have been its own. */
+export type Excused = { readonly peer: string | null; readonly parked: boolean };
+
 type Counts = { readonly received: bigint; readonly unread: number; readonly fresh: boolean };
 
 export class Progress {
   readonly #atStop = new Map<number, ReadonlyMap<string, Counts>>();
+  readonly #slowAtStop = new Map<number, boolean>();
 
   /** Takes the connections of a program at a stop of this thread. */
   note(tid: number, sockets: readonly ForeignSocket[]): void {
     this.#atStop.delete(tid);
-    if (this.#atStop.size >= threadsMax) this.#atStop.delete(this.#atStop.keys().next().value!);
+    if (this.#atStop.size >= threadsMax) {
+      const oldest = this.#atStop.keys().next().value!;
+      this.#atStop.delete(oldest);
+      this.#slowAtStop.delete(oldest);
+    }
     const counts = new Map<string, Counts>();
     for (const socket of sockets) {
       const { unreadBytes: unread, tcp } = socket;
@@ -37,6 +51,10 @@ export class Progress {
       });
     }
     this.#atStop.set(tid, counts);
+    this.#slowAtStop.set(
+      tid,
+      sockets.some(({ unreadBytes, tcp }) => unreadBytes > 0 && (tcp?.lastReceivedMs ?? 0) > slowMs),
+    );
   }
 
   /** Connections read from since the last stop of this thread, new ones included; null where it never stopped. */
@@ -47,35 +65,45 @@ export class Progress {
     });
   }
 
-  /** Connections on which something has come since the last stop of this thread, or just before it, that was not read. */
-  waiting(tid: number, sockets: readonly ForeignSocket[]): number {
-    return (
-      this.#count(tid, sockets, ({ tcp, unreadBytes }, before) => {
-        if (tcp === null || unreadBytes === 0) return false;
-        return before === null || before.fresh || tcp.bytesReceived > before.received;
-      }) ?? 0
-    );
+  /** Names of connections on which something has come since the last stop of this thread, or just before it, unread. */
+  waiting(tid: number, sockets: readonly ForeignSocket[]): string[] {
+    const atStop = this.#atStop.get(tid);
+    if (atStop === undefined) return [];
+    const waits = sockets.filter((socket) => {
+      const before = atStop.get(nameOf(socket));
+      if (socket.tcp === null || socket.unreadBytes === 0) return false;
+      return before === undefined || before.fresh || socket.tcp.bytesReceived > before.received;
+    });
+    return waits.map(nameOf);
   }
 
   /**
-   * Looks for `unservedMs` whether anybody is answered while requests wait that have come since the last stop of this
-   * thread. Gives what is wrong in words; null as soon as an answer goes out or nobody waits.
+   * Looks for up to `unservedMs` whether anybody waits in vain since the last stop of this thread: all, because nobody is
+   * answered; some, because nobody reads what they have sent; threads, because nobody releases a lock. Gives what is wrong
+   * in words; null as soon as nobody does.
    */
   async unserved(
     tid: number,
-    look: () => readonly ForeignSocket[],
+    excused: Excused,
+    look: () => Waits,
     clock: Clock,
     signal: AbortSignal,
   ): Promise<string | null> {
     const endNs = clock.monotonicNs() + unservedMs * 1e6;
-    const sentAtFirst = sentBytes(look());
+    const first = look();
+    let starving = this.waiting(tid, first.sockets);
+    let stuck = first.lockWaits;
+    let unanswered = true;
     for (;;) {
-      const sockets = look();
+      const { sockets, lockWaits } = look();
       const waiting = this.waiting(tid, sockets);
-      if (waiting === 0 || sentBytes(sockets) !== sentAtFirst) return null;
-      if (clock.monotonicNs() >= endNs) {
-        return `${waiting} request${waiting === 1 ? " waits" : "s wait"} unread and nobody was answered for ${unservedMs} ms`;
-      }
+      starving = starving.filter((name) => waiting.includes(name) && !isServed(name, first.sockets, sockets));
+      stuck = stuck.filter((name) => lockWaits.includes(name));
+      unanswered &&= waiting.length > 0 && sentBytes(sockets) === sentBytes(first.sockets);
+      const neglected = starving.filter((name) => excused.peer === null || !name.endsWith(` ${excused.peer}`));
+      const isNeglected = !this.#slowAtStop.get(tid) && neglected.length > (excused.parked ? 1 : 0);
+      if (!unanswered && !isNeglected && stuck.length === 0) return null;
+      if (clock.monotonicNs() >= endNs) return inWords(unanswered ? waiting.length : 0, neglected.length, stuck.length);
       await clock.sleep(unservedLookMs, signal);
     }
   }
@@ -89,6 +117,21 @@ export class Progress {
     if (atStop === undefined) return null;
     return sockets.filter((socket) => holds(socket, atStop.get(nameOf(socket)) ?? null)).length;
   }
+}
+
+function inWords(unanswered: number, neglected: number, stuck: number): string {
+  const time = `for ${unservedMs} ms`;
+  if (unanswered > 0)
+    return `${unanswered} request${unanswered === 1 ? " waits" : "s wait"} unread and nobody was answered ${time}`;
+  if (stuck > 0) return `${stuck} thread${stuck === 1 ? " waits" : "s wait"} for a lock that nobody released ${time}`;
+  return `${neglected} request${neglected === 1 ? " waits" : "s wait"} unread ${time} while others are served`;
+}
+
+/** Whether anything of a connection was read between two looks. */
+function isServed(name: string, before: readonly ForeignSocket[], after: readonly ForeignSocket[]): boolean {
+  const [was, is] = [before, after].map((sockets) => sockets.find((socket) => nameOf(socket) === name));
+  if (was?.tcp == null || is?.tcp == null) return true;
+  return is.tcp.bytesReceived - was.tcp.bytesReceived + BigInt(was.unreadBytes - is.unreadBytes) > 0n;
 }
 
 const sentBytes = (sockets: readonly ForeignSocket[]): bigint =>

@@ -25,7 +25,7 @@ import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegister
 import { type LockWait, LockWaits } from "./lockWaits.ts";
 import { type BlockedThread, isAlive, readBlocked, readStatus, readThreads } from "./processes.ts";
 import { NativeProgramView } from "./programView.ts";
-import { Progress } from "./progress.ts";
+import { type Excused, Progress, type Waits } from "./progress.ts";
 import { RestartableSequences } from "./restartableSequences.ts";
 import { type Connections, Sessions } from "./sessions.ts";
 import { Spines } from "./spines.ts";
@@ -217,8 +217,12 @@ export class Watch implements Disposable {
   }
 
   /** What is wrong where requests wait in vain since this thread's last fault; null where they do not. */
-  unserved(tid: number, signal: AbortSignal): Promise<string | null> {
-    return this.#progress.unserved(tid, () => this.#sessions.look().sockets, this.options.clock, signal);
+  unserved(tid: number, excused: Excused, signal: AbortSignal): Promise<string | null> {
+    const look = (): Waits => ({
+      sockets: this.#sessions.look().sockets,
+      lockWaits: this.lockWaits().map(({ tid: waiter, at, sinceNs }) => `${waiter} ${at} ${sinceNs}`),
+    });
+    return this.#progress.unserved(tid, excused, look, this.options.clock, signal);
   }
 
   timesBlocked(tid: number): number | null {

@@ -2,10 +2,10 @@
 /**
  * What connections say about a program's progress. Gets counts at a stop and later; gives who was answered and who waits.
  */
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import type { ForeignSocket } from "#board/native/foreignSockets.ts";
 import { ManualClock } from "#clock.ts";
-import { Progress } from "#monitor/progress.ts";
+import { type Excused, Progress, type Waits } from "#monitor/progress.ts";
 
 const tid = 7;
 
@@ -53,33 +53,65 @@ test("a descriptor number that another client has now is another connection", ()
 
 test("only what has come since, or just before, and is not read waits in vain", () => {
   const progress = since(socket(5, 100, 90, 10), socket(6, 50, 50));
-  expect(progress.waiting(tid, [socket(5, 100, 90, 10), socket(6, 60, 50)])).toBe(0);
-  expect(progress.waiting(tid, [socket(5, 110, 90, 20), socket(6, 60, 50, 10)])).toBe(2);
+  expect(progress.waiting(tid, [socket(5, 100, 90, 10), socket(6, 60, 50)])).toEqual([]);
+  expect(progress.waiting(tid, [socket(5, 110, 90, 20), socket(6, 60, 50, 10)])).toHaveLength(2);
   const justBefore = since(socket(5, 100, 90, 10, 3));
-  expect(justBefore.waiting(tid, [socket(5, 100, 90, 10, 1800)])).toBe(1);
-  expect(justBefore.waiting(tid, [socket(5, 100, 95, 0, 1800)])).toBe(0);
+  expect(justBefore.waiting(tid, [socket(5, 100, 90, 10, 1800)])).toHaveLength(1);
+  expect(justBefore.waiting(tid, [socket(5, 100, 95, 0, 1800)])).toEqual([]);
 });
 
-async function verdictOf(progress: Progress, looks: readonly ForeignSocket[][]): Promise<string | null> {
-  const clock = new ManualClock();
-  let look = 0;
-  const asked = progress.unserved(
-    tid,
-    () => looks[Math.min(look++, looks.length - 1)]!,
-    clock,
-    new AbortController().signal,
-  );
-  await clock.advance(2000);
-  return await asked;
-}
-
-test("unserved is who waits while nobody is answered; one answer to anybody is enough", async () => {
+describe("unserved", () => {
+  const nobody: Excused = { peer: null, parked: false };
   const before = [socket(5, 100, 90), socket(6, 50, 50)];
   const waiting = [socket(5, 110, 90, 10), socket(6, 60, 50, 10)];
-  expect(await verdictOf(since(...before), [waiting])).toBe(
-    "2 requests wait unread and nobody was answered for 1500 ms",
-  );
-  expect(await verdictOf(since(...before), [waiting, waiting, [socket(5, 110, 95, 10), waiting[1]!]])).toBeNull();
-  expect(await verdictOf(since(...before), [waiting, waiting, before])).toBeNull();
-  expect(await verdictOf(since(...before), [before])).toBeNull();
+  const only6Served = [waiting[0]!, socket(6, 60, 60)];
+
+  type Look = readonly ForeignSocket[] | Waits;
+  async function verdictOf(looks: readonly Look[], excused = nobody, atStop = before): Promise<string | null> {
+    const progress = since(...atStop);
+    const clock = new ManualClock();
+    let turn = 0;
+    const look = (): Waits => {
+      const now = looks[Math.min(turn++, looks.length - 1)]!;
+      return "sockets" in now ? now : { sockets: now, lockWaits: [] };
+    };
+    const asked = progress.unserved(tid, excused, look, clock, new AbortController().signal);
+    await clock.advance(2000);
+    return await asked;
+  }
+
+  test("is everybody where requests wait and nobody is answered", async () => {
+    expect(await verdictOf([waiting])).toBe("2 requests wait unread and nobody was answered for 1500 ms");
+    expect(await verdictOf([waiting, waiting, before])).toBeNull();
+    expect(await verdictOf([before])).toBeNull();
+  });
+
+  test("is who is not read from while others are served", async () => {
+    expect(await verdictOf([waiting, waiting, only6Served])).toBe(
+      "1 request waits unread for 1500 ms while others are served",
+    );
+    expect(await verdictOf([waiting, waiting, [socket(5, 130, 95, 10), socket(6, 70, 60, 10)]])).toBeNull();
+  });
+
+  test("is not the blamed session, nor one more where a thread was parked", async () => {
+    const peer = waiting[0]!.peer;
+    expect(await verdictOf([waiting, only6Served], { peer, parked: false })).toBeNull();
+    expect(await verdictOf([waiting, only6Served], { peer: null, parked: true })).toBeNull();
+    const both = [...waiting, socket(7, 9, 0, 9), socket(8, 9, 9)];
+    expect(
+      await verdictOf([both, [...waiting, socket(7, 9, 0, 9), socket(8, 18, 18)]], { peer, parked: true }),
+    ).toContain("while others are served");
+  });
+
+  test("is nobody of a server that let requests wait before its fault already, as long as it answers somebody", async () => {
+    const slow = [socket(5, 100, 90, 10, 800), socket(6, 50, 50)];
+    expect(await verdictOf([waiting, only6Served], nobody, slow)).toBeNull();
+    expect(await verdictOf([waiting], nobody, slow)).toContain("nobody was answered");
+  });
+
+  test("is a thread that waits for one lock all the time", async () => {
+    const stuck = (...lockWaits: string[]): Waits => ({ sockets: before, lockWaits });
+    expect(await verdictOf([stuck("9 4096 1")])).toBe("1 thread waits for a lock that nobody released for 1500 ms");
+    expect(await verdictOf([stuck("9 4096 1"), stuck("9 4096 2")])).toBeNull();
+  });
 });
