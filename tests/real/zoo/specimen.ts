@@ -38,7 +38,7 @@ export type Specimen = {
 export type Expected = {
   /**
    * One for each fault, in order. `request`: abandoned as a whole or in part, and cut where the blame was sure (abandon,
-   * quarantine or inward). `more`, at the end: any number of others with this verdict.
+   * quarantine or inward). `more`: any number of others with this verdict.
    */
   readonly trials: readonly `${Rung | "request" | "more"} ${Verdict}`[];
   /**
@@ -118,22 +118,28 @@ export function expectedIn({ expected, yet }: Specimen, observed: Observed): Exp
 
 /** The observation in the words of the expectation, where it says the same less exactly. */
 export function inWordsOf(expected: Expected, observed: Observed): Observed {
-  const trials = observed.trials.map((trial, index) =>
-    expected.trials[index]?.startsWith("request ") === true
-      ? trial.replace(/^(abandon|quarantine|inward) /, "request ")
-      : trial,
-  );
-  const last = expected.trials.at(-1);
-  if (last?.startsWith("more ") === true) {
-    const more = trials.splice(expected.trials.length - 1);
-    const alike = more.every((trial) => trial.split(" ")[1] === last.split(" ")[1]);
-    trials.push(...(alike ? [last] : more));
-  }
+  const trials = trialsInWordsOf(expected.trials, observed.trials);
   const culprit = observed.culprit.map((word, index) =>
     (ways[expected.culprit[index] ?? ""]?.test(word) ?? false) ? expected.culprit[index]! : word,
   );
   const harmed = expected.program === "same" ? observed.harmed : [];
   return { ...observed, trials: trials as Observed["trials"], culprit, harmed };
+}
+
+function trialsInWordsOf(expected: readonly string[], observed: readonly string[]): string[] {
+  const said: string[] = [];
+  let at = 0;
+  for (const word of expected) {
+    const [rung, verdict] = word.split(" ");
+    if (rung === "more") {
+      while (at < observed.length && observed[at]!.endsWith(` ${verdict}`)) at += 1;
+      said.push(word);
+    } else if (at < observed.length) {
+      const trial = observed[at++]!;
+      said.push(rung === "request" ? trial.replace(/^(abandon|quarantine|inward) /, "request ") : trial);
+    }
+  }
+  return [...said, ...observed.slice(at)];
 }
 
 const ways: Readonly<Record<string, RegExp>> = {

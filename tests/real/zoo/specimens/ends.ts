@@ -72,6 +72,13 @@ const handlers: readonly Specimen[] = [
       expected: { trials: ["abandon clean"], culprit: ["said alive", "said 0", "said 4"], program: "same" },
     }),
   ),
+  // No handler comes to its end: after a second of that the request is abandoned, out of the handler, mask and all.
+  {
+    name: "signals.c die again",
+    build: { source: "signals.c" },
+    deed: afterwards("die again", "mask", "count"),
+    expected: { trials: ["more failed", "request clean"], culprit: ["lost", "said 0", "said 4"], program: "same" },
+  },
   {
     name: "signals.c die timer",
     build: { source: "signals.c" },

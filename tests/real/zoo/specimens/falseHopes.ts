@@ -16,6 +16,19 @@ const zombie = (word: string, program: string, changes: Partial<Specimen> = {}):
 export const falseHopes: readonly Specimen[] = [
   zombie("exit", "code 3"),
   zombie("busy", "unserved"),
+  {
+    name: "library.c die print, and a log that all need stays locked",
+    build: { source: "library.c", flags: ["-DLOGGED"] },
+    loop: "workers",
+    deed: ["die print"],
+    expected: { trials: ["request degraded"], culprit: ["lost"], program: "same" },
+    yet: {
+      trials: ["request failed"],
+      culprit: ["lost"],
+      program: "unserved",
+      missing: "the release of the C library's own locks",
+    },
+  },
   zombie("sleep", "unserved"),
   zombie("mute", "unserved"),
   zombie("lock", "same", {
