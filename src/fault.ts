@@ -298,6 +298,8 @@ export type PastTrial = {
   readonly interrupted?: boolean;
   /** What the thread was at, as long as it may be at it still: equal where the very same work is tried again. */
   readonly work?: string;
+  /** The box that learned it, where that was not this one: then it speaks for the order of the edits and for nothing else. */
+  readonly learnedBy?: string;
 };
 
 /** System calls that a stopped thread may be made to run. */

@@ -66,7 +66,8 @@ const isRepeatable = ({ kind }: Edit): boolean => kind === "abandon" || kind ===
 function isInBudget(edit: Edit, report: FaultReport, trials: readonly PastTrial[], policy: Policy): boolean {
   if (edit.kind === "mend") return openMends(report, trials) < mendsMax;
   if (edit.kind !== "neutralise") return true;
-  return trials.filter((past) => past.rung === "neutralise" && past.key !== mendKey).length < policy.neutralisedMax;
+  const done = trials.filter((past) => past.rung === "neutralise" && past.key !== mendKey && isOurs(past));
+  return done.length < policy.neutralisedMax;
 }
 
 /** Trials on probation that this fault proves wrong: same thread, and the thread never went idle since. Pure. */
@@ -145,8 +146,11 @@ function isCut(report: FaultReport, edit: Edit, blamed: Session | null, policy: 
   return edit.kind === "park" || (edit.kind === "abandon" && !(edit.rung === "inward" && isTested(report, edit)));
 }
 
+const isOurs = ({ learnedBy }: PastTrial): boolean => learnedBy === undefined;
+
+/** What other boxes say proves nothing wrong that failed here. */
 function failedKeys(report: FaultReport, trials: readonly PastTrial[]): Set<string> {
-  const here = (past: PastTrial): boolean => past.site.fault === report.site.fault;
+  const here = (past: PastTrial): boolean => past.site.fault === report.site.fault && isOurs(past);
   const failed = trials.filter((past) => here(past) && past.verdict === "failed");
   const proven = trials.filter((past) => here(past) && (past.verdict === "clean" || past.verdict === "degraded"));
   const keys = new Set(
@@ -171,8 +175,11 @@ function nextTrial(report: FaultReport, trials: readonly PastTrial[]): TrialId {
 }
 
 function reasonFor(key: string, failed: ReadonlySet<string>, trials: readonly PastTrial[]): string {
-  const proven = trials.findLast((past) => past.key === key && past.verdict !== null && past.verdict !== "failed");
-  if (proven !== undefined) return `worked before, in ${proven.trial}`;
+  const worked = trials.filter((past) => past.key === key && past.verdict !== null && past.verdict !== "failed");
+  const proven = worked.findLast(isOurs) ?? worked.at(-1);
+  if (proven !== undefined) {
+    return isOurs(proven) ? `worked before, in ${proven.trial}` : `worked on ${proven.learnedBy}, as the fleet tells`;
+  }
   return failed.size === 0 ? "first choice for a new site" : `${failed.size} earlier choices failed at this site`;
 }
 

@@ -37,6 +37,7 @@ import { defaultProbation, Probation } from "./probation.ts";
 import { Protection } from "./protection.ts";
 import { tellRecordState } from "./recordState.ts";
 import { rehearse } from "./rehearsal.ts";
+import type { RescueBook } from "./rescue/rescueBook.ts";
 import { noteServed, removeRunRecord } from "./runRecord.ts";
 import { removeSpines } from "./spineNotes.ts";
 import { keepStubHonest } from "./stubHonesty.ts";
@@ -65,6 +66,7 @@ export type GuardParts = {
   readonly program: GuardedProgram;
   readonly runDirectory: string;
   readonly storage: Storage;
+  readonly rescues: RescueBook;
   readonly notices: Notices;
   readonly probes: readonly Probe[];
   readonly policy: Policy;
@@ -81,7 +83,7 @@ export async function runGuard(parts: GuardParts): Promise<ProgramEnd | null> {
   storage.event("guard.started", name, { pid: program.pid, origin: program.origin });
   await using tasks = new TaskGroup();
   tasks.start((signal) => tellRecordState(name, storage, notices, clock, signal));
-  const trials = new Trials(withoutInterruptions(storage.history));
+  const trials = new Trials(withoutInterruptions(storage.history), parts.rescues);
   await using guard = new Guard(parts, trials, tasks);
   let end: ProgramEnd | null;
   try {
@@ -151,10 +153,19 @@ class Guard implements AsyncDisposable {
         (await this.#watching.watch?.unserved(tid, excused, signal)) ?? null,
       timesBlocked: (tid: number) => readStatus(program.pid, tid)?.voluntarySwitches ?? null,
     };
-    this.#probation = new Probation(life, probes, defaultProbation, trials, tasks, clock, (outcome) => {
-      storage.outcome(outcome);
-      notices.outcome(outcome);
-    });
+    this.#probation = new Probation(
+      life,
+      probes,
+      defaultProbation,
+      trials,
+      tasks,
+      clock,
+      (outcome, report, decision) => {
+        storage.outcome(outcome);
+        notices.outcome(outcome);
+        parts.rescues.judged(outcome, report, decision, this.#watching.watch?.program ?? null);
+      },
+    );
   }
 
   /** null: let go. */
@@ -328,6 +339,7 @@ class Guard implements AsyncDisposable {
     this.#served ||= serving;
     this.#toldWhy = "";
     if (serving) noteServed(runDirectory, true);
+    this.parts.rescues.adopted(name, watch.program);
     notices.tell({
       event: "guarding",
       workload: name,

@@ -60,7 +60,7 @@ export class Probation {
     private readonly trials: Trials,
     private readonly tasks: TaskGroup,
     private readonly clock: Clock,
-    private readonly record: (outcome: Outcome, report: FaultReport) => void,
+    private readonly record: (outcome: Outcome, report: FaultReport, decision: Decision) => void,
   ) {}
 
   begin(report: FaultReport, decision: Decision, applied: Applied, stopUs: number): void {
@@ -150,6 +150,6 @@ export class Probation {
       session: decision.session,
     };
     this.trials.close(decision.trial, verdict);
-    this.record(outcome, report);
+    this.record(outcome, report, decision);
   }
 }

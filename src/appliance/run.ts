@@ -12,9 +12,11 @@ import { ConfigError } from "#errors.ts";
 import type { Log } from "#log.ts";
 import { claimDirectory } from "#storage/ownership.ts";
 import { Storage } from "#storage/storage.ts";
+import { TaskGroup } from "#tasks.ts";
 import { openControl } from "./control.ts";
 import { Guests } from "./guests/guests.ts";
 import { Notices } from "./notices.ts";
+import { openRescues } from "./rescue/rescueOrders.ts";
 
 export type RunOptions = {
   readonly config: Config;
@@ -37,6 +39,8 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   const notices = new Notices("holdfast", options.form, options.write);
   claimDirectory(runDirectory);
   await using storage = await Storage.open({ directory, runDirectory, clock, log: logFor("storage") });
+  await using tasks = new TaskGroup();
+  const rescues = openRescues(storage, directory, clock, tasks);
   storage.event("run.started", "holdfast", { guests: config.guests.length });
   if (config.programs.length > 0) {
     const text = `${config.programs.length} [[program]] of the configuration: not run yet by this version; use holdfast guard`;
@@ -51,6 +55,7 @@ export async function runAppliance(options: RunOptions): Promise<void> {
     clock,
     logFor,
     storage,
+    rescues,
     noticesFor: (workload) => new Notices(workload, options.form, options.write),
   });
   guests.open();

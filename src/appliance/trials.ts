@@ -13,23 +13,39 @@ const sitesMax = 1024;
 /** A neutralised instruction counts against the budget for this long. */
 const neutraliseWindowMs = 3_600_000;
 
+/** What is known of a fault's site beyond the trials of the journal. Asked while a thread is stopped: from memory. */
+export interface Experience {
+  /** `told`: as past trials. Trials up to `forgottenMs` count no more, as somebody has said. */
+  at(report: FaultReport): { readonly forgottenMs: number; readonly told: readonly PastTrial[] };
+}
+
+const noExperience: Experience = { at: () => ({ forgottenMs: 0, told: [] }) };
+
 export class Trials {
   #trials: PastTrial[];
   /** Who was connected when a site faulted first in this run, the culprit of then left out. */
   readonly #firstSeen = new Map<string, ReadonlySet<string>>();
 
-  constructor(history: readonly PastTrial[]) {
+  constructor(
+    history: readonly PastTrial[],
+    private readonly experience: Experience = noExperience,
+  ) {
     this.#trials = [...history].sort((a, b) => a.atMs - b.atMs).slice(-trialsMax);
   }
 
   /** Trials that a decision on `report` may look at: its site, its thread's open ones, and what the budget counts. */
   relevantTo(report: FaultReport): PastTrial[] {
-    return this.#trials.filter(
+    const { forgottenMs, told } = this.experience.at(report);
+    const isHere = (past: PastTrial): boolean => past.site.fault === report.site.fault;
+    const own = this.#trials.filter(
       (past) =>
-        past.site.fault === report.site.fault ||
+        (isHere(past) && (past.verdict === null || past.atMs > forgottenMs)) ||
         (past.verdict === null && past.tid === report.tid) ||
         (past.rung === "neutralise" && past.key !== "mend" && past.atMs > report.atMs - neutraliseWindowMs),
     );
+    // Of what the journal still tells trial by trial, the record is only the sum.
+    const summed = new Set(own.flatMap((past) => (isHere(past) && past.verdict !== null ? [past.key] : [])));
+    return [...told.filter((past) => past.learnedBy !== undefined || !summed.has(past.key)), ...own];
   }
 
   open(report: FaultReport, decision: Decision, rung: Rung): PastTrial {

@@ -14,11 +14,13 @@ import { openPolicy, openProbes, openTrace } from "#appliance/guardOptions.ts";
 import { LineSink } from "#appliance/lineSink.ts";
 import { Notices } from "#appliance/notices.ts";
 import { Requests } from "#appliance/requests.ts";
+import { openRescues } from "#appliance/rescue/rescueOrders.ts";
 import { systemClock } from "#clock.ts";
 import { ConfigError } from "#errors.ts";
 import { type Log, openLog } from "#log.ts";
 import { defaultRunDirectory, defaultStateDirectory, guardDirectory } from "#storage/ownership.ts";
 import { Storage } from "#storage/storage.ts";
+import { TaskGroup } from "#tasks.ts";
 import { exitCodes } from "./exitCodes.ts";
 
 /** Last lines are waited for so long, where their reader is slow. */
@@ -78,7 +80,10 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
   const trace = flags.trace === undefined ? undefined : openTrace(flags.trace, clock);
   const state = flags.state ?? defaultStateDirectory(process.env, userId());
   try {
-    await using storage = await Storage.open({ directory: guardDirectory(state, name), runDirectory, clock, log });
+    const directory = guardDirectory(state, name);
+    await using storage = await Storage.open({ directory, runDirectory, clock, log });
+    await using tasks = new TaskGroup();
+    const rescues = openRescues(storage, directory, clock, tasks);
     const requests = new Requests({ name, detach: flags.detachOnExit === true, notices, clock });
     const program =
       wanted.kind === "pid"
@@ -91,7 +96,8 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
       void Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]).then(() => process.exit(exitCodes.bug));
     });
     const { letGo } = requests;
-    const parts = { name, program, runDirectory, storage, notices, probes, policy, clock, log, trace, letGo };
+    const told = { storage, rescues, notices, log, trace };
+    const parts = { name, program, runDirectory, probes, policy, clock, letGo, ...told };
     const end = await runGuard(parts);
     return end === null ? exitCodes.ok : (exitCodeOf(end) ?? exitCodes.protocol);
   } finally {

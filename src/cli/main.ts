@@ -26,6 +26,11 @@ export const verbs: readonly Verb[] = [
     add: async (program) => (await import("./show.ts")).addShow(program),
   },
   {
+    name: "rescue",
+    summary: "what was learned of each place where a program has faulted: list, show, export, import, forget",
+    add: async (program) => (await import("./rescue.ts")).addRescue(program),
+  },
+  {
     name: "replay",
     summary: "decide a recorded fault again, and say why",
     add: async (program) => (await import("./replay.ts")).addReplay(program),

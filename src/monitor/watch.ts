@@ -23,7 +23,8 @@ import type { GdbClient } from "./gdb/client.ts";
 import { isCaught } from "./gdb/signals.ts";
 import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegisters } from "./injectedCalls.ts";
 import { type LockWait, LockWaits } from "./lockWaits.ts";
-import { type BlockedThread, isAlive, readBlocked, readStatus, readThreads } from "./processes.ts";
+import { type MainModule, mainModule } from "./mainModule.ts";
+import { type BlockedThread, isAlive, readBlocked, readExecutable, readStatus, readThreads } from "./processes.ts";
 import { NativeProgramView } from "./programView.ts";
 import { type Excused, Progress, type Waits } from "./progress.ts";
 import { RestartableSequences } from "./restartableSequences.ts";
@@ -196,6 +197,10 @@ export class Watch implements Disposable {
       rehearseCode(this.#code.map, this.instructions, this.#callSites, seededRandom(round));
       await this.options.clock.sleep(rehearsalPauseMs, signal).catch(() => {});
     }
+  }
+
+  get program(): MainModule {
+    return mainModule(this.#code.map, readExecutable(this.pid));
   }
 
   get threadCount(): number {

@@ -262,7 +262,7 @@ function readHistory(database: Database): PastTrial[] {
   return trials.reverse();
 }
 
-function readNamed(database: Database, table: "learned" | "window"): Map<string, unknown> {
+export function readNamed(database: Database, table: "learned" | "window"): Map<string, unknown> {
   const rows = database
     .query<{ name: string; head: string }, []>(`SELECT name, head FROM ${table} ORDER BY name`)
     .all();

@@ -179,13 +179,15 @@ function distinct(edits: readonly Edit[]): Edit[] {
   });
 }
 
-/** What was proven at this site goes first, the newest proof before older ones. */
+/** What was proven at this site goes first: clean here, then what another box has learned, then degraded here; newest first. */
 function learnedFirst(report: FaultReport, edits: readonly Edit[], trials: readonly PastTrial[]): readonly Edit[] {
+  const proofRank = ({ verdict, learnedBy }: PastTrial): number =>
+    learnedBy !== undefined ? 1 : verdict === "clean" ? 0 : 2;
   const proven = trials
     .filter(
       (past) => past.site.fault === report.site.fault && (past.verdict === "clean" || past.verdict === "degraded"),
     )
-    .sort((a, b) => b.atMs - a.atMs)
+    .sort((a, b) => proofRank(a) - proofRank(b) || b.atMs - a.atMs)
     .map((past) => past.key);
   if (proven.length === 0) return edits;
   const rank = (edit: Edit): number => {

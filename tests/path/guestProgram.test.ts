@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { GuestProgram, kitPort } from "#appliance/guests/guestProgram.ts";
 import { Notices } from "#appliance/notices.ts";
+import { RescueBook } from "#appliance/rescue/rescueBook.ts";
 import { deadline, systemClock } from "#clock.ts";
 import { GdbError } from "#errors.ts";
 import { silentLog } from "#log.ts";
@@ -50,6 +51,7 @@ class Guarded implements AsyncDisposable {
       vsockSocket,
       runs: () => true,
       storage: this.#storage,
+      rescues: new RescueBook(this.#storage, clock),
       notices,
       clock,
       log: silentLog,

@@ -23,10 +23,12 @@ import type { Storage } from "#storage/storage.ts";
 import { defaultPolicy } from "#suppression/plan.ts";
 import { siteOf } from "#suppression/site.ts";
 import { TaskGroup } from "#tasks.ts";
+import { withoutInterruptions } from "../interruptions.ts";
 import { type LaneEnd, runLane } from "../lane.ts";
 import type { Notices } from "../notices.ts";
 import { defaultProbation, Probation } from "../probation.ts";
 import { rehearse } from "../rehearsal.ts";
+import type { RescueBook } from "../rescue/rescueBook.ts";
 import { Trials } from "../trials.ts";
 import type { Workload } from "../workload.ts";
 
@@ -49,6 +51,7 @@ export type GuestProgramParts = {
   /** False while the guest is paused: then nothing answers, and nothing is wrong. */
   readonly runs: () => boolean;
   readonly storage: Storage;
+  readonly rescues: RescueBook;
   readonly notices: Notices;
   readonly clock: Clock;
   readonly log: Log;
@@ -60,7 +63,7 @@ export class GuestProgram {
   #told = "";
 
   constructor(private readonly parts: GuestProgramParts) {
-    this.#trials = new Trials(parts.storage.history);
+    this.#trials = new Trials(withoutInterruptions(parts.storage.history), parts.rescues);
   }
 
   get name(): string {
@@ -130,7 +133,7 @@ export class GuestProgram {
   }
 
   async #guard(watch: GuestProgramWatch, client: GdbClient, pid: number, signal: AbortSignal): Promise<LaneEnd> {
-    const { storage, notices, clock, section } = this.parts;
+    const { storage, notices, rescues, clock, section } = this.parts;
     await using tasks = new TaskGroup();
     let alive = true;
     const life = {
@@ -142,10 +145,19 @@ export class GuestProgram {
       unserved: async () => null,
     };
     const probes = section.probes.map(parseProbe);
-    const probation = new Probation(life, probes, defaultProbation, this.#trials, tasks, clock, (outcome) => {
-      storage.outcome(outcome);
-      notices.outcome(outcome);
-    });
+    const probation = new Probation(
+      life,
+      probes,
+      defaultProbation,
+      this.#trials,
+      tasks,
+      clock,
+      (outcome, report, decision) => {
+        storage.outcome(outcome);
+        notices.outcome(outcome);
+        rescues.judged(outcome, report, decision, watch.program);
+      },
+    );
     tasks.start((ended) => watch.learn(ended));
     tasks.start((ended) => watch.followTrials(ended));
     tasks.start((ended) => watch.prepare(ended));
@@ -190,7 +202,8 @@ export class GuestProgram {
     await watch.rehearse(rehearsalRounds, (report) => rehearse(workload, sited(report)), signal);
     if (signal.aborted) return;
     this.#told = "";
-    const { storage, notices, guest } = this.parts;
+    const { storage, notices, rescues, guest } = this.parts;
+    rescues.adopted(this.name, watch.program);
     storage.event("guard.started", this.name, { pid, guest, serving });
     const threads = watch.threadCount;
     notices.tell({ event: "guarding", workload: this.name, pid, threads, attached: true, serving });

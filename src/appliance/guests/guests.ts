@@ -13,6 +13,7 @@ import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import { RunDirectory } from "#vm/runDirectory.ts";
 import type { Notices } from "../notices.ts";
+import type { RescueBook } from "../rescue/rescueBook.ts";
 import { GuestLane } from "./guestLane.ts";
 import { GuestNotices } from "./guestNotices.ts";
 import { attemptsInWindow } from "./guestRung.ts";
@@ -27,6 +28,7 @@ export type GuestsOptions = {
   readonly clock: Clock;
   readonly logFor: (part: string) => Log;
   readonly storage: Storage;
+  readonly rescues: RescueBook;
   readonly noticesFor: (workload: string) => Notices;
 };
 
@@ -60,13 +62,13 @@ export class Guests implements AsyncDisposable {
 
   /** @throws HypervisorError hypervisor.socket where a name is too long for its directory */
   constructor(private readonly options: GuestsOptions) {
-    const { runDirectory, program, user, kvm, clock, logFor, storage, noticesFor } = options;
+    const { runDirectory, program, user, kvm, clock, logFor, storage, rescues, noticesFor } = options;
     for (const section of options.sections) {
       const directory = new RunDirectory(guestDirectory(runDirectory, section.name));
       const told = noticesFor(section.name);
       const notices = new GuestNotices(section.name, told, storage, clock);
       const log = logFor(section.name);
-      const parts = { section, directory, program, user, kvm, clock, log, storage, noticesFor };
+      const parts = { section, directory, program, user, kvm, clock, log, storage, rescues, noticesFor };
       this.#lanes.set(section.name, new GuestLane(parts, notices));
     }
   }

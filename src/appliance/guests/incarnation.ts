@@ -19,6 +19,7 @@ import { SerialConsole } from "#vm/serialConsole.ts";
 import type { Version } from "#vm/version.ts";
 import type { VmConfig } from "#vm/vmConfig.ts";
 import type { Notices } from "../notices.ts";
+import type { RescueBook } from "../rescue/rescueBook.ts";
 import { openCards } from "./guestNet.ts";
 import { GuestProgram } from "./guestProgram.ts";
 import { GuestWatch, type Seen } from "./guestWatch.ts";
@@ -36,6 +37,7 @@ export type GuestParts = {
   readonly clock: Clock;
   readonly log: Log;
   readonly storage: Storage;
+  readonly rescues: RescueBook;
   readonly noticesFor: (workload: string) => Notices;
 };
 
@@ -92,7 +94,7 @@ export class Incarnation implements AsyncDisposable {
 
   /** Each program in a task of its own: one that cannot be reached is nobody else's trouble. */
   #guardPrograms(): void {
-    const { section, directory, storage, noticesFor, clock, log } = this.parts;
+    const { section, directory, storage, rescues, noticesFor, clock, log } = this.parts;
     for (const program of section.programs) {
       const guarded = new GuestProgram({
         guest: section.name,
@@ -100,6 +102,7 @@ export class Incarnation implements AsyncDisposable {
         vsockSocket: directory.vsockSocket,
         runs: () => this.hypervisor.state.kind === "running",
         storage,
+        rescues,
         notices: noticesFor(program.name),
         clock,
         log,

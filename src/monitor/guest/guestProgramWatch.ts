@@ -21,6 +21,7 @@ import { decodeFault, type ProgramKnowledge, spineFrames, type UnsitedReport } f
 import type { GdbClient } from "../gdb/client.ts";
 import { isCaught } from "../gdb/signals.ts";
 import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegisters } from "../injectedCalls.ts";
+import { type MainModule, mainModule } from "../mainModule.ts";
 import type { BlockedThread } from "../processes.ts";
 import { RestartableSequences } from "../restartableSequences.ts";
 import { type SpineFrame, Spines } from "../spines.ts";
@@ -92,6 +93,10 @@ export class GuestProgramWatch {
     await watch.#view.settle(() => watch.#sequences.learn(watch.#code.map));
     watch.#systemCallAt = findSystemCallInstruction(watch.#code.map);
     return watch;
+  }
+
+  get program(): MainModule {
+    return mainModule(this.#code.map, null);
   }
 
   get threadCount(): number {
