@@ -47,7 +47,12 @@ export function addGuard(program: Command): void {
     .option("--state <dir>", "state directory (default: /var/lib/holdfast, or your own)")
     .option("--json", "one JSON object a line on standard output; the program's output goes to standard error")
     .option("--pid <pid>", "attach to this running process; Ctrl-C leaves it running", readPid)
-    .option("--probe <probe>", "tcp:PORT or cmd:COMMAND must succeed before a fault counts as survived", collect, [])
+    .option(
+      "--probe <probe>",
+      "must pass before a fault counts as survived: tcp:PORT, http:PORT/PATH, redis:PORT, mqtt:PORT or cmd:COMMAND",
+      collect,
+      [],
+    )
     .option("--rungs <list>", "use only these rungs: abandon, quarantine, inward, neutralise (default: all)")
     .option("--trace <file>", "write every packet of the debugger stub to this file")
     .option("--detach-on-exit", "Ctrl-C leaves a started program running, unguarded")

@@ -29,6 +29,8 @@ const restart = v.strictObject({
 /** What a probe is asked and when it counts. */
 const probing = {
   probes: v.optional(v.array(probe), []),
+  /** The first question comes so long after the start. */
+  probeDelayMs: v.optional(count(0, dayMs), 0),
   probeEveryMs: v.optional(count(100, dayMs), 5_000),
   /** Failures in a row that make a fault. */
   probeFailuresMax: v.optional(count(1, 100), 3),

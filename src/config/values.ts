@@ -29,7 +29,10 @@ export const mac = matching(
   "a unicast hardware address, 02:00:00:00:00:01",
 );
 
-export const probe = matching(/^(tcp:(.+:)?\d{1,5}|cmd:.+)$/, "tcp:PORT, tcp:HOST:PORT or cmd:COMMAND");
+export const probe = matching(
+  /^((tcp|redis|mqtt):(.+:)?\d{1,5}|http:(.+:)?\d{1,5}(\/\S*)?|cmd:.+)$/,
+  "tcp:PORT, http:PORT/PATH, redis:PORT, mqtt:PORT (HOST: may stand before the port) or cmd:COMMAND",
+);
 
 export const words = (wanted: string) =>
   v.pipe(v.array(v.string(`wants ${wanted}`), `wants ${wanted}`), v.minLength(1, `wants ${wanted}`));
