@@ -327,6 +327,7 @@ class Guard implements AsyncDisposable {
       },
       outcome: (outcome) => storage.outcome(outcome),
       event: (event, workload, facts) => storage.event(event, workload, facts),
+      holdUpkeep: () => storage.holdUpkeep(),
     };
   }
 

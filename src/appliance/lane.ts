@@ -86,6 +86,7 @@ async function takeEvent(event: StopEvent, options: LaneOptions): Promise<LaneEn
 }
 
 async function takeSignal(event: Signalled, { workload, client, unfinished }: LaneOptions): Promise<LaneEnd | null> {
+  using _stopped = workload.storage.holdUpkeep();
   try {
     const registers = unfinished(event);
     if (registers !== null) {

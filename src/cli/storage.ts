@@ -118,7 +118,7 @@ function describe({ guard, directory, holder, state, files, quarantine, space, f
   const lost = Object.entries(state?.dropped ?? {}).map(([kind, count]) => `${count} ${kind}`);
   const lines = [
     `${guard || "(all)"}: ${who}${mood}`,
-    `  in ${directory}, ${size(space.freeBytes)} free (${fullness})`,
+    `  in ${directory}, ${space === null ? "room not told" : `${size(space.freeBytes)} free (${fullness})`}`,
     ...(lost.length > 0 ? [`  lost since commits last worked: ${lost.join(", ")}`] : []),
     ...(state !== null && state.bytesToday > 0
       ? [`  written since start, today: ${size(state.bytesToday)}${state.overBudget ? ", OVER BUDGET" : ""}`]

@@ -54,7 +54,8 @@ export type DirectoryFacts = {
   readonly state: PublishedState | null;
   readonly files: readonly FileFacts[];
   readonly quarantine: readonly QuarantineSet[];
-  readonly space: Space;
+  /** null where it cannot be told. */
+  readonly space: Space | null;
   readonly fullness: Fullness;
 };
 

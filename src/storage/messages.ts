@@ -62,7 +62,8 @@ export type FromWriter =
 /** How the disk is. */
 export type Condition = {
   readonly fullness: Fullness;
-  readonly space: Space;
+  /** null where it cannot be told. */
+  readonly space: Space | null;
   readonly overBudget: boolean;
   readonly bytesToday: number;
   readonly findings: readonly Finding[];

@@ -11,18 +11,21 @@ import type { StorageLimits } from "./limits.ts";
 export type Space = { readonly freeBytes: number; readonly totalBytes: number };
 export type Fullness = "normal" | "tight" | "critical";
 
-/** Room on the file system of `directory` for us; all zero where it cannot be told. */
-export function readSpace(directory: string): Space {
+/** Room on the file system of `directory` for us; null where it cannot be told. */
+export function readSpace(directory: string): Space | null {
   try {
     const { bavail, blocks, bsize } = statfsSync(directory);
     return { freeBytes: bavail * bsize, totalBytes: blocks * bsize };
   } catch {
     // The directory is gone or ill; the commit that follows says so in its own words.
-    return { freeBytes: 0, totalBytes: 0 };
+    return null;
   }
 }
 
-export function fullness({ freeBytes, totalBytes }: Space, limits: StorageLimits): Fullness {
+/** What is not known is not called full: a commit that finds no room says so itself. */
+export function fullness(space: Space | null, limits: StorageLimits): Fullness {
+  if (space === null) return "normal";
+  const { freeBytes, totalBytes } = space;
   if (freeBytes < limits.criticalFreeBytes) return "critical";
   return freeBytes < limits.tightFreeBytes || freeBytes < totalBytes * limits.tightFreeRatio ? "tight" : "normal";
 }

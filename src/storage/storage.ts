@@ -4,7 +4,7 @@
  * messages; gives the history and the cursor of what is durable. Three laws: a stopped thread never waits for a disk; what
  * was acknowledged (the cursor) is never lost; a damaged file costs its own content and nothing else.
  *
- *     intent ──▶ ring slot (one pwrite on tmpfs)      report, outcome, event ──▶ lane ──▶ Worker ──▶ commit
+ *     intent ──▶ ring slot (stores into tmpfs)        report, outcome, event ──▶ lane ──▶ Worker ──▶ commit
  *                  └─────────────── freed when its rows are committed ◀──────────────────────┘
  *
  * Nothing here throws after `open`, and no statement that can write runs on this thread. While commits to the journal fail
@@ -16,6 +16,7 @@ import type { Decision, FaultId, FaultReport, Outcome, PastTrial, Plan, TrialId 
 import type { Log } from "#log.ts";
 import { TaskGroup } from "#tasks.ts";
 import { faultIds } from "./faultId.ts";
+import { Idle } from "./idle.ts";
 import type { SlotIndex } from "./intentRing.ts";
 import type { JournalMemory } from "./journal.ts";
 import { Lane } from "./lane.ts";
@@ -33,9 +34,6 @@ import { WriterPort } from "./writerPort.ts";
 const openPatienceMs = 2_000;
 /** An orderly stop waits so long for rows to become durable; what is not stays in the ring. */
 const closePatienceMs = 5_000;
-/** Upkeep is done where nothing was committed for `idleMs`: soon after commits, and at the latest every `upkeepMs`. */
-const idleMs = 200;
-const upkeepMs = 60_000;
 
 export type StorageOptions = {
   /** The state directory of this guard, such as STATE/guards/NAME. */
@@ -45,8 +43,6 @@ export type StorageOptions = {
   readonly log: Log;
   readonly random?: Random;
   readonly limits?: Partial<StorageLimits>;
-  /** True while no thread is stopped and no restore window is open; upkeep waits for it. */
-  readonly quiet?: () => boolean;
   readonly signal?: AbortSignal;
 };
 
@@ -59,6 +55,7 @@ export class Storage implements AsyncDisposable {
   readonly #journal: Lane<"journal">;
   readonly #outbox: Lane<"outbox">;
   readonly #history: Lane<"history">;
+  readonly #idle: Idle;
   readonly #tasks: TaskGroup;
   /** Makes the ids of this supervisor's faults. */
   readonly nextFaultId: () => FaultId;
@@ -66,9 +63,6 @@ export class Storage implements AsyncDisposable {
   #settled: readonly TrialId[] = [];
   #condition: Condition | null = null;
   #lastReported = "";
-  #lastCommitNs = 0;
-  #commitsSinceUpkeep = 1;
-  #onCommit: () => void = () => {};
   #published = "";
 
   /**
@@ -96,7 +90,7 @@ export class Storage implements AsyncDisposable {
     } finally {
       answered.abort();
     }
-    storage.#tasks.start((signal) => storage.#keepUp(signal, options.quiet ?? (() => true)));
+    storage.#tasks.start((signal) => storage.#idle.run(() => storage.#upkeepSlice(), signal));
     storage.#publish();
     return storage;
   }
@@ -107,6 +101,7 @@ export class Storage implements AsyncDisposable {
     this.#log = log;
     this.#directory = directory;
     this.#ring = ring;
+    this.#idle = new Idle(clock);
     this.#tasks = new TaskGroup();
     this.nextFaultId = faultIds(clock, options.random ?? systemRandom);
     this.#memory = { history: historyOfRing(ring.found), learned: new Map(), windows: new Map() };
@@ -169,7 +164,12 @@ export class Storage implements AsyncDisposable {
     return this.#journal.cursor;
   }
 
-  /** Notes what is about to be done. The only call made while a thread is stopped: one pwrite on tmpfs. */
+  /** Keeps upkeep from beginning while a thread is stopped, until what this gives is disposed. */
+  holdUpkeep(): Disposable {
+    return this.#idle.hold();
+  }
+
+  /** Notes what is about to be done. But for `holdUpkeep` the only call made while a thread is stopped: 64 stores into memory. */
   intent(report: FaultReport, decision: Decision): void {
     this.#ring.putIntent(report, decision, this.#clock.wallMs());
   }
@@ -203,6 +203,7 @@ export class Storage implements AsyncDisposable {
 
   /** Keeps an open restore window under a name until it is closed with null. */
   window(name: string, facts: unknown): void {
+    this.#idle.window(name, facts !== null);
     this.#keep("window", () => this.#journal.push(namedRow("window", name, facts, this.#clock.wallMs())));
   }
 
@@ -233,7 +234,7 @@ export class Storage implements AsyncDisposable {
     const others = [this.#outbox, this.#history].flatMap((lane) => lane.illness?.why ?? []);
     const fullness = this.#condition?.fullness ?? "normal";
     const room =
-      fullness === "normal" ? "" : `the disk is nearly full: ${this.#condition?.space.freeBytes ?? 0} bytes left`;
+      fullness === "normal" ? "" : `the disk is nearly full: ${this.#condition?.space?.freeBytes} bytes left`;
     const whys = [illness?.why ?? "", room, this.#ring.trouble, ...others];
     return {
       kind: illness === null ? fullness : "blind",
@@ -241,7 +242,7 @@ export class Storage implements AsyncDisposable {
       dropped: { ...this.#journal.dropped, ...this.#outbox.dropped, ...this.#history.dropped },
       queuedRows: this.#journal.queuedRows + this.#outbox.queuedRows + this.#history.queuedRows,
       ringSlots: this.#ring.usedSlots,
-      freeBytes: this.#condition?.space.freeBytes ?? null,
+      freeBytes: this.#condition?.space?.freeBytes ?? null,
       bytesToday: this.#condition?.bytesToday ?? 0,
       overBudget: this.#condition?.overBudget ?? false,
     };
@@ -287,9 +288,7 @@ export class Storage implements AsyncDisposable {
   }
 
   #committed(slots: readonly SlotIndex[]): void {
-    this.#lastCommitNs = this.#clock.monotonicNs();
-    this.#commitsSinceUpkeep += 1;
-    this.#onCommit();
+    this.#idle.committed();
     this.#ring.free(slots);
   }
 
@@ -314,32 +313,6 @@ export class Storage implements AsyncDisposable {
       atMs: this.#clock.wallMs(),
       directory: this.#directory,
     });
-  }
-
-  /** Upkeep in the first idle moment after commits, and at the latest every minute. */
-  async #keepUp(signal: AbortSignal, quiet: () => boolean): Promise<void> {
-    const idle = (): boolean => quiet() && this.#clock.monotonicNs() - this.#lastCommitNs >= idleMs * 1e6;
-    for (;;) {
-      await this.#commitWithin(upkeepMs, signal);
-      do await this.#clock.sleep(idleMs, signal);
-      while (!idle());
-      this.#commitsSinceUpkeep = 0;
-      while (idle() && (await this.#upkeepSlice())) signal.throwIfAborted();
-    }
-  }
-
-  /** Resolves once something was committed since the last upkeep, or after `delayMs`. */
-  async #commitWithin(delayMs: number, signal: AbortSignal): Promise<void> {
-    if (this.#commitsSinceUpkeep > 0) return;
-    const done = new AbortController();
-    const commit = new Promise<void>((resolve) => {
-      this.#onCommit = resolve;
-    });
-    const sleep = this.#clock.sleep(delayMs, AbortSignal.any([signal, done.signal])).catch((error: unknown) => {
-      if (signal.aborted) throw error;
-    });
-    await Promise.race([commit, sleep]);
-    done.abort();
   }
 
   #upkeepSlice(): Promise<boolean> {

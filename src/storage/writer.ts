@@ -41,7 +41,7 @@ export class Writer {
   /** Files in which damage was met, with what SQLite said: set aside when they are opened again. */
   readonly #damaged = new Map<LaneName, string>();
   readonly #commits = new Map<LaneName, number>();
-  #space: Space = { freeBytes: 0, totalBytes: 0 };
+  #space: Space | null = null;
   #spaceAtNs = Number.NEGATIVE_INFINITY;
   #findings: Finding[] = [];
   /** The disk was asked, or something was found, since the condition was last told. */
@@ -102,7 +102,7 @@ export class Writer {
     this.#refreshSpace();
     if (name === "history" && this.#fullness() === "critical") {
       throw new StorageError("storage.full", "history stops while the disk is nearly full", {
-        freeBytes: this.#space.freeBytes,
+        freeBytes: this.#freeBytes,
       });
     }
     const before = name === "history" ? threadBytesWritten() : null;
@@ -133,7 +133,7 @@ export class Writer {
     this.#refreshSpace();
     const conditions = {
       atMs: this.#clock.wallMs(),
-      freeBytes: this.#space.freeBytes,
+      freeBytes: this.#freeBytes,
       afterError: this.#suspect.has(name),
       damage: this.#damaged.get(name) ?? null,
     };
@@ -163,7 +163,7 @@ export class Writer {
     this.#refreshSpace();
     const state = {
       fullness: this.#fullness(),
-      freeBytes: this.#space.freeBytes,
+      freeBytes: this.#freeBytes,
       overBudget: this.#overBudget(),
       tell: (finding: Finding) => this.#tell(finding),
     };
@@ -202,7 +202,7 @@ export class Writer {
     this.#leaveRemovedFiles();
     this.#space = readSpace(this.#directory);
     if (this.#fullness() === "critical" && dropBallast(this.#directory)) {
-      this.#tell({ event: "ballastDropped", facts: { freeBytes: this.#space.freeBytes } });
+      this.#tell({ event: "ballastDropped", facts: { freeBytes: this.#freeBytes } });
       this.#space = readSpace(this.#directory);
     }
     const written = threadBytesWritten();
@@ -219,6 +219,11 @@ export class Writer {
       this.#lock?.[Symbol.dispose]();
       this.#lock = undefined;
     }
+  }
+
+  /** Nothing that needs room is begun where it is not known. */
+  get #freeBytes(): number {
+    return this.#space?.freeBytes ?? 0;
   }
 
   #fullness(): Fullness {

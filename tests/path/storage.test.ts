@@ -135,6 +135,8 @@ test("with no usable directory faults are kept in the ring, and written down onc
   {
     await using storage = await open();
     expect(storage.state().kind).toBe("blind");
+    // Nothing is known of the room there; that is no full disk.
+    expect(storage.state()).toMatchObject({ freeBytes: null, why: expect.not.stringContaining("full") });
     id = writeFault(storage, false);
     expect(storage.state()).toMatchObject({ ringSlots: 1, queuedRows: 2 });
   }
