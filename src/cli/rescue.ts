@@ -125,9 +125,11 @@ async function forget(ids: readonly string[], flags: Flags & { readonly all?: tr
     throw new ConfigError("config.argument", "say which records to forget, or --all, not both");
   }
   const found = flags.all ? kept(flags) : named(ids, flags);
-  for (const directory of new Set(found.map((one) => one.directory))) {
+  // What a supervisor has learned just now may not be on the disk yet: "all" is for it to say.
+  const directories = new Set((flags.all ? places(flags) : found).map((one) => one.directory));
+  for (const directory of directories) {
     const here = found.filter((one) => one.directory === directory).map(({ id }) => id);
-    await orderIn(directory, { kind: "forget", ids: here }, systemClock);
+    await orderIn(directory, { kind: "forget", ids: flags.all ? "all" : here }, systemClock);
   }
   print(`forgotten: ${found.length}`);
 }

@@ -87,8 +87,8 @@ export class RescueBook implements Experience {
     }
   }
 
-  forget(ids: readonly string[]): void {
-    for (const id of ids) {
+  forget(ids: readonly string[] | "all"): void {
+    for (const id of ids === "all" ? [...this.#records.keys()] : ids) {
       const known = this.#records.get(id);
       if (known !== undefined) this.#keep(id, forgotten(known, this.clock.wallMs()));
     }

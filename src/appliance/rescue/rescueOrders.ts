@@ -19,7 +19,7 @@ import type { SiteRecord } from "./rescueRecord.ts";
 import { exportRecords, importRecords, recordsMax } from "./rescueText.ts";
 
 export type RescueOrder =
-  | { readonly kind: "forget"; readonly ids: readonly string[] }
+  | { readonly kind: "forget"; readonly ids: readonly string[] | "all" }
   | { readonly kind: "import"; readonly records: readonly SiteRecord[] };
 
 const lookMs = 250;
@@ -28,7 +28,10 @@ const waitLookMs = 25;
 const answerMsMax = 10_000;
 
 const wire = v.variant("kind", [
-  v.object({ kind: v.literal("forget"), ids: v.pipe(v.array(v.string()), v.maxLength(recordsMax)) }),
+  v.object({
+    kind: v.literal("forget"),
+    ids: v.union([v.literal("all"), v.pipe(v.array(v.string()), v.maxLength(recordsMax))]),
+  }),
   v.object({ kind: v.literal("import"), text: v.string() }),
 ]);
 
