@@ -30,7 +30,7 @@ export function writeLearned(directory: string, records: ReadonlyMap<string, unk
   claimDirectory(directory);
   using _lock = lockFile(join(directory, "owner.lock"));
   const atMs = clock.wallMs();
-  const { freeBytes } = readSpace(directory);
+  const freeBytes = readSpace(directory)?.freeBytes ?? 0;
   using journal = Journal.open(directory, { atMs, freeBytes, afterError: false, damage: null }, clock);
   journal.write([...records].map(([name, record]) => namedRow("learned", name, record, atMs)));
 }

@@ -33,7 +33,7 @@ export class Writer {
   readonly #clock: Clock;
   #directory = "";
   #limits: StorageLimits | undefined;
-  /** Held until we end: files that are ill are still ours. */
+  /** Held until we end: files that are ill are still ours. Without it nothing in the directory is touched. */
   #lock: Disposable | undefined;
   readonly #files = new Map<LaneName, OpenFile>();
   /** Files whose last connection met an error that was not about content. */
@@ -177,7 +177,7 @@ export class Writer {
         if (error.code !== "storage.full") this.#giveUp(name, error);
       }
     }
-    if (state.fullness === "normal") this.#upkeep!.makeBallast();
+    if (state.fullness === "normal" && this.#lock !== undefined) this.#upkeep!.makeBallast();
     return more;
   }
 
@@ -201,7 +201,7 @@ export class Writer {
     this.#news = true;
     this.#leaveRemovedFiles();
     this.#space = readSpace(this.#directory);
-    if (this.#fullness() === "critical" && dropBallast(this.#directory)) {
+    if (this.#fullness() === "critical" && this.#lock !== undefined && dropBallast(this.#directory)) {
       this.#tell({ event: "ballastDropped", facts: { freeBytes: this.#freeBytes } });
       this.#space = readSpace(this.#directory);
     }
