@@ -11,7 +11,7 @@ import { dirname } from "node:path";
 /** `ok`, or the name of the error (ENOENT, EACCES, …). */
 export type Access = "ok" | (string & {});
 
-export type Space = { readonly freeBytes: number; readonly inMemory: boolean };
+export type Space = { readonly totalBytes: number; readonly freeBytes: number; readonly inMemory: boolean };
 
 export interface Box {
   /** As node names it: x64, arm64, … */
@@ -78,8 +78,12 @@ function nearest(path: string): string {
 }
 
 function spaceOf(path: string): Space {
-  const { bavail, bsize, type } = statfsSync(path);
-  return { freeBytes: bavail * bsize, inMemory: type === tmpfsMagic || type >>> 0 === ramfsMagic };
+  const { blocks, bavail, bsize, type } = statfsSync(path);
+  return {
+    totalBytes: blocks * bsize,
+    freeBytes: bavail * bsize,
+    inMemory: type === tmpfsMagic || type >>> 0 === ramfsMagic,
+  };
 }
 
 function firstLine(program: string): string | null {

@@ -18,7 +18,7 @@ type Facts = {
 };
 
 const allCapabilities = "CapEff:\t000001ffffffffff";
-const disk: Space = { freeBytes: 8 * 2 ** 30, inMemory: false };
+const disk: Space = { totalBytes: 2 ** 34, freeBytes: 8 * 2 ** 30, inMemory: false };
 
 function box({ files = {}, programs, processor = "x64", userId = 0, devices = {}, refused, space = disk }: Facts): Box {
   const texts: Record<string, string> = {
@@ -35,7 +35,7 @@ function box({ files = {}, programs, processor = "x64", userId = 0, devices = {}
     names: (path) => texts[path]?.split(" ") ?? [],
     open: (path) => devices[path] ?? "ENOENT",
     writable: (path) => (path === refused ? "EACCES" : "ok"),
-    space: (path) => (path.startsWith("/run") ? { freeBytes: 1, inMemory: true } : space),
+    space: (path) => (path.startsWith("/run") ? { totalBytes: 1, freeBytes: 1, inMemory: true } : space),
     find: (program) => (program in found ? `/bin/${program}` : null),
     versionOf: (path) => found[path.slice("/bin/".length)] ?? null,
   };
@@ -81,10 +81,12 @@ test("a user without Yama in the way guards their own programs", () => {
 });
 
 test("space: little, in memory, unknown, and a directory of one's own choice", () => {
-  expect(statusOf({ space: { freeBytes: 1 << 20, inMemory: false } }, "state directory")).toBe(
+  expect(statusOf({ space: { totalBytes: 2 ** 34, freeBytes: 1 << 20, inMemory: false } }, "state directory")).toBe(
     "limited: /var/lib/holdfast, 1 MB free",
   );
-  expect(statusOf({ space: { freeBytes: 1 << 30, inMemory: true } }, "state directory")).toStartWith("limited");
+  expect(
+    statusOf({ space: { totalBytes: 2 ** 34, freeBytes: 1 << 30, inMemory: true } }, "state directory"),
+  ).toStartWith("limited");
   expect(statusOf({ space: null }, "state directory")).toStartWith("limited");
   expect(status(diagnose(box({}), "/srv/h"), "state directory")).toStartWith("ok: /srv/h");
 });
