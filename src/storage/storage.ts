@@ -21,7 +21,7 @@ import type { SlotIndex } from "./intentRing.ts";
 import type { JournalMemory } from "./journal.ts";
 import { Lane } from "./lane.ts";
 import { defaultLimits, type StorageLimits } from "./limits.ts";
-import type { Condition, LaneName } from "./messages.ts";
+import type { Condition, FromWriter, LaneName, ToWriter } from "./messages.ts";
 import type { OutboxRow } from "./outbox.ts";
 import { RingBooks } from "./ringBooks.ts";
 import type { Dropped } from "./rowQueue.ts";
@@ -90,7 +90,7 @@ export class Storage implements AsyncDisposable {
     } finally {
       answered.abort();
     }
-    storage.#tasks.start((signal) => storage.#idle.run(() => storage.#upkeepSlice(), signal));
+    storage.#tasks.start((signal) => storage.#idle.run(() => storage.#upkeepSlice(signal), signal));
     storage.#publish();
     return storage;
   }
@@ -255,7 +255,7 @@ export class Storage implements AsyncDisposable {
     using patience = deadline(closePatienceMs, late);
     try {
       for (const lane of lanes) await lane.finish(patience.signal);
-      await this.#closeFiles(patience.signal);
+      await this.#ask({ kind: "close" }, patience.signal);
     } catch (error) {
       // What is not durable is in the ring; the next start finds it there.
       this.#log("warn", "storage.closedEarly", { rows: this.state().queuedRows, why: explain(error) });
@@ -266,10 +266,16 @@ export class Storage implements AsyncDisposable {
     this.#ring[Symbol.dispose]();
   }
 
-  #closeFiles(signal: AbortSignal): Promise<void> {
+  /** The Worker's answer; rejects with the signal's reason, since a disk may take any time. */
+  #ask(message: ToWriter, signal: AbortSignal): Promise<FromWriter> {
     return new Promise((resolve, reject) => {
-      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-      this.#port.send({ kind: "close" }, () => resolve());
+      if (signal.aborted) return reject(signal.reason);
+      const giveUp = (): void => reject(signal.reason);
+      signal.addEventListener("abort", giveUp, { once: true });
+      this.#port.send(message, (answer) => {
+        signal.removeEventListener("abort", giveUp);
+        resolve(answer);
+      });
     });
   }
 
@@ -315,13 +321,10 @@ export class Storage implements AsyncDisposable {
     });
   }
 
-  #upkeepSlice(): Promise<boolean> {
-    return new Promise((resolve) => {
-      this.#port.send({ kind: "upkeep" }, (answer) => {
-        if (answer.kind === "kept") this.#learnCondition(answer.condition);
-        resolve(answer.kind === "kept" && answer.more);
-      });
-    });
+  async #upkeepSlice(signal: AbortSignal): Promise<boolean> {
+    const answer = await this.#ask({ kind: "upkeep" }, signal);
+    if (answer.kind === "kept") this.#learnCondition(answer.condition);
+    return answer.kind === "kept" && answer.more;
   }
 
   #keep(what: string, write: () => void): void {

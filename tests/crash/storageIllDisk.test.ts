@@ -14,6 +14,7 @@ import { readFault } from "#storage/journalReader.ts";
 import { Storage } from "#storage/storage.ts";
 import { memoryScratch } from "#tests/memoryScratch.ts";
 import { need, root } from "#tests/skip.ts";
+import { SmallDisk } from "#tests/smallDisk.ts";
 import { sampleDecision, sampleOutcome, samplePlan, sampleReport } from "#tests/unit/storage/sampleFault.ts";
 import { buildShim, met, operations, plan, shimEnvironment } from "./diskShim.ts";
 
@@ -25,19 +26,15 @@ const hastyClock: Clock = {
   ...systemClock,
   sleep: (delayMs, signal) => systemClock.sleep(delayMs / hurry, signal),
 };
-const mountBytes = 2 * 1024 * 1024;
 const limits = { ballastBytes: 4096, tightFreeBytes: 0, tightFreeRatio: 0, criticalFreeBytes: 0 };
 
 let scratch = "";
 let memory = "";
-let mounted: string[] = [];
 beforeEach(() => {
   scratch = mkdtempSync(join(tmpdir(), "holdfast-ill-"));
   memory = memoryScratch("ill");
-  mounted = [];
 });
 afterEach(() => {
-  for (const directory of mounted) command("umount", directory);
   for (const directory of [scratch, memory]) rmSync(directory, { recursive: true, force: true });
 });
 
@@ -52,31 +49,6 @@ function writeFault(storage: Storage): FaultId {
   storage.outcome(sampleOutcome(id));
   return id;
 }
-
-function command(...words: string[]): void {
-  const { exitCode, stderr } = Bun.spawnSync(words);
-  expect({ words, exitCode, said: stderr.toString() }).toMatchObject({ exitCode: 0 });
-}
-
-function mountSmall(): void {
-  mkdirSync(state());
-  command("mount", "-t", "tmpfs", "-o", `size=${mountBytes},mode=0700`, "none", state());
-  mounted.push(state());
-}
-
-/** Fills the file system of the state directory to the last byte. */
-function fill(): void {
-  for (let bytes = mountBytes; bytes >= 512; bytes = Math.floor(bytes / 2)) {
-    try {
-      for (let part = 0; ; part += 1) writeFileSync(join(state(), `filler-${bytes}-${part}`), Buffer.alloc(bytes));
-    } catch {
-      // Full for this size: smaller ones may still fit.
-    }
-  }
-}
-const makeRoom = (): void => {
-  for (const name of readdirSync(state())) if (name.startsWith("filler")) rmSync(join(state(), name));
-};
 
 /** Writes while ill, and sees everything there once `recover` has made the disk well. */
 async function throughIllness(storage: Storage, recover: () => void): Promise<void> {
@@ -93,34 +65,34 @@ async function throughIllness(storage: Storage, recover: () => void): Promise<vo
 }
 
 need(root, "mount")("a full disk, met while writing", async () => {
-  mountSmall();
+  using disk = new SmallDisk(state());
   await using storage = await open();
   await storage.flush();
-  fill();
-  await throughIllness(storage, makeRoom);
+  disk.fill();
+  await throughIllness(storage, () => disk.makeRoom());
 });
 
 need(root, "mount")("a full disk at the start", async () => {
-  mountSmall();
-  fill();
+  using disk = new SmallDisk(state());
+  disk.fill();
   await using storage = await open();
   expect(storage.state().kind).toBe("blind");
-  await throughIllness(storage, makeRoom);
+  await throughIllness(storage, () => disk.makeRoom());
 });
 
 need(root, "mount")("a disk that becomes read-only, and is still so at the next start", async () => {
-  mountSmall();
+  using disk = new SmallDisk(state());
   let before: FaultId;
   {
     await using storage = await open();
     before = writeFault(storage);
     await storage.flush();
   }
-  command("mount", "-o", "remount,ro", state());
+  disk.setWritable(false);
   await using storage = await open();
   expect(storage.state().kind).toBe("blind");
   expect(storage.history.map(({ trial }) => trial)).toEqual([sampleDecision(before).trial]);
-  await throughIllness(storage, () => command("mount", "-o", "remount,rw", state()));
+  await throughIllness(storage, () => disk.setWritable(true));
 });
 
 test("a directory that is not there is made; one that is removed under us is made again", async () => {
