@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Ticks at a fixed rate for about a second, then returns. Gets a rate and what to do; blocks its thread: for a Worker only.
+ *
+ * Ticks are due at multiples of the period from the start, so they do not drift. A tick that comes more than a period late is
+ * counted and the missed ones are left out. Where periods are short the thread is put to sleep by the cheaper call.
+ */
+import { pause } from "#board/native/pause.ts";
+import type { Clock } from "#clock.ts";
+import { controlWords } from "../snapshot.ts";
+
+/** Longer pauses wait on the control word, so that a call ends them. */
+const plainPauseNsMax = 50e6;
+const roundNs = 1e9;
+
+export class TickLoop {
+  readonly #periodNs: number;
+  #dueNs: number;
+  late = 0;
+  ticks = 0;
+
+  constructor(
+    rateHz: number,
+    private readonly control: Int32Array,
+    private readonly clock: Clock,
+    private readonly tick: (nowNs: number) => void,
+    private readonly sleepUs: (pauseUs: number) => void = pause,
+  ) {
+    this.#periodNs = 1e9 / rateHz;
+    this.#dueNs = clock.monotonicNs();
+  }
+
+  /** Ticks until a second is over or the control word is raised above `call`. */
+  round(call: number): void {
+    const { clock, control } = this;
+    const endNs = clock.monotonicNs() + roundNs;
+    for (let nowNs = clock.monotonicNs(); nowNs < endNs; nowNs = clock.monotonicNs()) {
+      if (control[controlWords.call] !== call) return;
+      if (nowNs < this.#dueNs) {
+        this.#wait(this.#dueNs - nowNs, call);
+        continue;
+      }
+      this.tick(nowNs);
+      this.ticks += 1;
+      this.#dueNs += this.#periodNs;
+      if (this.#dueNs >= nowNs) continue;
+      this.late += 1;
+      this.#dueNs = nowNs + this.#periodNs;
+    }
+  }
+
+  #wait(waitNs: number, call: number): void {
+    if (this.#periodNs <= plainPauseNsMax) this.sleepUs(Math.max(1, Math.floor(waitNs / 1000)));
+    else Atomics.wait(this.control, controlWords.call, call, waitNs / 1e6);
+  }
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What the sampling Worker says once a second, and what it is told: plain data. See samplerWorker.ts.
+ */
+import type {
+  ControlGroupHealth,
+  CounterAbilities,
+  HostHealth,
+  ProcessHealth,
+  Seen,
+  WorkloadCounters,
+} from "#health.ts";
+import type { EventPlan } from "./counters/eventPlan.ts";
+
+/** A workload to watch: its processes, the first one is it. */
+export type Target = {
+  readonly workload: string;
+  readonly kind: "program" | "guest";
+  readonly pids: readonly number[];
+};
+
+/** One look at a thread. Switches are only read of threads that were busy. */
+export type ThreadLook = {
+  readonly tid: number;
+  readonly name: string;
+  readonly state: string;
+  readonly cpuSeconds: number;
+  readonly switches: { readonly voluntary: number; readonly forced: number } | null;
+};
+
+export type TargetSnapshot = {
+  readonly workload: string;
+  readonly kind: Target["kind"];
+  readonly process: Seen<ProcessHealth>;
+  readonly controlGroup: Seen<ControlGroupHealth>;
+  readonly threads: readonly ThreadLook[];
+  readonly counters: WorkloadCounters;
+};
+
+export type Snapshot = {
+  readonly atMs: number;
+  readonly monotonicNs: number;
+  /** null in between: the box is looked at less often. */
+  readonly host: HostHealth | null;
+  readonly abilities: CounterAbilities;
+  readonly targets: readonly TargetSnapshot[];
+  readonly samplesLate: number;
+};
+
+export type ToSampler =
+  | {
+      readonly kind: "start";
+      readonly plan: EventPlan;
+      readonly buffer: SharedArrayBuffer;
+      readonly control: SharedArrayBuffer;
+      readonly rateHz: number;
+      readonly places: readonly string[];
+    }
+  | { readonly kind: "targets"; readonly targets: readonly Target[] };
+
+/** Words of the control memory: raised to call the Worker out of its loop; 1 ends it; seconds it has served. */
+export const controlWords = { call: 0, end: 1, beats: 2 } as const;
+export const controlBytes = 16;
