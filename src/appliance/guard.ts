@@ -13,6 +13,7 @@ import type { Clock } from "#clock.ts";
 import { explain, HoldfastError } from "#errors.ts";
 import type { FaultReport } from "#fault.ts";
 import type { Log } from "#log.ts";
+import type { HangLimits } from "#monitor/busyStretches.ts";
 import type { UnsitedReport } from "#monitor/faultDecoder.ts";
 import type { GdbClient } from "#monitor/gdb/client.ts";
 import type { WireTrace } from "#monitor/gdb/trace.ts";
@@ -27,6 +28,7 @@ import { TaskGroup } from "#tasks.ts";
 import { findSuccessor, type Portrait, portrayProgram } from "./daemon.ts";
 import { requireSupported } from "./guardable.ts";
 import { type GuardedProgram, type ProgramEnd, readEnd, signalProgram } from "./guardedProgram.ts";
+import { startHangKeeper } from "./hangKeeper.ts";
 import { withoutInterruptions } from "./interruptions.ts";
 import { type LaneEnd, type LaneOptions, runLane } from "./lane.ts";
 import { clearStub } from "./leftovers.ts";
@@ -70,6 +72,8 @@ export type GuardParts = {
   readonly notices: Notices;
   readonly probes: readonly Probe[];
   readonly policy: Policy;
+  /** null: hangs are nobody's business. */
+  readonly hangs: HangLimits | null;
   readonly clock: Clock;
   readonly log: Log;
   readonly trace?: WireTrace | undefined;
@@ -139,6 +143,7 @@ class Guard implements AsyncDisposable {
     );
     this.#locks = lockKeeperOf(parts, () => this.#present);
     tasks.start((signal) => this.#locks.run(signal));
+    startHangKeeper(parts, tasks, () => this.#present);
     this.#acts = new UnfinishedActs(parts.runDirectory);
     this.#portrait = program.portrait;
     this.#served = program.served;

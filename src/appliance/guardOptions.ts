@@ -5,9 +5,13 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import type { Clock } from "#clock.ts";
 import { ConfigError } from "#errors.ts";
+import { defaultHangLimits, type HangLimits } from "#monitor/busyStretches.ts";
 import { WireTrace } from "#monitor/gdb/trace.ts";
 import { type Probe, parseProbe } from "#monitor/probes.ts";
 import { defaultPolicy, type Policy } from "#suppression/plan.ts";
+
+/** A request that takes so much processor time is nothing unusual. */
+const hangSecondsMin = 0.5;
 
 /** @throws ConfigError "config.argument" for a probe of no known form */
 export const openProbes = (texts: readonly string[]): Probe[] => texts.map(parseProbe);
@@ -23,6 +27,21 @@ export function openPolicy(rungs: string | undefined): Policy {
     "config.argument",
     `no rung is called ${JSON.stringify(unknown)}; there are ${known.join(", ")}`,
   );
+}
+
+/**
+ * Limits for hangs from `SECONDS`, `SECONDS,SECONDS` (while work waits, while none does) or `off`; null: none.
+ * @throws ConfigError "config.argument"
+ */
+export function openHangLimits(text: string | undefined): HangLimits | null {
+  if (text === undefined) return defaultHangLimits;
+  if (text === "off") return null;
+  const [waited = Number.NaN, unwaited] = text.split(",").map(Number);
+  const both = [waited, unwaited ?? Math.max(waited, defaultHangLimits.unwaitedMs / 1000)];
+  if (both.length === 2 && both.every((one) => one >= hangSecondsMin)) {
+    return { waitedMs: both[0]! * 1000, unwaitedMs: both[1]! * 1000 };
+  }
+  throw new ConfigError("config.argument", `--hang wants seconds, such as 10 or 10,300, or off; not ${text}`);
 }
 
 /** A trace that is written line by line, so that it is whole up to our death. @throws ConfigError "config.argument" */

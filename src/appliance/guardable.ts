@@ -11,7 +11,7 @@ import { HoldfastError, ProgramError } from "#errors.ts";
 import { gdbserverVersion } from "#monitor/gdb/stub.ts";
 import { readStatus } from "#monitor/processes.ts";
 import { hostArchitecture, resolveProgram } from "#monitor/programFile.ts";
-import { requireTraceable } from "#monitor/watch.ts";
+import { requireTraceable } from "#monitor/traceable.ts";
 import { tracing } from "./doctor.ts";
 
 const firstPidNamespace = "pid:[4026531836]";

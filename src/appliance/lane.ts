@@ -7,7 +7,7 @@
  * what has stopped by then is worked on first, because a thread that is let go in its fatal stop dies of it.
  */
 import { explain, HoldfastError } from "#errors.ts";
-import { fatalSignals } from "#fault.ts";
+import { fatalSignals, type VirtualAddress } from "#fault.ts";
 import type { GdbClient, StopEvent } from "#monitor/gdb/client.ts";
 import { faultPath } from "./faultPath.ts";
 import type { ProgramEnd } from "./guardedProgram.ts";
@@ -34,7 +34,7 @@ export type LaneOptions = {
   readonly release: () => Promise<void>;
 };
 
-type Signalled = Extract<StopEvent, { kind: "signal" }>;
+type Signalled = Extract<StopEvent, { kind: "signal" }> & { readonly loop?: VirtualAddress };
 
 export async function runLane(options: LaneOptions): Promise<LaneEnd> {
   const { workload, client, letGo, release } = options;
@@ -82,6 +82,8 @@ async function takeEvent(event: StopEvent, options: LaneOptions): Promise<LaneEn
       return { kind: "replaced" };
     case "signal":
       return await takeSignal(event, options);
+    case "hung":
+      return await takeSignal({ ...event, kind: "signal", signal: "SIGSTOP" }, options);
   }
 }
 
@@ -93,7 +95,7 @@ async function takeSignal(event: Signalled, { workload, client, unfinished }: La
       const control = client.control(event.tid);
       await control.writeRegisters(registers);
       await control.resume();
-    } else if (isFatal(event.signal)) await faultPath(workload, event);
+    } else if (isFatal(event.signal) || event.loop !== undefined) await faultPath(workload, event);
     else await client.control(event.tid).deliver();
     return null;
   } catch (error) {

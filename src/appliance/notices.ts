@@ -93,7 +93,7 @@ export function sentence(notice: Notice): string {
     case "guarding":
       return `guarding ${notice.workload}: process ${notice.pid}, ${count(notice.threads, "thread")}${notice.serving ? "" : "; not seen waiting for work yet"}`;
     case "fault":
-      return `${notice.signal} in ${notice.workload}, thread ${notice.thread}, at ${placeName(notice)}; ${notice.action.split(" ")[0]} after ${notice.stopUs} µs (fault ${notice.id})`;
+      return `${notice.signal === "SIGSTOP" ? "endless loop" : notice.signal} in ${notice.workload}, thread ${notice.thread}, at ${placeName(notice)}; ${notice.action.split(" ")[0]} after ${notice.stopUs} µs (fault ${notice.id})`;
     case "outcome":
       return `${notice.verdict === "failed" ? "not survived" : `survived, ${notice.verdict}`}: ${notice.rung} (fault ${notice.id}): ${notice.evidence.join("; ")}`;
     case "delivered":

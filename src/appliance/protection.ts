@@ -12,7 +12,7 @@ import { reopenStub, type Stub, startStub, stubErrors } from "#monitor/gdb/stub.
 import type { WireTrace } from "#monitor/gdb/trace.ts";
 import { runBeforeTheLoad } from "#monitor/priority.ts";
 import { readStatus } from "#monitor/processes.ts";
-import { requireTraceable } from "#monitor/watch.ts";
+import { requireTraceable } from "#monitor/traceable.ts";
 import { clearStub, stubIn } from "./leftovers.ts";
 
 export type ProtectionOptions = {

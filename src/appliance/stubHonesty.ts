@@ -37,7 +37,7 @@ async function answers({ client }: Protection, signal: AbortSignal): Promise<boo
   const late = (): GdbError => new GdbError("gdb.timeout", `no answer within ${answerMs} ms`);
   using limit = deadline(answerMs, late, signal);
   try {
-    await client.threads(limit.signal);
+    await client.answers(limit.signal);
     return true;
   } catch {
     return signal.aborted;

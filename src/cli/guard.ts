@@ -10,7 +10,7 @@ import { claimGuard, namePattern, type Wanted } from "#appliance/claim.ts";
 import { runGuard, tellBug } from "#appliance/guard.ts";
 import { requireGuardable, requireMachine } from "#appliance/guardable.ts";
 import { attachedProgram, exitCodeOf, requireStartable, startProgram } from "#appliance/guardedProgram.ts";
-import { openPolicy, openProbes, openTrace } from "#appliance/guardOptions.ts";
+import { openHangLimits, openPolicy, openProbes, openTrace } from "#appliance/guardOptions.ts";
 import { LineSink } from "#appliance/lineSink.ts";
 import { Notices } from "#appliance/notices.ts";
 import { Requests } from "#appliance/requests.ts";
@@ -33,6 +33,7 @@ type GuardFlags = {
   readonly pid?: number;
   readonly probe: readonly string[];
   readonly rungs?: string;
+  readonly hang?: string;
   readonly trace?: string;
   readonly detachOnExit?: true;
   readonly verbose?: true;
@@ -54,6 +55,11 @@ export function addGuard(program: Command): void {
       [],
     )
     .option("--rungs <list>", "use only these rungs: abandon, quarantine, inward, neutralise (default: all)")
+    .option(
+      "--hang <limit>",
+      "seconds of processor time without an end that are a hang while requests wait; or off",
+      "10",
+    )
     .option("--trace <file>", "write every packet of the debugger stub to this file")
     .option("--detach-on-exit", "Ctrl-C leaves a started program running, unguarded")
     .option("--verbose", "log what the guard does")
@@ -71,6 +77,7 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
   const wanted = readWanted(command, flags.pid);
   const probes = openProbes(flags.probe);
   const policy = openPolicy(flags.rungs);
+  const hangs = openHangLimits(flags.hang);
   const clock = systemClock;
   if (wanted.kind === "pid") requireGuardable(wanted.pid);
   await requireMachine();
@@ -102,7 +109,7 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
     });
     const { letGo } = requests;
     const told = { storage, rescues, notices, log, trace };
-    const parts = { name, program, runDirectory, probes, policy, clock, letGo, ...told };
+    const parts = { name, program, runDirectory, probes, policy, hangs, clock, letGo, ...told };
     const end = await runGuard(parts);
     return end === null ? exitCodes.ok : (exitCodeOf(end) ?? exitCodes.protocol);
   } finally {

@@ -72,6 +72,8 @@ export type StopFacts = {
   readonly deliveredBefore: string | null;
   readonly blockedSince: number | null;
   readonly connections: Connections;
+  /** Where the thread was stopped because it goes round: the canonical address of the frame in which it does. */
+  readonly loop: VirtualAddress | null;
 };
 
 /** A report without its site: that is `suppression`'s to say, and the appliance puts the two together. */
@@ -86,13 +88,13 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
   const read = (from: VirtualAddress, bytes: number): Uint8Array => view.readMemory(from, bytes);
   const unwinding = unwind(facts.registers, read, map, frameLimitMax, { keptAtEachEnd });
   const framesOf = (some: readonly UnwoundFrame[]): SpineFrame[] => spineFrames(some, map);
-  const kept = pickUp(unwinding, program.spines.spineOf(facts.tid), framesOf, map, read);
+  const kept = fromLoop(pickUp(unwinding, program.spines.spineOf(facts.tid), framesOf, map, read), facts.loop);
   const modules = modulesOf(kept, map);
   const calls = callsOf(kept, program);
   const frames = kept.map((frame, index) => describeFrame(frame, calls[index]!, modules, program));
   const spine = program.spines.spineIn(facts.tid, framesOf(kept));
   const code = map.isMapped(Number(pc)) ? view.readMemory(address(pc), codeBytes) : new Uint8Array();
-  const { connections, ...known } = facts;
+  const { connections, loop, ...known } = facts;
   return {
     ...known,
     workload: program.workload,
@@ -106,7 +108,7 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
     sharedMultiplexers: connections.sharedMultiplexers,
     complete: unwinding.end === "outermost",
     instruction:
-      code.length === 0
+      code.length === 0 || loop !== null
         ? null
         : program.instructions.faulting(code, pc, {
             registers: facts.registers,
@@ -118,6 +120,18 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
     stackExhausted: isStackExhausted(sp, facts.cause, map),
     stack: { from: address(sp), bytes: toHex(view.readMemory(address(sp), stackWindowBytes)) },
   };
+}
+
+/** What a loop calls comes and goes: the fault is in the frame that stays. */
+function fromLoop(frames: readonly UnwoundFrame[], loop: VirtualAddress | null): readonly UnwoundFrame[] {
+  return loop === null
+    ? frames
+    : frames.slice(
+        Math.max(
+          0,
+          frames.findIndex(({ cfa }) => cfa === loop),
+        ),
+      );
 }
 
 /** Frames as the spine learner knows them. */

@@ -8,7 +8,7 @@
  */
 import type { Architecture, VirtualAddress } from "#fault.ts";
 import type { BlockedThread } from "./processes.ts";
-import { futexWait, type WaitKind, waitKind } from "./waits.ts";
+import { futexWait, type WaitKind, waitedDescriptor, waitKind } from "./waits.ts";
 
 const idlePointsMax = 16;
 const threadsMax = 4096;
@@ -29,6 +29,8 @@ type IdlePoint = {
   kind: WaitKind;
   readonly frames: readonly SpineFrame[];
   seen: number;
+  /** The one descriptor that it waits on there, a multiplexer or a connection; null or absent for other kinds of wait. */
+  descriptor?: number | null;
 };
 
 /** Where each thread waits for work, as plain data: true of this process until it is replaced by another program. */
@@ -49,15 +51,17 @@ export class Spines {
     if (kind === 0 || futexWait(blocked, this.architecture) === "lock") return;
     const points = this.#pointsOf(tid);
     const known = points.find((point) => point.sp === blocked.sp && point.pc === blocked.pc);
+    const descriptor = waitedDescriptor(blocked, this.architecture);
     if (known !== undefined) {
       known.seen += 1;
+      known.descriptor = descriptor ?? known.descriptor ?? null;
       if (kind > known.kind) known.kind = kind;
       return;
     }
     const frames = this.unwind(blocked);
     if (frames.length === 0) return;
     if (points.length >= idlePointsMax) points.splice(indexOfRarest(points), 1);
-    points.push({ sp: blocked.sp, pc: blocked.pc, kind, frames, seen: 1 });
+    points.push({ sp: blocked.sp, pc: blocked.pc, kind, frames, seen: 1, descriptor });
   }
 
   forget(tid: number): void {
@@ -89,6 +93,17 @@ export class Spines {
   isIdle(tid: number, blocked: BlockedThread): boolean {
     const idle = chooseIdlePoint(this.#threads.get(tid) ?? []);
     return idle !== null && idle.pc === blocked.pc && idle.sp === blocked.sp;
+  }
+
+  /** The descriptor that a thread waits on at its idle point; null where that is not one, or not known. */
+  descriptorOf(tid: number): number | null {
+    return chooseIdlePoint(this.#threads.get(tid) ?? [])?.descriptor ?? null;
+  }
+
+  /** Whether a thread waits on descriptors for its work, however many. */
+  waitsOnDescriptors(tid: number): boolean {
+    const idle = chooseIdlePoint(this.#threads.get(tid) ?? []);
+    return idle !== null && (idle.kind === 2 || idle.descriptor != null);
   }
 
   /** The frames of a thread at its idle point, innermost first; empty where it was never seen there. */

@@ -23,6 +23,22 @@ const singleWaits: Readonly<Record<Architecture, ReadonlySet<number>>> = {
   aarch64: new Set([63, 65, 207, 212, 202, 242, 101, 115, 260, 95, 133, 137, 98, 188, 193, 183]),
 };
 
+/** Waits whose first argument is the one descriptor that they are for. */
+const descriptorWaits: Readonly<Record<Architecture, ReadonlySet<number>>> = {
+  // epoll_wait, epoll_pwait, epoll_pwait2, read, readv, recvfrom, recvmsg, accept, accept4
+  x86_64: new Set([232, 281, 441, 0, 19, 45, 47, 43, 288]),
+  aarch64: new Set([22, 441, 63, 65, 207, 212, 202, 242]),
+};
+
+/** The descriptor that a blocked thread waits on; null where it waits on several or for something else. */
+export function waitedDescriptor(
+  call: { readonly syscall: number; readonly arguments: readonly bigint[] },
+  architecture: Architecture,
+): number | null {
+  if (!descriptorWaits[architecture].has(call.syscall)) return null;
+  return Number(BigInt.asIntN(32, call.arguments[0] ?? -1n));
+}
+
 const futexNumber: Readonly<Record<Architecture, number>> = { x86_64: 202, aarch64: 98 };
 const futexCommand = { wait: 0, lockPriority: 6, waitBitset: 9, mask: 0x7f };
 /** The state in which glibc's and musl's locks wait: 2, or the owner with the bit that somebody waits. */

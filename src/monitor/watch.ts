@@ -9,7 +9,7 @@
 import { callingConvention } from "#binary/callingConvention.ts";
 import type { InstructionSet } from "#binary/instructionSet.ts";
 import { instructionsOf } from "#binary/instructions.ts";
-import { unwindBlocked } from "#binary/unwind.ts";
+import { unwind, unwindBlocked } from "#binary/unwind.ts";
 import { type Clock, seededRandom } from "#clock.ts";
 import { ProgramError } from "#errors.ts";
 import type { Architecture, FaultId, FaultSignal, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
@@ -23,13 +23,16 @@ import type { GdbClient } from "./gdb/client.ts";
 import { isCaught } from "./gdb/signals.ts";
 import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegisters } from "./injectedCalls.ts";
 import { type LockWait, LockWaits } from "./lockWaits.ts";
+import type { StackLook } from "./loopFrame.ts";
 import { type MainModule, mainModule } from "./mainModule.ts";
 import { type BlockedThread, isAlive, readBlocked, readExecutable, readStatus, readThreads } from "./processes.ts";
 import { NativeProgramView } from "./programView.ts";
 import { type Excused, Progress, type Waits } from "./progress.ts";
+import { rehearsalOf } from "./rehearsedStop.ts";
 import { RestartableSequences } from "./restartableSequences.ts";
 import { type Connections, Sessions } from "./sessions.ts";
 import { Spines } from "./spines.ts";
+import { ThreadProgress } from "./threadProgress.ts";
 import { waitKind } from "./waits.ts";
 
 const eagerLookMs = 10;
@@ -42,13 +45,22 @@ const fullLookEvery = 20;
 /** Looks at a program that never waits before the eager ones end: after that the slow ones must do. */
 const eagerLooksMax = 1000;
 const spineFramesMax = 128;
+/** glibc in one or in two files, and musl, which is its own loader. */
+const cLibrary = /\/(libc|libpthread|ld)[-.][^/]*$/;
 const rehearsalPauseMs = 1;
 const rehearsedThreadsMax = 8;
 
-export type Stop = { readonly tid: number; readonly signal: string; readonly atNs: number };
+export type Stop = {
+  readonly tid: number;
+  readonly signal: string;
+  readonly atNs: number;
+  /** Of a thread that hangs: the frame in which it goes round, by its canonical address. */
+  readonly loop?: VirtualAddress;
+};
 
 export class Watch implements Disposable {
   readonly spines: Spines;
+  readonly busy: ThreadProgress;
   readonly #view: NativeProgramView;
   readonly #code: CodeLoader;
   readonly #facts = new CodeFacts();
@@ -88,6 +100,7 @@ export class Watch implements Disposable {
     this.#sessions = new Sessions(this.#view, options.log);
     this.#lockWaits = new LockWaits(options.pid, options.architecture);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
+    this.busy = new ThreadProgress(options.pid, this.spines, () => this.#sessions.look().sockets, options.log);
   }
 
   get pid(): number {
@@ -118,6 +131,7 @@ export class Watch implements Disposable {
       deliveredBefore: this.#delivered.get(stop.tid) ?? null,
       blockedSince: this.#cameBackSince(stop.tid, switches, connections),
       connections,
+      loop: stop.loop ?? null,
     });
     return { report, control };
   }
@@ -230,8 +244,14 @@ export class Watch implements Disposable {
     return this.#progress.unserved(tid, excused, look, this.options.clock, signal);
   }
 
-  timesBlocked(tid: number): number | null {
-    return readStatus(this.pid, tid)?.voluntarySwitches ?? null;
+  /** The stack of a stopped thread, and where its spine begins. */
+  stackOf(tid: number, registers: Registers): StackLook {
+    this.#followCode(registers);
+    const frames = spineFrames(unwind(registers, this.#read, this.#code.map, spineFramesMax).frames, this.#code.map);
+    const spine = this.spines.spineIn(tid, frames);
+    // A thread that was never seen waiting: where it has only the C library in common with others, it may be one that never does.
+    const isLike = spine !== null && (this.spines.knows(tid) || !this.#isCLibrary(frames[spine]!.pc));
+    return { frames, spine: isLike ? spine : null };
   }
 
   /** Threads that wait for a lock now. */
@@ -261,6 +281,7 @@ export class Watch implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.busy[Symbol.dispose]();
     this.#sessions[Symbol.dispose]();
     this.#view[Symbol.dispose]();
   }
@@ -336,59 +357,16 @@ export class Watch implements Disposable {
     return sender !== null && sender === innermostPid ? this.pid : sender;
   }
 
+  #isCLibrary(pc: VirtualAddress): boolean {
+    const module = this.#code.map.find(pc)?.module;
+    return cLibrary.test(module === undefined ? "" : (this.#code.map.modules[module]?.path ?? ""));
+  }
+
+  #read = (from: VirtualAddress, bytes: number): Uint8Array => this.#view.readMemory(from, bytes);
+
   #framesOf(blocked: BlockedThread): ReturnType<typeof spineFrames> {
     if (this.#code.map.locate(Number(blocked.pc)) === null) this.#code.refresh();
     const map = this.#code.map;
-    const read = (from: VirtualAddress, bytes: number): Uint8Array => this.#view.readMemory(from, bytes);
-    return spineFrames(unwindBlocked(blocked.pc, blocked.sp, read, map, spineFramesMax).frames, map);
-  }
-}
-
-/** What is known of the registers of a thread that is blocked in the kernel. */
-function registersOf(blocked: BlockedThread, architecture: Architecture): Registers {
-  const { pc, sp, names } = callingConvention[architecture];
-  return names.map((_, register) => (register === pc ? blocked.pc : register === sp ? blocked.sp : null));
-}
-
-/** A blocked thread as if it had faulted where it waits. */
-export function rehearsalOf(
-  tid: number,
-  blocked: BlockedThread,
-  { clock, architecture }: { readonly clock: Clock; readonly architecture: Architecture },
-): StopFacts {
-  return {
-    id: "rehearsal" as FaultId,
-    atMs: clock.wallMs(),
-    tid,
-    threadName: "",
-    threads: 1,
-    signal: "SIGSEGV",
-    registers: registersOf(blocked, architecture),
-    cause: null,
-    caught: false,
-    deliveredBefore: null,
-    blockedSince: null,
-    connections: { sockets: [], sharedMultiplexers: [] },
-  };
-}
-
-/** @throws ProgramError "program.busy" where somebody else traces the program, "program.gone", "program.permission" */
-export function requireTraceable(pid: number): void {
-  const status = readStatus(pid);
-  if (status === null) throw new ProgramError("program.gone", `there is no process ${pid}`);
-  if (status.state === "Z") throw new ProgramError("program.gone", `process ${pid} has ended and waits for its parent`);
-  if (status.tracerPid !== 0) {
-    const tracer = readStatus(status.tracerPid)?.name ?? "?";
-    throw new ProgramError(
-      "program.busy",
-      `process ${pid} is already traced by process ${status.tracerPid} (${tracer}); a program has one tracer: end that one first`,
-    );
-  }
-  const self = process.getuid?.() ?? 0;
-  if (self !== 0 && status.uid !== self) {
-    throw new ProgramError(
-      "program.permission",
-      `process ${pid} belongs to user ${status.uid}; run as that user or as root`,
-    );
+    return spineFrames(unwindBlocked(blocked.pc, blocked.sp, this.#read, map, spineFramesMax).frames, map);
   }
 }

@@ -31,7 +31,9 @@ const staleMs = 50;
 
 /** The connection to blame with its confidence; null where there is none with any evidence of its own. */
 export function findSession(evidence: readonly SessionEvidence[]): Session | null {
-  const newestMs = Math.min(...evidence.map((socket) => socket.lastReceivedMs ?? Number.POSITIVE_INFINITY));
+  // What waits unread has come while the thread was at its fault, or in its loop: it makes nobody's request stale.
+  const read = evidence.filter(({ unreadBytes }) => unreadBytes === 0);
+  const newestMs = Math.min(...read.map((socket) => socket.lastReceivedMs ?? Number.POSITIVE_INFINITY));
   const scored = evidence
     .map((socket) => ({
       socket,

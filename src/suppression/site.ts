@@ -83,6 +83,9 @@ export function placeOf(frame: Frame, modules: readonly ModuleReference[]): stri
   return `${module.buildId === "" ? module.path : module.buildId}+0x${frame.offset.toString(16)}`;
 }
 
+/** A loop is wherever it was stopped: what stays the same is the function that it is in. */
+const wholeOf = (frame: Frame): Frame => ({ ...frame, offset: frame.functionStart ?? frame.offset });
+
 /** A program counter in no file says nothing of where the error is: all null calls are equal. Its caller's place does. */
 function callerOfNowhere(frames: readonly Frame[], at: number): number {
   const inFile = frames.findIndex((frame, index) => index >= at && frame.module !== null);
@@ -99,7 +102,7 @@ export function siteOf(
   const boundary = interfaceFrame(frames, spine, at);
   const faulting = frames[callerOfNowhere(frames, at)];
   return {
-    fault: faulting === undefined ? "unknown" : placeOf(faulting, modules),
+    fault: faulting === undefined ? "unknown" : placeOf(signal === "SIGSTOP" ? wholeOf(faulting) : faulting, modules),
     boundary: boundary < 0 ? "" : placeOf(frames[boundary + 1]!, modules),
   };
 }

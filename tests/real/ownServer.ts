@@ -16,15 +16,21 @@ const silenceMs = 1500;
 
 export type OwnServer = AsyncDisposable & { readonly guarded: Guarded; open(): Promise<Socket> };
 
-/** @throws ProgramError where it does not compile or start */
-export async function guardOwn(name: string): Promise<OwnServer> {
+/** `words` are the program's, `options` the guard's. @throws ProgramError where it does not compile or start */
+export async function guardOwn(
+  name: string,
+  { words = [], options = [] }: { words?: readonly string[]; options?: readonly string[] } = {},
+): Promise<OwnServer> {
   const folder = mkdtempSync(join(tmpdir(), `holdfast-${name}-`));
   const program = join(folder, name);
   const source = join(import.meta.dir, `../programs/${name}.c`);
   const built = Bun.spawnSync(["gcc", "-O2", "-pthread", "-o", program, source]);
   if (!built.success) throw new ProgramError("program.unsupported", built.stderr.toString());
   const said = join(folder, "said");
-  const guarded = await guardCommand("--", "sh", "-c", `exec "$0" 2>"$1"`, program, said);
+  const guarded = await guardCommand(
+    ...options,
+    ...["--", "sh", "-c", `said="$0"; exec "$@" 2>"$said"`, said, program, ...words],
+  );
   const port = Number(/port (\d+)/.exec(readFileSync(said, "utf8"))?.[1]);
   return {
     guarded,

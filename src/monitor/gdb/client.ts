@@ -30,6 +30,14 @@ export type StopEvent =
       /** When the stop was read, by the clock's `monotonicNs`. */
       readonly atNs: number;
     }
+  /** A thread that goes round in a loop was stopped for it; `loop` names the frame by its canonical address. */
+  | {
+      readonly kind: "hung";
+      readonly pid: number;
+      readonly tid: number;
+      readonly loop: VirtualAddress;
+      readonly atNs: number;
+    }
   /** The program has replaced itself by another (and was resumed): all that was known of its code is void. */
   | { readonly kind: "exec"; readonly pid: number; readonly tid: number; readonly path: string }
   | { readonly kind: "exited"; readonly pid: number; readonly code: number }
@@ -196,6 +204,16 @@ export class GdbClient implements AsyncDisposable {
     }
   }
 
+  isStopped(tid: number): boolean {
+    return this.#stopped.has(tid);
+  }
+
+  /** Has `stops` tell a thread that `stopThread` has stopped: whoever reads them resumes it. */
+  tellHung(tid: number, loop: VirtualAddress): void {
+    const { pid } = this.#thread(tid);
+    this.#events.push({ kind: "hung", pid, tid, loop, atNs: this.options.clock.monotonicNs() });
+  }
+
   /**
    * Runs one instruction of a stopped thread with these registers changed, and gives the thread as it is afterwards: in a
    * stop of its own, whose signal is SIGTRAP unless another one came first. `stops` does not tell it.
@@ -232,7 +250,12 @@ export class GdbClient implements AsyncDisposable {
     return readStubFile(this.#open(), path, signal);
   }
 
-  /** All threads of the program. */
+  /** Returns when the stub answers. Stops nothing. */
+  async answers(signal?: AbortSignal): Promise<void> {
+    await this.#open().request(["qC"], { signal });
+  }
+
+  /** All threads of the program. gdbserver stops them all for as long as it lists them (measured: a switch each). */
   async threads(signal?: AbortSignal): Promise<{ thread: ThreadId; name: string }[]> {
     const { pid } = this.#thread(0);
     return parseThreads(await this.#open().xfer("threads:read:", { signal })).filter(

@@ -23,10 +23,11 @@ import { isCaught } from "../gdb/signals.ts";
 import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegisters } from "../injectedCalls.ts";
 import { type MainModule, mainModule } from "../mainModule.ts";
 import type { BlockedThread } from "../processes.ts";
+import { rehearsalOf } from "../rehearsedStop.ts";
 import { RestartableSequences } from "../restartableSequences.ts";
 import { type SpineFrame, Spines } from "../spines.ts";
 import { waitKind } from "../waits.ts";
-import { rehearsalOf, type Stop } from "../watch.ts";
+import type { Stop } from "../watch.ts";
 import { type ImageStore, RemoteCode } from "./remoteCode.ts";
 import { RemoteThreads, type ThreadLook } from "./remoteThreads.ts";
 import { RemoteView } from "./remoteView.ts";
@@ -132,6 +133,7 @@ export class GuestProgramWatch {
       deliveredBefore: this.#delivered.get(stop.tid) ?? null,
       blockedSince: this.#blockedSince(stop.tid, status?.voluntarySwitches ?? null),
       connections: noConnections,
+      loop: null,
     };
     const knowledge = this.#knowledge(this.#view);
     return { report: await this.#view.settle(() => decodeFault(facts, knowledge)), control };
