@@ -37,6 +37,9 @@ export const systemClock: Clock = {
 
 export const systemRandom: Random = () => Math.random();
 
+/** Stops this thread: only for Workers that own it, between two tries of a native call. */
+export const blockFor = (delayMs: number): void => Bun.sleepSync(delayMs);
+
 /** A random sequence that a seed repeats (mulberry32, public domain). */
 export function seededRandom(seed: number): Random {
   let state = seed >>> 0;

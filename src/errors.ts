@@ -41,7 +41,15 @@ export class BinaryError extends HoldfastError<
   "binary.elf" | "binary.ehFrame" | "binary.expression" | "binary.architecture" | "binary.limit"
 > {}
 
-export class NativeError extends HoldfastError<"native.call" | "native.open" | "native.layout" | "native.unsupported"> {
+export class NativeError extends HoldfastError<
+  | "native.call"
+  | "native.open"
+  | "native.layout"
+  | "native.unsupported"
+  | "native.closed"
+  | "native.timeout"
+  | "native.memoryFull"
+> {
   /** errno of the failed call, 0 where the call was never made. */
   get errno(): number {
     const errno = this.context.errno;
@@ -66,6 +74,12 @@ export class HypervisorError extends HoldfastError<
   | "hypervisor.vsock"
   | "hypervisor.network"
   | "hypervisor.unsupervised"
+  | "hypervisor.protocol"
+  | "hypervisor.peerClosed"
+  | "hypervisor.peerSilent"
+  | "hypervisor.noConvergence"
+  | "hypervisor.queueNotReady"
+  | "hypervisor.sourceNotRunning"
 > {
   /** Cloud Hypervisor's own messages, outermost first; empty where the error is ours. */
   get chain(): readonly string[] {
@@ -86,6 +100,9 @@ export class StorageError extends HoldfastError<
   | "storage.owner"
   | "storage.notFound"
   | "storage.version"
+  | "storage.pageCorrupt"
+  | "storage.extentMissing"
+  | "storage.checkpointCorrupt"
 > {}
 
 export class TelemetryError extends HoldfastError<

@@ -35,7 +35,7 @@ self.onmessage = async (event: MessageEvent<string>): Promise<void> => {
     const none = new Uint8Array(0);
     pages.write([], [{ name: id, body: none, extents: written }]);
     pages.seal({ id, guest: "g", atMs: checkpoint, head: "{}", config: none, state: none, chunks: [id] });
-    for (const old of pages.checkpoints.slice(checkpointsKept)) pages.drop(old.id);
+    for (const old of pages.reader.checkpoints.slice(checkpointsKept)) pages.drop(old.id);
     pages.sweep();
   }
 };

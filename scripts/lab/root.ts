@@ -22,21 +22,23 @@ export type LabRoot = {
 };
 
 /** Raised when what is built here changes. */
-const version = 3;
+const version = 4;
 const suite = "bookworm";
 const debianName = { x86_64: "amd64", arm64: "arm64" } as const;
 const packages = [
   ..."systemd systemd-sysv udev busybox-static gdbserver redis-server redis-tools nginx-light iproute2 procps kmod".split(
     " ",
   ),
-  ..."libc-bin curl util-linux mount login passwd bash dash coreutils sed grep libstdc++6 util-linux-extra".split(" "),
+  ..."libc-bin curl util-linux mount login passwd bash dash coreutils sed grep libstdc++6 util-linux-extra xfsprogs".split(
+    " ",
+  ),
 ];
 /** Everything that the machine, its guest and what runs in them may load. */
 const wantedModules = [
   ..."virtio_pci virtio_blk ext4 virtio_net virtio_rng virtio_console vmw_vsock_virtio_transport pvpanic-pci tun bridge".split(
     " ",
   ),
-  ..."virtio_balloon i6300esb af_packet veth".split(" "),
+  ..."virtio_balloon i6300esb af_packet veth xfs loop".split(" "),
 ];
 const kvmModules = { x86_64: ["kvm_amd"], arm64: [] } as const;
 /** Loaded before the root is mounted. */

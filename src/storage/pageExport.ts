@@ -61,6 +61,8 @@ function copyCheckpoint(source: Database, copy: Database, checkpoint: string): n
     for (const step of pagesFile.steps) copy.run(step.sql);
     copy.run(`PRAGMA application_id = ${applicationId}`);
     copy.run(`PRAGMA user_version = ${pagesFile.steps.length}`);
+    const { seed } = source.query<{ seed: Uint8Array }, []>("SELECT seed FROM page_seed").get()!;
+    copy.query("UPDATE page_seed SET seed = ?").run(seed);
     copyRows(source, copy, "checkpoint", "SELECT * FROM checkpoint WHERE id = ?", checkpoint);
     copyRows(source, copy, "map_chunk", `SELECT * FROM map_chunk WHERE id IN (${chunksOf})`, checkpoint);
     copyRows(source, copy, "checkpoint_chunk", "SELECT * FROM checkpoint_chunk WHERE checkpoint = ?", checkpoint);

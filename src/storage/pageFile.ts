@@ -12,6 +12,7 @@ import { StorageError } from "#errors.ts";
 import { asStorageError, closeQuietly, readNumber, setSynchronous, transact } from "./database.ts";
 import type { StorageLimits } from "./limits.ts";
 import type { Migration } from "./migrations.ts";
+import { type Extent, goodColumn, PageReader } from "./pageReader.ts";
 import {
   checkpointWal,
   type FileDefinition,
@@ -21,14 +22,6 @@ import {
   walFrames,
 } from "./storedFile.ts";
 
-export type Extent = {
-  readonly n: number;
-  readonly codec: "raw" | "zstd";
-  /** 16 hashes of 8 bytes (xxHash3) and 16 identities of 32 bytes (SHA-256), absent pages zero. */
-  readonly hashes: Uint8Array;
-  readonly identities: Uint8Array;
-  readonly body: Uint8Array;
-};
 /** Named by the SHA-256 of its body, in hex, and shared between checkpoints. */
 export type MapChunk = { readonly name: string; readonly body: Uint8Array; readonly extents: readonly number[] };
 export type CheckpointSeal = {
@@ -44,6 +37,8 @@ export type CheckpointSeal = {
 
 const extentNumberMax = 2 ** 28 - 1;
 const sweepRowsMax = 1_000;
+/** 16 KiB each. */
+const vacuumPagesMax = 4_096;
 
 const steps: readonly Migration[] = [
   {
@@ -58,11 +53,17 @@ const steps: readonly Migration[] = [
       CREATE TABLE touch (guest TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, body BLOB NOT NULL) STRICT;`,
     check: "SELECT count(*) = 5 FROM sqlite_schema WHERE type = 'table'",
   },
+  {
+    name: "the seed of the page hashes",
+    sql: "CREATE TABLE page_seed (seed BLOB NOT NULL) STRICT; INSERT INTO page_seed VALUES (randomblob(8));",
+    check: "SELECT count(*) = 1 FROM page_seed",
+  },
 ];
 export const pagesFile: FileDefinition = { file: "pages", steps, bootCheck: "schema" };
 
 export class PageFile implements Disposable {
   readonly opened: OpenedFile;
+  readonly reader: PageReader;
   readonly #database: Database;
   readonly #limits: StorageLimits;
 
@@ -76,6 +77,7 @@ export class PageFile implements Disposable {
   private constructor(opened: OpenedFile, limits: StorageLimits) {
     this.opened = opened;
     this.#database = opened.database;
+    this.reader = new PageReader(opened.database);
     this.#limits = limits;
   }
 
@@ -112,32 +114,6 @@ export class PageFile implements Disposable {
     });
   }
 
-  get checkpoints(): { id: string; guest: string; atMs: number; good: boolean; pinned: boolean }[] {
-    return this.#database
-      .query<{ id: string; guest: string; atMs: number; good: number; pinned: number }, []>(
-        "SELECT id, guest, at_ms AS atMs, good, pinned FROM checkpoint ORDER BY at_ms DESC, id DESC",
-      )
-      .all()
-      .map((row) => ({ ...row, good: row.good === 1, pinned: row.pinned === 1 }));
-  }
-
-  /** One stored extent, or null where there is none. */
-  extent(n: number): Extent | null {
-    const row = this.#database
-      .query<Omit<Extent, "codec"> & { codec: number }, [number]>(
-        "SELECT n, codec, hashes, identities, body FROM extent WHERE n = ?",
-      )
-      .get(n);
-    return row === null ? null : { ...row, codec: row.codec === 0 ? "raw" : "zstd" };
-  }
-
-  chunk(name: string): Uint8Array | null {
-    return (
-      this.#database.query<{ body: Uint8Array }, [string]>("SELECT body FROM map_chunk WHERE name = ?").get(name)
-        ?.body ?? null
-    );
-  }
-
   /** The first extent number that was never used in this file. */
   get nextExtent(): number {
     return readNumber(this.#database, "SELECT coalesce(max(n), 0) + 1 FROM extent");
@@ -169,6 +145,34 @@ export class PageFile implements Disposable {
     this.#try(`drop checkpoint ${checkpoint}`, () =>
       this.#database.query("DELETE FROM checkpoint WHERE id = ?").run(checkpoint),
     );
+  }
+
+  /** What became known of a checkpoint after it was sealed. */
+  mark(checkpoint: string, mark: "good" | "bad" | "pinned" | "unpinned"): void {
+    this.#try(`mark checkpoint ${checkpoint} ${mark}`, () => {
+      if (mark === "good" || mark === "bad") {
+        const bits = "UPDATE checkpoint SET good = good | ? WHERE id = ?";
+        this.#database.query(bits).run(goodColumn[mark], checkpoint);
+      } else {
+        const pin = "UPDATE checkpoint SET pinned = ? WHERE id = ?";
+        this.#database.query(pin).run(mark === "pinned" ? 1 : 0, checkpoint);
+      }
+    });
+  }
+
+  /** Keeps the order in which a guest first touched its pages. */
+  storeTouchOrder(guest: string, atMs: number, body: Uint8Array): void {
+    this.#try("store the touch order", () =>
+      this.#database.query("INSERT OR REPLACE INTO touch VALUES (?, ?, ?)").run(guest, atMs, body),
+    );
+  }
+
+  /** Brings the WAL into the file, and gives some of the space of what was deleted back to the disk. */
+  tidy(): void {
+    this.#try("tidy the page file", () => {
+      this.#database.run(`PRAGMA incremental_vacuum(${vacuumPagesMax})`);
+      checkpointWal(this.#database, "TRUNCATE");
+    });
   }
 
   [Symbol.dispose](): void {

@@ -152,7 +152,7 @@ async function boot(directory: string, runDirectory: string, hurt: string): Prom
     storage.outbox({ kind: "key", id: "new", atMs: 1, head: "{}" });
     for (const file of ["journal", "outbox", "history"] as const) await storage.flush(undefined, file);
     using pages = PageFile.open(directory, conditions, limits);
-    if (hurt !== "pages" && pages.checkpoints.length !== 2) broken.push("a checkpoint is gone");
+    if (hurt !== "pages" && pages.reader.checkpoints.length !== 2) broken.push("a checkpoint is gone");
     const { faults, problems } = listFaults({ stateDirectory: directory, limit: 10 });
     if (faults[0]?.id !== id) broken.push(`the new fault cannot be read: ${problems[0]?.why}`);
   }

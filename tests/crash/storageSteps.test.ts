@@ -124,12 +124,12 @@ need("gcc")(
       (steps) => {
         const pages = PageFile.open(directory(), conditions, defaultLimits);
         try {
-          const sealed = pages.checkpoints.map(({ id }) => id).reverse();
+          const sealed = pages.reader.checkpoints.map(({ id }) => id).reverse();
           expect(sealed.length).toBeGreaterThanOrEqual(steps.length);
           expect(sealed).toEqual(["c1", "c2", "c3"].slice(0, sealed.length));
-          for (let n = 1; n <= sealed.length * 2; n += 1) expect(pages.extent(n)?.body[0]).toBe(n);
+          for (let n = 1; n <= sealed.length * 2; n += 1) expect(pages.reader.extent(n)?.body[0]).toBe(n);
           expect(pages.nextExtent).toBe(sealed.length * 2 + 1);
-          expect(pages.chunk(`chunk-${sealed.length + 1}`)).toBeNull();
+          expect(pages.reader.chunk(`chunk-${sealed.length + 1}`)).toBeNull();
           expectExport(sealed.at(-1));
         } finally {
           pages[Symbol.dispose]();
@@ -147,7 +147,7 @@ function expectExport(checkpoint: string | undefined): void {
   mkdirSync(target);
   expect(exportCheckpoint(directory(), checkpoint, pathOf(target, "pages"))).toBe(2);
   const pages = PageFile.open(target, conditions, defaultLimits);
-  expect(pages.checkpoints.map(({ id }) => id)).toEqual([checkpoint]);
-  expect(pages.extent(pages.nextExtent - 1)).not.toBeNull();
+  expect(pages.reader.checkpoints.map(({ id }) => id)).toEqual([checkpoint]);
+  expect(pages.reader.extent(pages.nextExtent - 1)).not.toBeNull();
   pages[Symbol.dispose]();
 }

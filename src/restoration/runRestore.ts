@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * One restore: a guest's memory and state handed to an empty Cloud Hypervisor that waits for a migration.
+ *
+ *     prepare: map, memory files, working set ─▶ connect ─▶ start, memory files, config ─▶ fault connection ─▶ state
+ *     (faults are answered) ─▶ complete ─▶ it runs ─▶ every page was asked for
+ *
+ * Eager: all memory is written first, and there is no fault connection. Everything blocks: for a Worker. Whatever fails
+ * before `complete` leaves no guest; after it, a page that cannot be served ends Cloud Hypervisor, so that its guest never
+ * computes on zeros.
+ */
+import { MemoryFile } from "#board/native/memoryFile.ts";
+import { readableOf, UnixStream } from "#board/native/unixStream.ts";
+import { blockFor, systemClock } from "#clock.ts";
+import { HypervisorError } from "#errors.ts";
+import { PageReader } from "#storage/pageReader.ts";
+import { editConfig } from "#vm/offload/configEdit.ts";
+import { pageBytes } from "#vm/offload/guestRam.ts";
+import { stepError } from "#vm/offload/receiver.ts";
+import {
+  type CommandName,
+  decodeResponse,
+  encodeRequest,
+  faultRole,
+  messageBytes,
+  stateBytesMax,
+} from "#vm/offload/wire.ts";
+import { LazyMap } from "./lazyMap.ts";
+import { PageFill } from "./pageFill.ts";
+import { chunkPages } from "./pageMap.ts";
+import { PageServer } from "./pageServer.ts";
+import { unpackTouches } from "./touchOrder.ts";
+
+export type RestoreOrder = {
+  /** The page file. */
+  readonly path: string;
+  readonly checkpoint: string;
+  readonly guest: string;
+  /** Null: eager where the content is small enough, as `eagerBytesMax` says. */
+  readonly mode: "lazy" | "eager" | null;
+  readonly eagerBytesMax: number;
+  readonly prefetchMsMax: number;
+  /** Another path for a disk, by Cloud Hypervisor's name of it. */
+  readonly disks: Readonly<Record<string, string>>;
+};
+
+export type Prepared = {
+  readonly mode: "lazy" | "eager";
+  readonly contentBytes: number;
+  readonly prefetchedBytes: number;
+};
+
+const connectMsMax = 10_000;
+const connectPollMs = 1;
+/** Restoring devices and processors takes milliseconds; a guest that faults there waits for us alone. */
+const stateMsMax = 30_000;
+const stepMsMax = 10_000;
+const pollMs = 200;
+
+export class Restoring implements Disposable {
+  readonly #reader: PageReader;
+  readonly map: LazyMap;
+  readonly fill: PageFill;
+  readonly mode: "lazy" | "eager";
+  readonly #files = new Map<number, MemoryFile>();
+  readonly #recorded: readonly number[];
+  #main: UnixStream | null = null;
+  #fault: UnixStream | null = null;
+  #server: PageServer | null = null;
+
+  /** @throws StorageError, NativeError */
+  constructor(
+    private readonly order: RestoreOrder,
+    states: (pages: number) => Uint8Array,
+  ) {
+    this.#reader = PageReader.open(order.path);
+    this.map = new LazyMap(this.#reader, order.checkpoint);
+    const { head, ram } = this.map;
+    for (const { slot, fileOffset, bytes } of ram.regions) {
+      const size = Math.max(fileOffset + bytes, this.#files.get(slot)?.bytes ?? 0);
+      this.#files.get(slot)?.[Symbol.dispose]();
+      this.#files.set(slot, MemoryFile.create(`guest ${order.guest}`, size));
+    }
+    this.fill = new PageFill(this.map, this.#files, states(ram.pages));
+    this.#recorded = unpackTouches(this.#reader.touchOrder(order.guest), ram.pages);
+    const small = head.pages.filled * pageBytes <= order.eagerBytesMax;
+    this.mode = order.mode ?? (small ? "eager" : "lazy");
+  }
+
+  /** Writes what the guest will want first: all of it, or what it wanted last time. */
+  prepare(): Prepared {
+    const limitNs = systemClock.monotonicNs() + this.order.prefetchMsMax * 1e6;
+    const { counts } = this.fill;
+    if (this.mode === "eager") counts.prefetched += this.#bringAll();
+    else {
+      for (const page of this.#recorded) {
+        if (systemClock.monotonicNs() > limitNs) break;
+        counts.prefetched += this.fill.bring(page);
+      }
+    }
+    const contentBytes = this.map.head.pages.filled * pageBytes;
+    return { mode: this.mode, contentBytes, prefetchedBytes: counts.prefetched * pageBytes };
+  }
+
+  /** Returns once Cloud Hypervisor runs the guest (or holds it paused). @throws HypervisorError, StorageError, NativeError */
+  start(socket: string, hypervisorPid: number): void {
+    const main = connectTo(socket);
+    this.#main = main;
+    if (main.peerPid !== hypervisorPid) throw broken("connect", "another process than Cloud Hypervisor listens");
+    this.#ask("start");
+    for (const [slot, file] of this.#files) this.#sendFile(slot, file);
+    const config = Buffer.from(editConfig(this.map.config, { disks: this.order.disks }));
+    this.#ask("config", config);
+    if (this.mode === "lazy") this.#openFaults(socket);
+    this.fill.live = true;
+    this.#sendState();
+    this.#ask(this.map.head.ran ? "complete" : "completePaused");
+    main.finish();
+  }
+
+  /** Serves until every page was asked for; `progress` is called now and then. Gives the order of first touches. */
+  serve(progress: () => void): readonly number[] {
+    const server = this.#server;
+    if (server === null) return [];
+    for (let round = 1; server.serveNext(); round += 1) if (round % 4_096 === 0) progress();
+    return server.touched;
+  }
+
+  [Symbol.dispose](): void {
+    this.#main?.[Symbol.dispose]();
+    this.#fault?.[Symbol.dispose]();
+    for (const file of this.#files.values()) file[Symbol.dispose]();
+    this.#reader[Symbol.dispose]();
+  }
+
+  #bringAll(): number {
+    let written = 0;
+    for (let chunk = 0; chunk < this.map.chunkCount; chunk += 1) {
+      if (this.map.isZeroChunk(chunk)) continue;
+      for (let index = 0; index < chunkPages; index += 1) written += this.fill.bring(chunk * chunkPages + index);
+    }
+    return written;
+  }
+
+  #sendFile(slot: number, file: MemoryFile): void {
+    const number = new Uint8Array(new ArrayBuffer(4));
+    new DataView(number.buffer).setUint32(0, slot, true);
+    stepping("memoryFd", () => {
+      this.#main!.write(encodeRequest("memoryFd", 4), stepMsMax);
+      this.#main!.writeWithDescriptor(number, file.descriptor, stepMsMax);
+    });
+    this.#answer("memoryFd");
+  }
+
+  #openFaults(socket: string): void {
+    this.#fault = connectTo(socket);
+    stepping("fault", () => this.#fault!.write(faultRole, stepMsMax));
+    this.#server = new PageServer(this.#fault, this.fill, this.#recorded);
+  }
+
+  /** Devices and processors may fault while they are restored: both connections are looked at until it has answered. */
+  #sendState(): void {
+    const { state } = this.map;
+    if (state.length > stateBytesMax) throw broken("state", `it has ${state.length} bytes`);
+    this.#send("state", state);
+    const limitNs = systemClock.monotonicNs() + stateMsMax * 1e6;
+    const streams = this.#fault === null ? [this.#main!] : [this.#main!, this.#fault];
+    while (systemClock.monotonicNs() < limitNs) {
+      const [answered, faulted] = readableOf(streams, pollMs);
+      if (answered === true) {
+        this.#answer("state");
+        return;
+      }
+      if (faulted === true && !this.#server!.serveWaiting()) throw broken("state", "the fault connection was closed");
+    }
+    throw new HypervisorError("hypervisor.peerSilent", `Cloud Hypervisor fell silent at state`, { step: "state" });
+  }
+
+  #ask(command: CommandName, payload?: Uint8Array): void {
+    this.#send(command, payload);
+    // What is restored last may want pages too.
+    while (this.#fault !== null && readableOf([this.#main!, this.#fault], stepMsMax)[0] === false) {
+      if (!this.#server!.serveWaiting()) throw broken(command, "the fault connection was closed");
+    }
+    this.#answer(command);
+  }
+
+  #send(command: CommandName, payload?: Uint8Array): void {
+    stepping(command, () => {
+      this.#main!.write(encodeRequest(command, payload?.length ?? 0), stepMsMax);
+      if (payload !== undefined) this.#main!.write(payload, stepMsMax);
+    });
+  }
+
+  #answer(step: string): void {
+    const response = new Uint8Array(new ArrayBuffer(messageBytes));
+    stepping(step, () => this.#main!.read(response, stepMsMax));
+    if (decodeResponse(response) === "ok") return;
+    throw new HypervisorError("hypervisor.rejected", `Cloud Hypervisor refused ${step}`, { step });
+  }
+}
+
+/** Cloud Hypervisor binds the path some time after it was told to. */
+function connectTo(socket: string): UnixStream {
+  const limitNs = systemClock.monotonicNs() + connectMsMax * 1e6;
+  for (;;) {
+    const stream = UnixStream.connect(socket);
+    if (stream !== null) return stream;
+    if (systemClock.monotonicNs() > limitNs) throw broken("connect", `nobody listens at ${socket}`);
+    blockFor(connectPollMs);
+  }
+}
+
+function stepping<Value>(step: string, act: () => Value): Value {
+  try {
+    return act();
+  } catch (error) {
+    throw stepError(error, step);
+  }
+}
+
+const broken = (step: string, why: string): HypervisorError =>
+  new HypervisorError("hypervisor.protocol", `the restore failed at ${step}: ${why}`, { step });
