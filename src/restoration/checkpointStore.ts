@@ -119,7 +119,7 @@ export class CheckpointStore implements Disposable {
   #open(): PageFile {
     if (this.#file !== null) return this.#file;
     mkdirSync(this.directory, { recursive: true, mode: 0o700 });
-    const { freeBytes } = readSpace(this.directory);
+    const freeBytes = readSpace(this.directory)?.freeBytes ?? 0;
     const conditions = { atMs: systemClock.wallMs(), freeBytes, afterError: false, damage: null };
     this.#file = PageFile.open(this.directory, conditions, defaultLimits);
     return this.#file;
@@ -128,7 +128,8 @@ export class CheckpointStore implements Disposable {
   /** Before any call: a guest is not stopped for a checkpoint that has no room. */
   #refuseWhenFull(guest: string): void {
     const space = readSpace(existing(this.directory));
-    if (fullness(space, defaultLimits) === "normal") return;
+    // A disk that does not say how full it is refuses the pages itself.
+    if (space === null || fullness(space, defaultLimits) === "normal") return;
     const message = "the disk is too full for another checkpoint; delete some, or make room";
     throw new StorageError("storage.full", message, { freeBytes: space.freeBytes, guest });
   }
