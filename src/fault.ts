@@ -70,6 +70,8 @@ export type CallKind = "direct" | "pointer" | "library" | "signal" | "none";
  */
 export type AfterCall = "tested" | "used" | "ignored" | "never" | "unknown";
 
+export type SavedVector = { readonly register: number; readonly value: bigint };
+
 /** One frame of the stopped thread. Frame 0 is where the thread stopped; frame n+1 called frame n. */
 export type Frame = {
   /** Frame 0: the faulting instruction; else the return address inside this frame. */
@@ -78,6 +80,11 @@ export type Frame = {
   readonly cfa: VirtualAddress | null;
   /** All registers as they are while this frame is the innermost one. */
   readonly registers: Registers;
+  /**
+   * AArch64: low halves of v8..v15 (DWARF 72..79) as this frame has them, where a frame inside it has saved them; the
+   * others are still in their registers. Absent or empty elsewhere.
+   */
+  readonly vectors?: readonly SavedVector[];
   /** Index into FaultReport.modules, or null for code outside every file. */
   readonly module: number | null;
   /** pc minus the module's bias: the address in the file; 0 where module is null. */

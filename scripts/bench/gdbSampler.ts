@@ -96,13 +96,19 @@ export async function sampleEmulated(executable: string, emulated: Emulated, ord
     await Bun.write(`${order.out}.places`, JSON.stringify(starts));
   }
   await runGdb([executable], order, emulated);
-  const mappings = parseMaps(await Bun.file(`${order.out}.maps`).text());
-  const own = mappings.filter(({ path }) => path === executable || path.startsWith(emulated.root));
-  const images = await readImages(own, false);
-  const seen = mappings.map((mapping) => ({ ...mapping, permissions: guestPermissions(mapping, images) }));
+  const codeMap = await emulatedCode(await Bun.file(`${order.out}.maps`).text(), executable, emulated.root);
   const pages = JSON.parse(await Bun.file(`${order.out}.pages`).text()) as { from: string; bytes: string }[];
   const constant = pages.map(({ from, bytes }) => ({ from: BigInt(`0x${from}`), bytes: fromHex(bytes) }));
-  return { samples: await readSamples(order.out), codeMap: new CodeMap(seen, images), constant };
+  return { samples: await readSamples(order.out), codeMap, constant };
+}
+
+/** The code map of an emulated program, from the mappings of its emulator, which hides what is code. */
+export async function emulatedCode(maps: string, executable: string, root: string): Promise<CodeMap> {
+  const mappings = parseMaps(maps);
+  const own = mappings.filter(({ path }) => path === executable || path.startsWith(root));
+  const images = await readImages(own, false);
+  const seen = mappings.map((mapping) => ({ ...mapping, permissions: guestPermissions(mapping, images) }));
+  return new CodeMap(seen, images);
 }
 
 /** The emulator maps code as data: what is code for the program is said by the file alone. */
@@ -116,7 +122,8 @@ function guestPermissions(mapping: Mapping, images: ReadonlyMap<string, ElfImage
       mapping.fileOffset < position + fileBytes,
   );
   // Anonymous pages: among them is the emulator's signal trampoline.
-  return isCode === true || (image === undefined && mapping.path === "") ? "r-xp" : mapping.permissions;
+  const isTrampoline = image === undefined && mapping.path === "";
+  return isCode === true || isTrampoline ? `r${mapping.permissions[1]}xp` : mapping.permissions;
 }
 
 async function readImages(mappings: readonly Mapping[], onlyCode = true): Promise<Map<string, ElfImage>> {

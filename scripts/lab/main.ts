@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * `bun scripts/lab.ts nested`: runs the nested lab and says what held. Exit code 0 where everything did.
+ * `bun scripts/lab.ts nested|native`: runs the nested lab, or tests of real programs on another processor, and says what
+ * held. Exit code 0 where everything did.
  */
 
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { explain } from "#errors.ts";
+import { nativeTests, runNative } from "./native.ts";
 import { missingTools, runNested } from "./nested.ts";
 import type { LabArchitecture } from "./root.ts";
 
 const usage = `usage: bun scripts/lab.ts nested [--arch x86_64|arm64] [--bun FILE] [--hypervisor FILE] [--cache DIR] [STEP…]
+       bun scripts/lab.ts native [--arch x86_64|arm64] [--bun FILE] [--cache DIR] [--set NAME=VALUE]… [TEST FILE…]
 
-  A machine in QEMU's software emulation boots Holdfast, Cloud Hypervisor and a Debian guest. For a foreign architecture
-  both binaries must be given. STEP: words of the names of steps, with - for spaces. Needs root, QEMU and mmdebstrap.`;
+  nested: a machine in QEMU's software emulation boots Holdfast, Cloud Hypervisor and a Debian guest. STEP: words of the
+  names of steps, with - for spaces. native: the same machine runs test files of this checkout (default: the engine's,
+  on real programs), with gdbserver, servers and compilers of its own. For a foreign architecture the binaries must be
+  given. Needs root, QEMU and mmdebstrap.`;
+
+type Values = { readonly arch: string; readonly bun?: string; readonly hypervisor?: string; readonly set?: string[] };
 
 async function main(words: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -22,30 +29,53 @@ async function main(words: string[]): Promise<number> {
       arch: { type: "string", default: process.arch === "arm64" ? "arm64" : "x86_64" },
       bun: { type: "string" },
       hypervisor: { type: "string" },
+      set: { type: "string", multiple: true },
       cache: { type: "string", default: join(import.meta.dir, "../../.cache/lab") },
     },
   });
-  const [kind, ...steps] = positionals;
-  const architecture = values.arch as LabArchitecture;
-  if (kind !== "nested" || !["x86_64", "arm64"].includes(architecture)) {
+  const [kind, ...names] = positionals;
+  if ((kind !== "nested" && kind !== "native") || !["x86_64", "arm64"].includes(values.arch)) {
     console.error(usage);
     return 2;
   }
-  const own = (process.arch === "arm64") === (architecture === "arm64");
-  const bun = values.bun ?? (own ? process.execPath : null);
-  const hypervisor = values.hypervisor ?? (own ? Bun.which("cloud-hypervisor") : null);
-  const missing = [
-    ...missingTools(architecture),
-    ...(bun === null ? [`Bun for ${architecture} (--bun FILE)`] : []),
-    ...(hypervisor === null ? [`Cloud Hypervisor for ${architecture} (--hypervisor FILE)`] : []),
-  ];
-  if (missing.length > 0) {
-    console.error(`missing: ${missing.join(", ")}\n\n${usage}`);
-    return 69;
-  }
+  return kind === "nested" ? await nested(values, values.cache, names) : await native(values, values.cache, names);
+}
+
+const isOwn = (architecture: LabArchitecture): boolean => (process.arch === "arm64") === (architecture === "arm64");
+
+async function nested(values: Values, cache: string, steps: readonly string[]): Promise<number> {
+  const architecture = values.arch as LabArchitecture;
+  const bun = values.bun ?? (isOwn(architecture) ? process.execPath : null);
+  const hypervisor = values.hypervisor ?? (isOwn(architecture) ? Bun.which("cloud-hypervisor") : null);
+  const lacks = [...missing(architecture, bun)];
+  if (hypervisor === null) lacks.push(`Cloud Hypervisor for ${architecture} (--hypervisor FILE)`);
+  if (lacks.length > 0) return refuse(lacks);
   const tell = (text: string): void => console.log(`lab ${architecture}: ${text}`);
-  const held = await runNested({ architecture, bun: bun!, hypervisor: hypervisor!, cache: values.cache, steps, tell });
+  const held = await runNested({ architecture, bun: bun!, hypervisor: hypervisor!, cache, steps, tell });
   return held.length > 0 && held.every(({ ok }) => ok) ? 0 : 1;
+}
+
+async function native(values: Values, cache: string, files: readonly string[]): Promise<number> {
+  const architecture = values.arch as LabArchitecture;
+  const bun = values.bun ?? (isOwn(architecture) ? process.execPath : null);
+  const lacks = missing(architecture, bun);
+  if (lacks.length > 0) return refuse(lacks);
+  const tell = (text: string): void => console.log(`lab ${architecture}: ${text}`);
+  const chosen = files.length > 0 ? files : nativeTests;
+  const run = { architecture, bun: bun!, cache, files: chosen, settings: values.set ?? [], tell };
+  const { passed, failed, skipped } = await runNative(run);
+  console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
+  return passed > 0 && failed === 0 ? 0 : 1;
+}
+
+const missing = (architecture: LabArchitecture, bun: string | null): string[] => [
+  ...missingTools(architecture),
+  ...(bun === null ? [`Bun for ${architecture} (--bun FILE)`] : []),
+];
+
+function refuse(lacks: readonly string[]): number {
+  console.error(`missing: ${lacks.join(", ")}\n\n${usage}`);
+  return 69;
 }
 
 try {

@@ -49,17 +49,17 @@ export async function buildPayload(parts: PayloadParts): Promise<string> {
   await cp(root.kernel, join(tree, "guest/vmlinuz"));
   await writeFile(join(tree, "guest/initrd"), await initrdFor(root, "/sbin/init"));
   await writeFile(join(tree, "init"), init([architecture, ...words]), { mode: 0o755 });
-  await copyCheckout(join(tree, "holdfast"));
+  await copyCheckout(join(tree, "holdfast"), ["--production"]);
   await run(["mke2fs", "-q", "-t", "ext4", "-d", tree, image, "700M"]);
   return image;
 }
 
-/** Files that git knows or would know, and the packages that running needs. */
-async function copyCheckout(target: string): Promise<void> {
+/** Files that git knows or would know, and the packages of the lock file, those that `selection` leaves out apart. */
+export async function copyCheckout(target: string, selection: readonly string[]): Promise<void> {
   const listed = await run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], top);
   for (const path of listed.split("\0").filter((item) => item !== "")) {
     await mkdir(dirname(join(target, path)), { recursive: true });
     await cp(join(top, path), join(target, path), { force: true }).catch(() => {});
   }
-  await run([process.execPath, "install", "--production", "--frozen-lockfile", "--ignore-scripts"], target);
+  await run([process.execPath, "install", ...selection, "--frozen-lockfile", "--ignore-scripts"], target);
 }

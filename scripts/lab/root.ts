@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The Debian root file system of the lab, for the machine and for its guest: one image, from Debian packages alone.
+ * The Debian root file system of the lab: one image for the machine and for its guest, one for a machine that runs the
+ * tests of real programs; from Debian packages alone.
  *
- * Gets an architecture and a cache; gives a kernel, the modules that an initial RAM disk needs, and an ext4 image. Packages
+ * Gets an architecture, a cache and which of the two; gives a kernel, the modules that an initial RAM disk needs, and an ext4 image. Packages
  * are unpacked only (no script of theirs runs), so a foreign architecture needs no emulation; what their scripts would have
  * made and we need is written here. Needs root, mmdebstrap, e2fsprogs and kmod. About 20 s and 600 MB.
  */
@@ -21,6 +22,9 @@ export type LabRoot = {
   readonly busybox: string;
 };
 
+/** `guest`: what a guarded guest has. `tests`: the servers and compilers that tests of real programs need, too. */
+export type RootKind = "guest" | "tests";
+
 /** Raised when what is built here changes. */
 const version = 4;
 const suite = "bookworm";
@@ -33,6 +37,11 @@ const packages = [
     " ",
   ),
 ];
+const testPackages =
+  "gcc g++ libc6-dev binutils memcached mosquitto mosquitto-clients openssl libssl-dev lighttpd git ca-certificates".split(
+    " ",
+  );
+const imageMiB = { guest: 1_500, tests: 2_500 } as const;
 /** Everything that the machine, its guest and what runs in them may load. */
 const wantedModules = [
   ..."virtio_pci virtio_blk ext4 virtio_net virtio_rng virtio_console vmw_vsock_virtio_transport pvpanic-pci tun bridge".split(
@@ -48,17 +57,27 @@ export async function buildRoot(
   architecture: LabArchitecture,
   cache: string,
   tell: (text: string) => void,
+  kind: RootKind = "guest",
 ): Promise<LabRoot> {
-  const home = join(cache, `root-${architecture}-${version}`);
+  const home = join(cache, `root-${architecture}-${kind === "guest" ? "" : `${kind}-`}${version}`);
   if (!existsSync(home)) {
     if (process.getuid?.() !== 0) throw new LabError("lab.missing", "building the lab's images needs root");
     const draft = `${home}.draft`;
     await rm(draft, { recursive: true, force: true });
     await mkdir(draft, { recursive: true, mode: 0o755 });
-    await unpack(architecture, join(draft, "tree"), tell);
+    await unpack(architecture, kind, join(draft, "tree"), tell);
     await finish(architecture, join(draft, "tree"));
     tell("writing the root image");
-    await run(["mke2fs", "-q", "-t", "ext4", "-d", join(draft, "tree"), join(draft, "root.ext4"), "1500M"]);
+    await run([
+      "mke2fs",
+      "-q",
+      "-t",
+      "ext4",
+      "-d",
+      join(draft, "tree"),
+      join(draft, "root.ext4"),
+      `${imageMiB[kind]}M`,
+    ]);
     await rename(draft, home);
   }
   const tree = join(home, "tree");
@@ -71,10 +90,15 @@ export async function buildRoot(
   };
 }
 
-async function unpack(architecture: LabArchitecture, tree: string, tell: (text: string) => void): Promise<void> {
+async function unpack(
+  architecture: LabArchitecture,
+  kind: RootKind,
+  tree: string,
+  tell: (text: string) => void,
+): Promise<void> {
   const debian = debianName[architecture];
   tell(`unpacking Debian ${suite} for ${debian}`);
-  const include = [...packages, `linux-image-${debian}`].join(",");
+  const include = [...packages, ...(kind === "tests" ? testPackages : []), `linux-image-${debian}`].join(",");
   // Its own sandbox user must be able to reach the tree, whatever our umask is.
   const umask = process.umask(0o022);
   try {
@@ -89,6 +113,8 @@ const users = [
   "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin",
   "www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin",
   "redis:x:110:110::/var/lib/redis:/usr/sbin/nologin",
+  "mosquitto:x:111:65534::/nonexistent:/usr/sbin/nologin",
+  "memcache:x:112:65534::/nonexistent:/usr/sbin/nologin",
   "systemd-network:x:998:998::/:/usr/sbin/nologin",
 ];
 const groups = [

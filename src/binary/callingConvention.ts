@@ -16,6 +16,8 @@ export type CallingConvention = {
   readonly returnValue: number;
   /** General registers that a function gives back as it found them; sp is restored by the frame itself. */
   readonly calleeSaved: readonly number[];
+  /** Vector registers whose low halves a function gives back as it found them, by DWARF number. */
+  readonly calleeSavedVectors: readonly number[];
   /** Names by DWARF number, for people. */
   readonly names: readonly string[];
 };
@@ -27,6 +29,7 @@ const x86_64: CallingConvention = {
   link: null,
   returnValue: 0,
   calleeSaved: [3, 6, 12, 13, 14, 15],
+  calleeSavedVectors: [],
   names: "rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip".split(" "),
 };
 
@@ -37,6 +40,7 @@ const aarch64: CallingConvention = {
   link: 30,
   returnValue: 0,
   calleeSaved: [19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29],
+  calleeSavedVectors: [72, 73, 74, 75, 76, 77, 78, 79],
   names: [...Array.from({ length: 31 }, (_, index) => `x${index}`), "sp", "pc"],
 };
 

@@ -13,6 +13,8 @@ const nothing = 0n;
 const orders: ReadonlySet<Condition> = new Set(["less", "lessEqual", "greater", "greaterEqual"]);
 const signs: ReadonlySet<Condition> = new Set(["negative", "notNegative"]);
 const sizes: ReadonlySet<Condition> = new Set(["below", "belowEqual", "above", "aboveEqual"]);
+/** Of an `int` and of a `long`. */
+const signBits: ReadonlySet<bigint> = new Set([1n << 31n, 1n << 63n]);
 const equalities: ReadonlySet<Condition> = new Set(["equal", "notEqual"]);
 
 /** `isCode`: the value is compared with other constants too. */
@@ -22,6 +24,8 @@ export function failureValueOf({ bits, mask, against, condition }: ValueTest, is
   // A count or a size: minus one would be the largest there is.
   if (sizes.has(condition)) return nothing;
   if (!equalities.has(condition)) return null;
+  // AArch64 tells a negative number by a look at that one bit.
+  if (mask !== null && signBits.has(mask)) return statusFailure;
   if (against === BigInt.asUintN(bits, statusFailure)) return statusFailure;
   // One bit of several: set in a value of all ones, so that says nothing of failure.
   if (mask !== null && mask !== BigInt.asUintN(bits, -1n)) return nothing;

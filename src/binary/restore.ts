@@ -6,6 +6,7 @@
  * Source: DWARF 5, section 6.4.1; psABI supplements for registers without a rule; Arm ARM, XPACI, for signed pointers.
  */
 import { BinaryError } from "#errors.ts";
+import type { SavedVector } from "#fault.ts";
 import { callingConvention } from "./callingConvention.ts";
 import type { Row, Rule } from "./cfi.ts";
 import { evaluate } from "./expression.ts";
@@ -46,7 +47,22 @@ export function applyRow(row: Row, frame: OpenFrame, memory: UnwindMemory): Call
   if (found === null) return "unreadable";
   next[convention.pc] = convention.link === null ? found : stripped(found, memory.mask);
   if (convention.link !== null && !signal) next[convention.link] = next[convention.pc]!;
-  return { registers: next, foundBy: signal ? "signal" : "cfi", interrupted: signal, isCertain: true };
+  const vectors = restoredVectors(row, frame, memory);
+  return { registers: next, vectors, foundBy: signal ? "signal" : "cfi", interrupted: signal, isCertain: true };
+}
+
+/** Those of the frame, with what it saved on its stack in place of what the frames inside it did. */
+function restoredVectors(row: Row, frame: OpenFrame, memory: UnwindMemory): readonly SavedVector[] {
+  const { calleeSavedVectors } = callingConvention[memory.codeMap.architecture];
+  if (calleeSavedVectors.length === 0) return frame.vectors;
+  let { vectors } = frame;
+  for (const rule of row.rules) {
+    if (rule.kind !== "offset" || !calleeSavedVectors.includes(rule.register)) continue;
+    const { register } = rule;
+    const value = restored(rule, frame, memory);
+    if (value !== null) vectors = [...vectors.filter((one) => one.register !== register), { register, value }];
+  }
+  return vectors;
 }
 
 /**

@@ -6,7 +6,7 @@
  * Reads the stack in blocks, allocates little, and takes time linear in the depth: it runs while the program is stopped.
  * Limits: frames (the caller's), and progress: an outer frame must lie higher on the stack, except across a signal.
  */
-import { address, type Frame, type Registers, type VirtualAddress } from "#fault.ts";
+import { address, type Registers, type SavedVector, type VirtualAddress } from "#fault.ts";
 import { callingConvention } from "./callingConvention.ts";
 import type { CodeMap } from "./codeMap.ts";
 import { guessCaller, guessFrameAddress } from "./guess.ts";
@@ -78,8 +78,8 @@ class Unwinder {
     const pc = registers[convention.pc] ?? 0n;
     const known = registers.slice(0, convention.names.length);
     let frame = this.#isReturnAddress
-      ? this.#open(pc, known, "returnAddress", false, false)
-      : this.#open(pc, known, "stop", true, true);
+      ? this.#open(pc, { registers: known, foundBy: "returnAddress", interrupted: false, isCertain: false }, [])
+      : this.#open(pc, { registers: known, foundBy: "stop", interrupted: true, isCertain: true }, []);
     for (;;) {
       const next = this.#leave(frame);
       kept.push(closed(frame));
@@ -102,7 +102,7 @@ class Unwinder {
     // A call can be the last instruction of a mapping, a signal trampoline the first.
     const isCode = this.codeMap.isExecutable(Number(pc)) || this.codeMap.isExecutable(Number(pc) - 1);
     if (!caller.interrupted && !isCode) return "lost";
-    return this.#open(pc, caller.registers, caller.foundBy, caller.interrupted, frame.isCertain && caller.isCertain);
+    return this.#open(pc, { ...caller, isCertain: frame.isCertain && caller.isCertain }, frame.vectors);
   }
 
   #caller(frame: OpenFrame): Caller | UnwindEnd {
@@ -161,15 +161,9 @@ class Unwinder {
     return isHigher;
   }
 
-  #open(
-    pc: bigint,
-    registers: (bigint | null)[],
-    foundBy: Frame["foundBy"],
-    interrupted: boolean,
-    isCertain: boolean,
-  ): OpenFrame {
-    const place = this.codeMap.locate(Number(pc) - (interrupted ? 0 : 1));
-    return { pc, registers, foundBy, interrupted, place, cfa: null, isSignal: false, isCertain };
+  #open(pc: bigint, found: Caller, vectors: readonly SavedVector[]): OpenFrame {
+    const place = this.codeMap.locate(Number(pc) - (found.interrupted ? 0 : 1));
+    return { pc, vectors, ...found, place, cfa: null, isSignal: false };
   }
 }
 
@@ -205,6 +199,7 @@ function closed(frame: OpenFrame): UnwoundFrame {
     pc: address(pc),
     cfa: frame.cfa === null ? null : address(frame.cfa),
     registers: frame.registers,
+    ...(frame.vectors.length === 0 ? {} : { vectors: frame.vectors }),
     foundBy: frame.foundBy,
     module: place === null ? null : place.module,
     offset: place === null ? 0 : place.offset + step,

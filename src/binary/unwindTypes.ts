@@ -2,11 +2,11 @@
 /**
  * What the unwinder gives (frames, and why it ended) and what its parts pass to each other. Types only.
  */
-import type { Frame, VirtualAddress } from "#fault.ts";
+import type { Frame, SavedVector, VirtualAddress } from "#fault.ts";
 import type { CodeMap, CodePlace } from "./codeMap.ts";
 import type { StackWindow } from "./stackWindow.ts";
 
-export type UnwoundFrame = Pick<Frame, "pc" | "cfa" | "registers" | "foundBy" | "module"> & {
+export type UnwoundFrame = Pick<Frame, "pc" | "cfa" | "registers" | "vectors" | "foundBy" | "module"> & {
   /** pc minus the module's bias; 0 where module is null. */
   readonly offset: number;
   /** Address to look the frame's function up by: pc, or pc - 1 where pc is a return address. */
@@ -39,6 +39,7 @@ export type UnwindOptions = {
 export type OpenFrame = {
   pc: bigint;
   registers: (bigint | null)[];
+  vectors: readonly SavedVector[];
   foundBy: Frame["foundBy"];
   /** Stopped or interrupted at pc; false where pc is a return address. */
   interrupted: boolean;
@@ -48,7 +49,11 @@ export type OpenFrame = {
   isCertain: boolean;
 };
 
-export type Caller = Pick<OpenFrame, "registers" | "foundBy" | "interrupted"> & { readonly isCertain: boolean };
+/** Without `vectors`: those of the frame it called. */
+export type Caller = Pick<OpenFrame, "registers" | "foundBy" | "interrupted"> & {
+  readonly vectors?: readonly SavedVector[];
+  readonly isCertain: boolean;
+};
 
 /** What the parts of one walk share. `mask`: address bits of a return address. */
 export type UnwindMemory = { readonly window: StackWindow; readonly codeMap: CodeMap; readonly mask: bigint };

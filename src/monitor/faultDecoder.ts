@@ -198,6 +198,7 @@ function describeFrame(
     pc: frame.pc,
     cfa: frame.cfa,
     registers: frame.registers,
+    ...(frame.vectors === undefined ? {} : { vectors: frame.vectors }),
     module: frame.module === null ? null : modules.indexOf(program.map.modules[frame.module]!),
     offset: BigInt(frame.offset),
     functionStart: functionStartOf(frame.lookup, program.map),

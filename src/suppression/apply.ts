@@ -74,6 +74,7 @@ function abandonFrame(report: FaultReport, frame: number, returnValue: bigint): 
     const value = caller.registers[register];
     if (value != null) changes.set(register, value);
   }
+  for (const { register, value } of caller.vectors ?? []) changes.set(register, value);
   changes.set(valueRegister, BigInt.asUintN(64, returnValue));
   changes.set(sp, cfa);
   changes.set(pc, caller.pc);

@@ -23,7 +23,7 @@ export type GuardOptions = {
 };
 
 const eventsMax = 1_000_000;
-const guardingMsMax = 30_000;
+const guardingMsMax = 180_000;
 const stopMsMax = 20_000;
 
 export class GuardProcess implements AsyncDisposable {

@@ -18,6 +18,8 @@ export type RegisterLayout = {
   readonly neededBytes: number;
   /** General registers by DWARF number. */
   readonly general: readonly RegisterSlot[];
+  /** Vector registers whose low halves can be written, by DWARF number: v8..v15 of AArch64 where the stub shows them. */
+  readonly vectors: ReadonlyMap<number, RegisterSlot>;
   readonly pc: number;
   readonly sp: number;
   /** eflags or cpsr. */
@@ -36,6 +38,8 @@ const x86Names = "rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 
 const armNames = [...Array.from({ length: 31 }, (_, index) => `x${index}`), "sp", "pc"];
 /** DWARF number of rflags on x86-64: decoders complete instructions that set flags. */
 const flagsNumber = 49;
+/** DWARF number of v0 on AArch64. */
+const firstVectorNumber = 64;
 /** DWARF numbers of the thread pointer: fs.base and TPIDR_EL0. */
 export const threadPointerNumber: Readonly<Record<Architecture, number>> = { x86_64: 58, aarch64: 36 };
 /** PSTATE.BTYPE: set while a branch target is checked; stale once the program counter is changed by hand. */
@@ -120,31 +124,37 @@ function placeRegisters(sizes: ReadonlyMap<string, { regnum: number; lengthBytes
   };
   const layout = (
     names: readonly string[],
-    rest: Omit<RegisterLayout, "totalBytes" | "neededBytes" | "general">,
+    rest: Omit<RegisterLayout, "totalBytes" | "neededBytes" | "general" | "vectors">,
+    vectors: RegisterLayout["vectors"],
   ): RegisterLayout => {
     const general = names.map((name) => slot(name, 8));
     const used = [...general, rest.flags, ...(rest.origRax === null ? [] : [rest.origRax])];
     const neededBytes = Math.max(...used.map((one) => one.offset + one.lengthBytes));
-    return { totalBytes: offset, neededBytes, general, ...rest };
+    return { totalBytes: offset, neededBytes, general, vectors, ...rest };
   };
   if (placed.has("rip")) {
     const origRax = placed.has("orig_rax") ? slot("orig_rax", 8) : null;
     const threadPointer = placed.get("fs_base") ?? null;
-    return layout(x86Names, {
-      architecture: "x86_64",
-      pc: 16,
-      sp: 7,
-      flags: slot("eflags", 4),
-      threadPointer,
-      origRax,
-    });
+    const parts = { pc: 16, sp: 7, flags: slot("eflags", 4), threadPointer, origRax } as const;
+    return layout(x86Names, { architecture: "x86_64", ...parts }, new Map());
   }
   if (placed.has("cpsr") && placed.has("x30")) {
     const threadPointer = placed.get("tpidr") ?? null;
     const flags = slot("cpsr", 4);
-    return layout(armNames, { architecture: "aarch64", pc: 32, sp: 31, flags, threadPointer, origRax: null });
+    const parts = { pc: 32, sp: 31, flags, threadPointer, origRax: null } as const;
+    return layout(armNames, { architecture: "aarch64", ...parts }, armVectors(placed));
   }
   throw unusable("is neither of 64-bit x86 nor of AArch64; only 64-bit programs are guarded");
+}
+
+/** Where the processor has SVE, v8 is the start of z8. */
+function armVectors(placed: ReadonlyMap<string, RegisterSlot>): Map<number, RegisterSlot> {
+  const found = new Map<number, RegisterSlot>();
+  for (let number = 8; number < 16; number += 1) {
+    const slot = placed.get(`v${number}`) ?? placed.get(`z${number}`);
+    if (slot !== undefined) found.set(firstVectorNumber + number, slot);
+  }
+  return found;
 }
 
 /** The general registers of a `g` reply. @throws GdbError "gdb.message" where the reply cannot be of this layout. */
@@ -187,8 +197,14 @@ export function patchRegisters(
       view.setUint32(layout.flags.offset, Number(BigInt.asUintN(32, value)), true);
       continue;
     }
-    const slot = layout.general[register];
-    if (slot === undefined) throw new GdbError("gdb.refused", `there is no general register ${register} to write`);
+    const vector = layout.vectors.get(register);
+    // As a load of the low half does it: the rest becomes zero.
+    if (vector !== undefined && vector.offset + vector.lengthBytes <= raw.length) {
+      patched.fill(0, vector.offset, vector.offset + vector.lengthBytes);
+    }
+    const slot = layout.general[register] ?? vector;
+    if (slot === undefined || slot.offset + 8 > raw.length)
+      throw new GdbError("gdb.refused", `there is no register ${register} to write`);
     view.setBigUint64(slot.offset, BigInt.asUintN(64, value), true);
   }
   if (!changes.has(layout.pc)) return patched;

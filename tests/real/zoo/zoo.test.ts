@@ -8,7 +8,7 @@
  */
 import { describe, expect } from "bun:test";
 import { type Random, seededRandom, systemRandom } from "#clock.ts";
-import { long, type Need, need, processor, tracing } from "#tests/skip.ts";
+import { long, type Need, need, tracing } from "#tests/skip.ts";
 import { compilerOf } from "./build.ts";
 import { expectedIn, inWordsOf, observe, type Specimen, wholeOf } from "./specimen.ts";
 import { programEnds } from "./specimens/ends.ts";
@@ -63,7 +63,6 @@ describe(`zoo, seed ${seed}`, () => {
     need(
       "gdbserver",
       tracing,
-      processor("x64"),
       compilerOf(specimen.build),
       ...certificates(specimen),
     )(

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * What a caller's test takes for a failure, from real code: bytes of x86-64 after a call, as gcc writes them.
+ * What a caller's test takes for a failure, from real code: bytes after a call, as gcc writes them.
  */
 import { expect, test } from "bun:test";
 import { failureValueOf } from "#binary/failureValue.ts";
 import { instructionsOf } from "#binary/instructions.ts";
 import { fromHex } from "#bytes.ts";
+import type { Architecture } from "#fault.ts";
 
 const at = 0x1000n;
-const decide = (code: string): bigint | null => {
-  const use = instructionsOf("x86_64").valueUse(fromHex(code), at);
+const decide = (code: string, architecture: Architecture = "x86_64"): bigint | null => {
+  const use = instructionsOf(architecture).valueUse(fromHex(code), at);
   return use.kind === "tested" && use.test !== null ? failureValueOf(use.test, use.isCode) : null;
 };
 
@@ -29,4 +30,14 @@ test.each([
   ["cmp rax,63; ja: a size", "4883f83f7702", 0n],
 ] as const)("%s", (_, code, value) => {
   expect(decide(code)).toBe(value);
+});
+
+test.each([
+  ["tbnz w0,31: a negative status", "4000f837", -1n],
+  ["tbz x0,63: a length or an error", "4000f8b6", -1n],
+  ["tbz w0,0: a bool", "40000036", 0n],
+  ["cbz w0: a status", "40000034", -1n],
+  ["cbz x0: a pointer", "400000b4", 0n],
+] as const)("AArch64: %s", (_, code, value) => {
+  expect(decide(code, "aarch64")).toBe(value);
 });

@@ -17,6 +17,10 @@ static APART int run(const char *word) {
   if (strcmp(word, "privileged") == 0) __asm__ volatile("hlt");
   if (strcmp(word, "backwards") == 0) __asm__ volatile("std; mov 8, %%rax" : : : "rax", "cc");
   if (strcmp(word, "align") == 0) __asm__ volatile("movaps 1(%%rsp), %%xmm0" : : : "xmm0");
+#elif defined(__aarch64__)
+  if (strcmp(word, "illegal") == 0) __asm__ volatile(".inst 0");
+  if (strcmp(word, "breakpoint") == 0) __asm__ volatile("brk #7");
+  if (strcmp(word, "privileged") == 0) __asm__ volatile("msr vbar_el1, xzr");
 #endif
   if (strcmp(word, "float") == 0) {
     feenableexcept(FE_DIVBYZERO);

@@ -106,6 +106,18 @@ test("AArch64: a changed program counter clears the branch type, nothing else of
   expect(flags(patchRegisters(layout, raw, new Map([[0, 0n]])))).toBe(0xffff_ffff);
 });
 
+test("AArch64: the low half of a vector register is written, its high half cleared; not where the stub shows none", () => {
+  const layout = layoutOf(aarch64Documents);
+  const raw = new Uint8Array(layout.totalBytes).fill(0xff);
+  const slot = layout.vectors.get(73)!;
+  const patched = patchRegisters(layout, raw, new Map([[73, 0x1122_3344_5566_7788n]]));
+  const bytes = patched.subarray(slot.offset, slot.offset + slot.lengthBytes);
+  expect(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true)).toBe(0x1122_3344_5566_7788n);
+  expect(new Set(bytes.subarray(8))).toEqual(new Set([0]));
+  expect(patched.filter((byte, index) => byte !== raw[index])).toHaveLength(slot.lengthBytes);
+  expect(() => patchRegisters(layout, new Uint8Array(268), new Map([[73, 1n]]))).toThrow(GdbError);
+});
+
 test("registers of another length, or a register that does not exist, are refused", () => {
   const layout = layoutOf(x86Documents);
   expect(() => readRegisters(layout, new Uint8Array(layout.totalBytes + 1))).toThrow(GdbError);
