@@ -130,6 +130,7 @@ export class ProgramError extends HoldfastError<
   | "program.gone"
   | "program.permission"
   | "program.busy"
+  | "program.state"
 > {}
 
 /** A broken promise of our own code: a bug, never news. */

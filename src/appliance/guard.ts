@@ -9,37 +9,31 @@
  * Whatever fails here, a program that serves is never stopped for it. Only one that we have started ourselves, and that
  * could not be guarded from the beginning, is ended again, so that nothing runs which nobody asked for.
  */
-import type { Clock } from "#clock.ts";
-import { explain, HoldfastError } from "#errors.ts";
-import type { FaultReport } from "#fault.ts";
-import type { Log } from "#log.ts";
-import type { HangLimits } from "#monitor/busyStretches.ts";
+import { explain } from "#errors.ts";
+import type { FaultReport, Outcome } from "#fault.ts";
 import type { UnsitedReport } from "#monitor/faultDecoder.ts";
 import type { GdbClient } from "#monitor/gdb/client.ts";
-import type { WireTrace } from "#monitor/gdb/trace.ts";
-import type { Probe } from "#monitor/probes.ts";
 import { isAlive, readStatus, readWaitStatus } from "#monitor/processes.ts";
 import type { Excused } from "#monitor/progress.ts";
 import type { Watch } from "#monitor/watch.ts";
 import type { Storage } from "#storage/storage.ts";
-import type { Policy } from "#suppression/plan.ts";
 import { siteOf } from "#suppression/site.ts";
 import { TaskGroup } from "#tasks.ts";
 import { findSuccessor, type Portrait, portrayProgram } from "./daemon.ts";
 import { requireSupported } from "./guardable.ts";
-import { type GuardedProgram, type ProgramEnd, readEnd, signalProgram } from "./guardedProgram.ts";
+import { type ProgramEnd, readEnd, signalProgram } from "./guardedProgram.ts";
+import { type GuardEnd, type GuardParts, tellBug } from "./guardParts.ts";
+import { describeEnd, hasCode, hopeless, isOperating, reasonOf } from "./guardWords.ts";
 import { startHangKeeper } from "./hangKeeper.ts";
 import { withoutInterruptions } from "./interruptions.ts";
 import { type LaneEnd, type LaneOptions, runLane } from "./lane.ts";
 import { clearStub } from "./leftovers.ts";
 import type { LockKeeper } from "./lockKeeper.ts";
 import { lockKeeperOf, type Present } from "./lockScene.ts";
-import type { Notices } from "./notices.ts";
 import { defaultProbation, Probation } from "./probation.ts";
 import { Protection } from "./protection.ts";
 import { tellRecordState } from "./recordState.ts";
 import { rehearse } from "./rehearsal.ts";
-import type { RescueBook } from "./rescue/rescueBook.ts";
 import { noteServed, removeRunRecord } from "./runRecord.ts";
 import { removeSpines } from "./spineNotes.ts";
 import { keepStubHonest } from "./stubHonesty.ts";
@@ -63,31 +57,13 @@ const endAgainMs = 3000;
 /** Enough for the run-time compiler to have compiled what the fault path runs (measured: 10 ms a fault before, 1 ms after). */
 const rehearsalRounds = 200;
 
-export type GuardParts = {
-  readonly name: string;
-  readonly program: GuardedProgram;
-  readonly runDirectory: string;
-  readonly storage: Storage;
-  readonly rescues: RescueBook;
-  readonly notices: Notices;
-  readonly probes: readonly Probe[];
-  readonly policy: Policy;
-  /** null: hangs are nobody's business. */
-  readonly hangs: HangLimits | null;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly trace?: WireTrace | undefined;
-  /** Aborts when the guard is to let go of the program and leave it running. */
-  readonly letGo: AbortSignal;
-};
-
 /** null: let go. @throws GdbError, ProgramError where the program could not be protected even once */
-export async function runGuard(parts: GuardParts): Promise<ProgramEnd | null> {
-  const { program, storage, notices, name, clock } = parts;
+export async function runGuard(parts: GuardParts): Promise<GuardEnd | null> {
+  const { program, storage, notices, name, clock, family } = parts;
   storage.event("guard.started", name, { pid: program.pid, origin: program.origin });
   await using tasks = new TaskGroup();
-  tasks.start((signal) => tellRecordState(name, storage, notices, clock, signal));
-  const trials = new Trials(withoutInterruptions(storage.history), parts.rescues);
+  if (family === undefined) tasks.start((signal) => tellRecordState(name, storage, notices, clock, signal));
+  const trials = family?.trials ?? new Trials(withoutInterruptions(storage.history), parts.rescues);
   await using guard = new Guard(parts, trials, tasks);
   let end: ProgramEnd | null;
   try {
@@ -103,15 +79,9 @@ export async function runGuard(parts: GuardParts): Promise<ProgramEnd | null> {
     return null;
   }
   storage.event("program.ended", name, { ...end });
-  guard.tellSuccessor();
-  notices.tell({ event: "exit", workload: name, code: end.code, signal: end.signal });
-  return end;
-}
-
-/** Says what a bug of ours leaves behind. */
-export function tellBug({ notices, name, program }: Pick<GuardParts, "notices" | "name" | "program">): void {
-  const reason = `a bug of Holdfast ends its supervisor; it runs on, but a fault stops its thread until guard is started anew with --name ${name}`;
-  notices.tell({ event: "unguarded", workload: name, pid: program.pid, reason });
+  const successor = guard.successor();
+  if (successor === null) notices.tell({ event: "exit", workload: name, code: end.code, signal: end.signal });
+  return { ...end, successor };
 }
 
 const stubDirectory = ({ runDirectory }: GuardParts): string => `${runDirectory}/stub`;
@@ -138,7 +108,7 @@ class Guard implements AsyncDisposable {
     if (!program.served) removeSpines(parts.runDirectory);
     const { nextFaultId } = storage;
     this.#watching = new Watching(
-      { name, pid, clock, log, nextFaultId, runDirectory: parts.runDirectory },
+      { name, pid, clock, log, nextFaultId, runDirectory: parts.runDirectory, code: parts.family?.code },
       tasks.signal,
     );
     this.#locks = lockKeeperOf(parts, () => this.#present);
@@ -169,8 +139,20 @@ class Guard implements AsyncDisposable {
         storage.outcome(outcome);
         notices.outcome(outcome);
         parts.rescues.judged(outcome, report, decision, this.#watching.watch?.program ?? null);
+        if (outcome.verdict === "failed") this.#tellIll(outcome, report.tid);
       },
     );
+  }
+
+  /** A failed act may have left a program that lives and serves nobody: whoever decides on that can ask again. */
+  #tellIll({ evidence, session, rung }: Outcome, tid: number): void {
+    const excused: Excused = { peer: session?.peer ?? null, parked: rung === "park" };
+    const ask = async (signal: AbortSignal): Promise<string | null> => {
+      const waiters = this.#locks.waitersLeft();
+      if (waiters > 0) return `${waiters} of its threads wait for a lock that cannot be released`;
+      return (await this.#watching.watch?.unserved(tid, excused, signal)) ?? null;
+    };
+    this.parts.news?.({ kind: "ill", why: evidence.join("; "), ask });
   }
 
   /** null: let go. */
@@ -213,13 +195,9 @@ class Guard implements AsyncDisposable {
     removeRunRecord(this.parts.runDirectory);
   }
 
-  /** Says so where the program has only gone to the background. */
-  tellSuccessor(): void {
-    const { notices, name, program } = this.parts;
-    const successor = this.#portrait === null ? null : findSuccessor(this.#portrait);
-    if (successor === null) return;
-    const text = `process ${program.pid} has ended and left process ${successor} of the same program in the background, which is not guarded: start ${name} so that it stays in the foreground, or guard it by holdfast guard --pid ${successor}`;
-    notices.tell({ event: "warning", workload: name, text });
+  /** The process in which the program lives on, where it has only gone to the background. */
+  successor(): number | null {
+    return this.#portrait === null || this.parts.family !== undefined ? null : findSuccessor(this.#portrait);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -340,12 +318,14 @@ class Guard implements AsyncDisposable {
   async #announce(watch: Watch, workload: Workload, fresh: boolean, signal: AbortSignal): Promise<void> {
     const { name, notices, program, runDirectory } = this.parts;
     const serving = fresh ? await watch.untilServing(servingPatienceMs, signal) : this.#served;
-    if (fresh) await watch.rehearse(rehearsalRounds, (report) => rehearse(workload, sited(report)), signal);
+    if (fresh && this.parts.family === undefined)
+      await watch.rehearse(rehearsalRounds, (report) => rehearse(workload, sited(report)), signal);
     if (signal.aborted || !watch.isAlive()) return;
     this.#served ||= serving;
     this.#toldWhy = "";
     if (serving) noteServed(runDirectory, true);
     this.parts.rescues.adopted(name, watch.program);
+    this.parts.news?.({ kind: "guarding", serving });
     notices.tell({
       event: "guarding",
       workload: name,
@@ -390,19 +370,3 @@ const sited = (report: UnsitedReport): FaultReport => ({
   ...report,
   site: siteOf(report.frames, report.modules, report.spine, report.signal),
 });
-
-const isOperating = (error: unknown): error is HoldfastError => error instanceof HoldfastError && error.code !== "bug";
-
-const hasCode = (error: unknown, codes: readonly string[]): boolean =>
-  error instanceof HoldfastError && codes.includes(error.code);
-
-/** Reasons for which trying again is in vain. */
-const hopeless: readonly string[] = ["program.unsupported", "program.permission", "gdb.permission"];
-
-const describeEnd = (end: ProgramEnd): string =>
-  end.signal ?? (end.code === null ? "nobody saw how" : `exit code ${end.code}`);
-
-const reasonOf = (end: Extract<LaneEnd, { kind: "stubLost" | "retired" }>): string =>
-  end.kind === "stubLost"
-    ? `its debugger stub is lost and will be replaced at once: ${end.why}`
-    : `a bug of Holdfast, see above; it runs on by itself until guard is started anew`;

@@ -31,23 +31,36 @@ export type GuardedProgram = {
 
 export type ProgramOptions = {
   readonly command: readonly string[];
-  readonly claim: Claim;
+  readonly runDirectory: string;
   /** Send the program's standard output to standard error, because ours carries JSON. */
   readonly outputToError: boolean;
+  /** Where and as whom it runs, where that differs from us. */
+  readonly setting?: ProgramSetting | undefined;
 };
 
-/** Takes over what still runs under the claimed name, or starts the command. @throws ProgramError, StorageError */
-export function startProgram({ command, claim, outputToError }: ProgramOptions): GuardedProgram {
-  if (claim.running !== null) return notOurChild(claim.running.pid, "takenOver", claim);
+export type ProgramSetting = {
+  readonly directory?: string | undefined;
+  readonly user?: string | undefined;
+  readonly group?: string | undefined;
+  /** Beside our own variables. */
+  readonly environment?: Readonly<Record<string, string>> | undefined;
+};
+
+/** What still runs under the claimed name; null where nothing does. */
+export const takenOverProgram = (claim: Claim): GuardedProgram | null =>
+  claim.running === null ? null : notOurChild(claim.running.pid, "takenOver", claim);
+
+/** Starts the command. @throws ProgramError, StorageError */
+export function startProgram({ command, runDirectory, outputToError, setting }: ProgramOptions): GuardedProgram {
   const file = requireStartable(command);
-  const child = spawn([...command], outputToError);
+  const child = spawn(command, outputToError, setting ?? {});
   const portrait = portrayProgram(child.pid, realPath(file));
   const ended = child.exited.then(() => ({
     code: child.exitCode,
     signal: child.signalCode === null ? null : nameOfSignal(child.signalCode),
   }));
   try {
-    note(claim.runDirectory, child.pid, command);
+    noteProgram(runDirectory, child.pid, command);
   } catch (error) {
     child.kill("SIGKILL");
     throw error;
@@ -61,7 +74,7 @@ const nameOfSignal = (signal: string | number): string =>
 
 /** Notes a program that runs already. @throws ProgramError "program.gone", StorageError "storage.io" */
 export function attachedProgram(pid: number, claim: Claim): GuardedProgram {
-  if (claim.running === null) note(claim.runDirectory, pid, null);
+  if (claim.running === null) noteProgram(claim.runDirectory, pid, null);
   return notOurChild(pid, "attached", claim);
 }
 
@@ -87,15 +100,29 @@ function realPath(path: string): string {
   }
 }
 
-function spawn(command: string[], outputToError: boolean): Bun.Subprocess {
+function spawn(command: readonly string[], outputToError: boolean, setting: ProgramSetting): Bun.Subprocess {
+  const { directory, environment } = setting;
   try {
-    return Bun.spawn(command, { stdio: ["inherit", outputToError ? 2 : "inherit", "inherit"], detached: true });
+    return Bun.spawn([...become(setting), ...command], {
+      stdio: ["inherit", outputToError ? 2 : "inherit", "inherit"],
+      detached: true,
+      ...(directory === undefined ? {} : { cwd: directory }),
+      ...(environment === undefined ? {} : { env: { ...process.env, ...environment } }),
+    });
   } catch (error) {
     throw new ProgramError("program.notExecutable", `cannot start ${command[0]}: ${explain(error)}`, {}, error);
   }
 }
 
-function note(runDirectory: string, pid: number, command: readonly string[] | null): void {
+/** setpriv(1) becomes the program, so the process stays the one that we have started. */
+function become({ user, group }: ProgramSetting): string[] {
+  if (user === undefined && group === undefined) return [];
+  const asUser = user === undefined ? [] : [`--reuid=${user}`];
+  const asGroup = group !== undefined ? [`--regid=${group}`] : [];
+  return ["setpriv", ...asUser, ...asGroup, user === undefined ? "--clear-groups" : "--init-groups", "--"];
+}
+
+export function noteProgram(runDirectory: string, pid: number, command: readonly string[] | null): void {
   const startTicks = readStartTicks(pid);
   if (startTicks === null) throw new ProgramError("program.gone", `process ${pid} is gone`);
   const directory = command === null ? null : process.cwd();

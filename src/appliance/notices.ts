@@ -38,6 +38,18 @@ export type Notice =
   | { event: "guest"; workload: string; phase: string; pid: number | null; why: string | null }
   | { event: "guestFault"; workload: string; kind: string; why: string; act: string }
   | { event: "guestOutcome"; workload: string; rung: string; verdict: "clean" | "failed"; downMs: number; why: string }
+  | { event: "program"; workload: string; phase: string; pid: number | null; why: string | null }
+  | { event: "programFault"; workload: string; kind: string; why: string; act: string }
+  | {
+      event: "programOutcome";
+      workload: string;
+      rung: "restart";
+      verdict: "clean" | "failed";
+      downMs: number;
+      why: string;
+    }
+  /** A process that the program has forked. */
+  | { event: "child"; workload: string; pid: number; state: "guarded" }
   | { event: "released"; workload: string; address: string; owner: number; waiter: number }
   | { event: "unguarded"; workload: string; pid: number; reason: string }
   | { event: "stopping"; workload: string; pid: number; signal: string }
@@ -104,6 +116,14 @@ export function sentence(notice: Notice): string {
       return `guest ${notice.workload}: ${notice.why}; ${guestActs[notice.act] ?? notice.act}`;
     case "guestOutcome":
       return `guest ${notice.workload}: ${notice.rung} ${notice.verdict === "clean" ? "helped" : "did not help"} after ${notice.downMs} ms (${notice.why})`;
+    case "program":
+      return `program ${notice.workload}: ${notice.phase}${notice.pid === null ? "" : `, process ${notice.pid}`}${notice.why === null ? "" : `: ${notice.why}`}`;
+    case "programFault":
+      return `program ${notice.workload}: ${notice.why}; ${programActs[notice.act] ?? notice.act}`;
+    case "programOutcome":
+      return `program ${notice.workload}: the restart ${notice.verdict === "clean" ? `helped: it serves again after ${notice.downMs} ms, its connections are lost` : "did not help"} (${notice.why})`;
+    case "child":
+      return `guarding ${notice.workload}: process ${notice.pid}, which it has forked`;
     case "released":
       return `released a lock of ${notice.workload} that thread ${notice.owner} had left behind: thread ${notice.waiter} waited for it`;
     case "unguarded":
@@ -144,6 +164,12 @@ const deliverReasons: Readonly<Record<string, string>> = {
   exhausted: "nothing is left that could save it",
   disabled: "switched off for this workload",
   raisedByHandler: "its own signal handler raised it, to end it",
+};
+
+const programActs: Readonly<Record<string, string>> = {
+  restart: "it is started again",
+  stayDown: "it stays down",
+  error: "it stays down until a person starts it",
 };
 
 const guestActs: Readonly<Record<string, string>> = {

@@ -30,6 +30,7 @@ export class Requests {
   readonly #letGo = new AbortController();
   #program: GuardedProgram | null = null;
   #askedAtNs: number | null = null;
+  #asked: () => void = () => {};
   /** Requests from before there was a program. */
   #early: NodeJS.Signals[] = [];
 
@@ -44,9 +45,15 @@ export class Requests {
     return this.#letGo.signal;
   }
 
-  /** The program that all requests are about from now on. */
-  serve(program: GuardedProgram): void {
+  /** The program that requests are about; null before the first. */
+  get program(): GuardedProgram | null {
+    return this.#program;
+  }
+
+  /** The program that all requests are about from now on; `asked` is called where it is asked to end. */
+  serve(program: GuardedProgram, asked: () => void = () => {}): void {
     this.#program = program;
+    this.#asked = asked;
     for (const signal of this.#early.splice(0)) this.take(signal);
   }
 
@@ -67,6 +74,7 @@ export class Requests {
     const nowNs = this.options.clock.monotonicNs();
     if (this.#askedAtNs === null) {
       this.#askedAtNs = nowNs;
+      this.#asked();
       this.options.notices.tell({ event: "stopping", workload: this.options.name, pid: program.pid, signal });
       this.#send(program, signal);
     } else if (nowNs - this.#askedAtNs > sameRequestMs * 1e6) {

@@ -8,6 +8,7 @@
 import type { Clock } from "#clock.ts";
 import type { FaultId } from "#fault.ts";
 import type { Log } from "#log.ts";
+import type { SharedCode } from "#monitor/codeLoader.ts";
 import type { GdbClient } from "#monitor/gdb/client.ts";
 import { readThreads } from "#monitor/processes.ts";
 import { Watch } from "#monitor/watch.ts";
@@ -23,6 +24,7 @@ export type WatchingOptions = {
   readonly log: Log;
   readonly nextFaultId: () => FaultId;
   readonly runDirectory: string;
+  readonly code?: SharedCode | undefined;
 };
 
 export class Watching implements AsyncDisposable {
@@ -41,8 +43,8 @@ export class Watching implements AsyncDisposable {
   /** `fresh`: nothing is known of the program yet. @throws ProgramError, BinaryError */
   look(client: GdbClient): Seen & { readonly fresh: boolean } {
     if (this.#seen !== null) return { ...this.#seen, fresh: false };
-    const { name, pid, clock, log, nextFaultId, runDirectory } = this.options;
-    const watch = Watch.open({ workload: name, pid, architecture: client.architecture, clock, log, nextFaultId });
+    const { name, pid, clock, log, nextFaultId, runDirectory, code } = this.options;
+    const watch = Watch.open({ workload: name, pid, architecture: client.architecture, clock, log, nextFaultId, code });
     watch.spines.restore(readSpines(runDirectory), readThreads(pid));
     const looking = new TaskGroup(this.parent);
     this.#seen = { watch, looking };

@@ -59,6 +59,7 @@ const byErrorCode: Readonly<Record<string, number>> = {
   "program.gone": exitCodes.notFound,
   "program.permission": exitCodes.permission,
   "program.busy": exitCodes.busy,
+  "program.state": exitCodes.busy,
   "storage.locked": exitCodes.busy,
   "storage.notFound": exitCodes.notFound,
   "storage.owner": exitCodes.permission,

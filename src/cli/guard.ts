@@ -5,17 +5,20 @@
  * Exit code: the program's own (128 + signal number where a signal ended it); 0 after letting go. What can be found out
  * before the program is started or touched is found out first, so a refusal leaves nothing behind.
  */
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { claimGuard, namePattern, type Wanted } from "#appliance/claim.ts";
-import { runGuard, tellBug } from "#appliance/guard.ts";
 import { requireGuardable, requireMachine } from "#appliance/guardable.ts";
-import { attachedProgram, exitCodeOf, requireStartable, startProgram } from "#appliance/guardedProgram.ts";
+import { exitCodeOf, requireStartable } from "#appliance/guardedProgram.ts";
 import { openHangLimits, openPolicy, openProbes, openTrace } from "#appliance/guardOptions.ts";
+import { tellBug } from "#appliance/guardParts.ts";
 import { LineSink } from "#appliance/lineSink.ts";
 import { Notices } from "#appliance/notices.ts";
+import { guardInForeground } from "#appliance/programs/foreground.ts";
+import { commandSource, processSource } from "#appliance/programs/programSource.ts";
 import { Requests } from "#appliance/requests.ts";
 import { openRescues } from "#appliance/rescue/rescueOrders.ts";
 import { systemClock } from "#clock.ts";
+import { defaultRestart, type RestartPolicy, restartPolicies } from "#config/schema.ts";
 import { ConfigError } from "#errors.ts";
 import { type Log, openLog } from "#log.ts";
 import { defaultRunDirectory, defaultStateDirectory, guardDirectory } from "#storage/ownership.ts";
@@ -35,6 +38,7 @@ type GuardFlags = {
   readonly rungs?: string;
   readonly hang?: string;
   readonly trace?: string;
+  readonly restart: RestartPolicy["policy"];
   readonly detachOnExit?: true;
   readonly verbose?: true;
 };
@@ -61,6 +65,11 @@ export function addGuard(program: Command): void {
       "10",
     )
     .option("--trace <file>", "write every packet of the debugger stub to this file")
+    .addOption(
+      new Option("--restart <when>", "start it again: after a fault that ended it, any failure, always, or never")
+        .choices(restartPolicies)
+        .default("onFault"),
+    )
     .option("--detach-on-exit", "Ctrl-C leaves a started program running, unguarded")
     .option("--verbose", "log what the guard does")
     .addHelpText("after", "\nExample:\n  holdfast guard -- redis-server --port 7000")
@@ -97,20 +106,20 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
     await using tasks = new TaskGroup();
     const rescues = openRescues(storage, directory, clock, tasks);
     const requests = new Requests({ name, detach: flags.detachOnExit === true, notices, clock });
-    const program =
+    const source =
       wanted.kind === "pid"
-        ? attachedProgram(wanted.pid, claim)
-        : startProgram({ command: wanted.command, claim, outputToError: flags.json === true });
-    requests.serve(program);
+        ? processSource(wanted.pid, claim)
+        : commandSource({ command: wanted.command, claim, outputToError: flags.json === true });
     onBug((error) => {
-      tellBug({ notices, name, program });
+      tellBug({ notices, name, program: requests.program });
       complaints.write(`holdfast: ${error instanceof Error ? error.stack : String(error)}`);
       void Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]).then(() => process.exit(exitCodes.bug));
     });
-    const { letGo } = requests;
+    const command = wanted.kind === "command" ? wanted.command : null;
+    const restart = { ...defaultRestart, policy: flags.restart };
     const told = { storage, rescues, notices, log, trace };
-    const parts = { name, program, runDirectory, probes, policy, hangs, clock, letGo, ...told };
-    const end = await runGuard(parts);
+    const parts = { name, command, source, restart, requests, runDirectory, probes, policy, hangs, clock, ...told };
+    const end = await guardInForeground(parts);
     return end === null ? exitCodes.ok : (exitCodeOf(end) ?? exitCodes.protocol);
   } finally {
     await Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]);

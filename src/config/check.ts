@@ -4,7 +4,7 @@
  * problems with the path of the key at fault. Pure.
  */
 import type * as v from "valibot";
-import type { documentSchema } from "./schema.ts";
+import type { documentSchema, RestartPolicy } from "./schema.ts";
 import { suggest } from "./suggest.ts";
 import type { KeyPath } from "./tomlLines.ts";
 
@@ -62,10 +62,7 @@ function checkGuest(guest: Document["guest"][number], path: KeyPath): Finding[] 
     }
     if (guest.vsock === false) say(here, "guarding a program in a guest needs vsock");
   }
-  if (guest.restart.backoffMs > guest.restart.backoffMsMax) {
-    say(["restart", "backoffMs"], "backoffMs is larger than backoffMsMax");
-  }
-  return findings;
+  return [...findings, ...checkRestart(guest.restart, [...path, "restart"])];
 }
 
 function checkProgram(program: Document["program"][number], path: KeyPath): Finding[] {
@@ -76,8 +73,17 @@ function checkProgram(program: Document["program"][number], path: KeyPath): Find
   if (unit !== undefined && user !== undefined) {
     findings.push({ path: [...path, "user"], text: "the unit says as whom it runs" });
   }
+  return [...findings, ...checkRestart(restart, [...path, "restart"])];
+}
+
+function checkRestart(restart: RestartPolicy, path: KeyPath): Finding[] {
+  const findings: Finding[] = [];
   if (restart.backoffMs > restart.backoffMsMax) {
-    findings.push({ path: [...path, "restart", "backoffMs"], text: "backoffMs is larger than backoffMsMax" });
+    findings.push({ path: [...path, "backoffMs"], text: "backoffMs is larger than backoffMsMax" });
+  }
+  // A wait would itself be taken for quiet.
+  if (restart.quietMs <= restart.backoffMsMax) {
+    findings.push({ path: [...path, "quietMs"], text: "quietMs is not larger than backoffMsMax" });
   }
   return findings;
 }

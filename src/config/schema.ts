@@ -14,17 +14,25 @@ const dayMs = 86_400_000;
 /** Context ids 0 to 2 belong to the hypervisor, loopback and the host (vsock(7)). */
 const firstGuestCid = 3;
 
+export const restartPolicies = ["always", "onFailure", "onFault", "never"] as const;
+
 /** When a workload that ended is started again, and how often. */
-const restart = v.strictObject({
-  /** `always`: also after it ended by itself. `onFault`: only after a fault. `never`: it stays down. */
-  policy: v.optional(v.picklist(["always", "onFault", "never"], 'wants "always", "onFault" or "never"'), "onFault"),
-  /** Restarts within one window; one more and it is held down until somebody starts it. */
-  attemptsMax: v.optional(count(1, 1_000), 5),
-  windowMs: v.optional(count(1_000, dayMs), 600_000),
-  /** Wait before the second restart in a window, doubled each time up to the second value. The first comes at once. */
-  backoffMs: v.optional(count(10, dayMs), 1_000),
-  backoffMsMax: v.optional(count(10, dayMs), 60_000),
-});
+const restart = (usual: (typeof restartPolicies)[number]) =>
+  v.strictObject({
+    /**
+     * `always`: also after it ended by itself. `onFailure`: after anything but an orderly end. `onFault`: only after a fault
+     * of its own. `never`: it stays down.
+     */
+    policy: v.optional(v.picklist(restartPolicies, `wants ${restartPolicies.join(", ")}`), usual),
+    /** Restarts within one window; one more and it stays down until somebody starts it. */
+    attemptsMax: v.optional(count(1, 1_000), 5),
+    windowMs: v.optional(count(1_000, dayMs), 600_000),
+    /** Wait before the second restart in a window, doubled each time up to the second value. The first comes at once. */
+    backoffMs: v.optional(count(10, dayMs), 1_000),
+    backoffMsMax: v.optional(count(10, dayMs), 60_000),
+    /** So long without a restart, and the waits begin anew. */
+    quietMs: v.optional(count(10, dayMs), 120_000),
+  });
 
 /** What a probe is asked and when it counts. */
 const probing = {
@@ -84,7 +92,7 @@ const guest = v.strictObject({
   bootMs: v.optional(count(1_000, dayMs), 120_000),
   /** An orderly stop is given so long before it is ended. */
   stopMs: v.optional(count(100, dayMs), 30_000),
-  restart: v.optional(restart, {}),
+  restart: v.optional(restart("onFault"), {}),
   ...probing,
   program: v.optional(v.array(guestProgram), []),
 });
@@ -98,7 +106,7 @@ const program = v.strictObject({
   environment: v.optional(v.record(v.string(), v.string("wants text")), {}),
   start: v.optional(flag, true),
   after: v.optional(v.array(name), []),
-  restart: v.optional(restart, {}),
+  restart: v.optional(restart("onFailure"), {}),
   ...probing,
   rungsOff,
 });
@@ -124,6 +132,8 @@ type Document = v.InferOutput<typeof documentSchema>;
 type GuestDocument = Document["guest"][number];
 
 export type RestartPolicy = GuestDocument["restart"];
+/** Of a program that is guarded from a command line. */
+export const defaultRestart: RestartPolicy = v.parse(restart("onFault"), {});
 export type GuestProgram = GuestDocument["program"][number];
 export type ProgramSection = Document["program"][number];
 export type GuestSection = Pick<

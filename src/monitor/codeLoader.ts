@@ -13,19 +13,24 @@ import { type Mapping, parseMaps } from "#binary/maps.ts";
 import { BinaryError, ProgramError } from "#errors.ts";
 import type { ProgramView } from "#fault.ts";
 import type { Log } from "#log.ts";
+import { CodeFacts } from "./codeFacts.ts";
 import { readMaps } from "./processes.ts";
 
 const fileBytesMax = 512 * 1024 * 1024;
 const vdsoName = "[vdso]";
 
+/** Code that was read once, for all processes that run it. */
+export type SharedCode = { readonly images: Map<string, ElfImage | null>; readonly facts: CodeFacts };
+export const newSharedCode = (): SharedCode => ({ images: new Map(), facts: new CodeFacts() });
+
 export class CodeLoader {
-  readonly #images = new Map<string, ElfImage | null>();
   #mapsText = "";
   #map: CodeMap | null = null;
 
   constructor(
     private readonly view: ProgramView,
     private readonly log: Log,
+    private readonly images = newSharedCode().images,
   ) {}
 
   /** The code map as last made. @throws ProgramError "program.gone", BinaryError where no file of the program is known */
@@ -63,10 +68,10 @@ export class CodeLoader {
   #imageOf(mapping: Mapping): ElfImage | null {
     if (mapping.path !== vdsoName && !mapping.path.startsWith("/")) return null;
     const identity = `${mapping.path} ${mapping.inode}`;
-    const known = this.#images.get(identity);
+    const known = this.images.get(identity);
     if (known !== undefined) return known;
     const image = this.#parse(mapping);
-    this.#images.set(identity, image);
+    this.images.set(identity, image);
     return image;
   }
 

@@ -15,8 +15,8 @@ import { ProgramError } from "#errors.ts";
 import type { Architecture, FaultId, FaultSignal, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { CallSites } from "./callSites.ts";
-import { CodeFacts } from "./codeFacts.ts";
-import { CodeLoader } from "./codeLoader.ts";
+import type { CodeFacts } from "./codeFacts.ts";
+import { CodeLoader, newSharedCode, type SharedCode } from "./codeLoader.ts";
 import { rehearseCode } from "./codeRehearsal.ts";
 import { decodeFault, type StopFacts, spineFrames, type UnsitedReport } from "./faultDecoder.ts";
 import type { GdbClient } from "./gdb/client.ts";
@@ -63,7 +63,7 @@ export class Watch implements Disposable {
   readonly busy: ThreadProgress;
   readonly #view: NativeProgramView;
   readonly #code: CodeLoader;
-  readonly #facts = new CodeFacts();
+  readonly #facts: CodeFacts;
   readonly #callSites: CallSites;
   readonly #sessions: Sessions;
   readonly #progress = new Progress();
@@ -83,6 +83,8 @@ export class Watch implements Disposable {
     clock: Clock;
     log: Log;
     nextFaultId: () => FaultId;
+    /** What other processes of the same program have read already. */
+    code?: SharedCode | undefined;
   }): Watch {
     const watch = new Watch(options, instructionsOf(options.architecture));
     watch.#code.refresh();
@@ -94,7 +96,9 @@ export class Watch implements Disposable {
     private readonly instructions: InstructionSet,
   ) {
     this.#view = new NativeProgramView(options.pid, options.architecture);
-    this.#code = new CodeLoader(this.#view, options.log);
+    const code = options.code ?? newSharedCode();
+    this.#facts = code.facts;
+    this.#code = new CodeLoader(this.#view, options.log, code.images);
     this.#callSites = new CallSites(instructions, this.#facts);
     this.#sequences = new RestartableSequences(this.#view);
     this.#sessions = new Sessions(this.#view, options.log);

@@ -130,7 +130,7 @@ guarded(
     for (const attached of [false, true]) {
       await using program = await compileOrdered("stop");
       const own = attached ? Bun.spawn([...program.command], { stdio: ["ignore", "ignore", "ignore"] }) : null;
-      const words = own === null ? ["--", ...program.command] : ["--pid", String(own.pid)];
+      const words = own === null ? ["--restart", "never", "--", ...program.command] : ["--pid", String(own.pid)];
       await using run = new GuardRun(["--name", freshName("fatal"), ...words]);
       const pid = await run.guarding();
       run.signal("SIGSTOP");
@@ -144,6 +144,31 @@ guarded(
       expect(run.seen("exit")).toMatchObject([{ code: null, ...(own === null ? { signal: "SIGSEGV" } : {}) }]);
       expect(run.seen("outcome").filter(({ verdict }) => verdict !== "failed")).toEqual([]);
     }
+  },
+  timeoutMs,
+);
+
+guarded(
+  "rung 6: a program that was lost to a fatal signal is started again under the same guard",
+  async () => {
+    await using program = await compileOrdered("stop");
+    await using run = guardOf(freshName("again"), join(folder, "again"), program.command);
+    const pid = await run.guarding();
+    run.signal("SIGSTOP");
+    program.order("l");
+    await until(() => threadStateOf(pid, pid) === "t", "the fatal stop");
+    process.kill(tracerOf(pid), "SIGKILL");
+    await until(() => startTicksOf(pid) === null, "the end of the program");
+    run.signal("SIGCONT");
+    const next = await run.guarding(2);
+    expect(next).not.toBe(pid);
+    expect(run.seen("exit")).toMatchObject([{ code: null, signal: "SIGSEGV" }]);
+    expect(run.seen("programFault")).toMatchObject([{ kind: "signal", act: "restart" }]);
+    expect(await run.event("programOutcome")).toMatchObject({ rung: "restart", verdict: "clean" });
+    expect(run.seen("outcome").filter(({ verdict }) => verdict !== "failed")).toEqual([]);
+    expect(tracerOf(next)).not.toBe(0);
+    run.signal("SIGTERM");
+    expect(await run.end()).toBe(143);
   },
   timeoutMs,
 );

@@ -224,7 +224,9 @@ guarded("a reader that has gone away, or never reads, costs the protection nothi
     process.kill(supervisor, "SIGTERM");
     await until(() => startTicksOf(pid) === null && startTicksOf(supervisor) === null, "the end");
     await expectClean(name, pid);
-    process.kill(-shell.pid, "SIGKILL");
+    // The first reader has gone, and the shell with it.
+    if (shell.exitCode === null && startTicksOf(shell.pid) !== null) process.kill(-shell.pid, "SIGKILL");
+    await shell.exited;
   }
 });
 
@@ -256,20 +258,20 @@ need(
   "gdbserver",
   "redis-server",
   tracing,
-)("a program that goes to the background is told apart from one that ends", async () => {
+)("a program that goes to the background is guarded there, and stopped in order like one that stays", async () => {
   const [socket, pidFile] = [join(folder, "background.sock"), join(folder, "background.pid")];
   const redis = ["redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder];
-  await using run = started(freshName("background"), "--", ...redis, "--daemonize", "yes", "--pidfile", pidFile);
-  expect(await run.end()).toBe(0);
+  const name = freshName("background");
+  await using run = started(name, "--", ...redis, "--daemonize", "yes", "--pidfile", pidFile);
+  const pid = await run.guarding();
   await until(() => existsSync(pidFile) && readFileSync(pidFile, "utf8").trim() !== "");
   const daemon = Number(readFileSync(pidFile, "utf8"));
-  try {
-    expect(run.seen("warning")).toHaveLength(1);
-    expect(run.seen("warning")[0]!.text).toContain(`holdfast guard --pid ${daemon}`);
-    expect(run.seen("exit")).toMatchObject([{ code: 0 }]);
-  } finally {
-    process.kill(daemon, "SIGKILL");
-  }
+  if (pid !== daemon) expect(await run.guarding(2)).toBe(daemon);
+  expect(tracerOf(daemon)).not.toBe(0);
+  expect(run.seen("exit")).toEqual([]);
+  run.signal("SIGTERM");
+  expect(await run.end()).toBe(0);
+  await expectClean(name, daemon);
 });
 
 need("gdbserver", root)(

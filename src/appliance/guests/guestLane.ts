@@ -5,11 +5,13 @@
  * Gets the guest's section and where its run directory is; gives its state and obeys commands. Whatever fails here stays
  * here: another guest's lane never waits for it. Letting go of the lane leaves the guest running.
  */
+import { systemRandom } from "#clock.ts";
 import { explain, explainInLine, HypervisorError } from "#errors.ts";
 import { TaskGroup } from "#tasks.ts";
 import { Hypervisor } from "#vm/hypervisor.ts";
 import { killLeftover, lastEnd } from "#vm/hypervisorProcess.ts";
-import { type GuestMemory, readMemory, writeMemory } from "./guestMemory.ts";
+import { jittered } from "../restart.ts";
+import { readMemory, type WorkloadMemory, writeMemory } from "../workloadMemory.ts";
 import { closeCards } from "./guestNet.ts";
 import type { GuestNotices } from "./guestNotices.ts";
 import type { Seen } from "./guestWatch.ts";
@@ -128,7 +130,7 @@ export class GuestLane implements AsyncDisposable {
     this.notices.takenOver(hypervisor.pid);
   }
 
-  async #nothingFound(memory: GuestMemory | null, ready: () => Promise<void>): Promise<void> {
+  async #nothingFound(memory: WorkloadMemory | null, ready: () => Promise<void>): Promise<void> {
     const { section, directory } = this.parts;
     await closeCards(section.name, section.machine.net);
     const put = (phase: Phase): void => this.#set({ ...this.#state, phase });
@@ -298,7 +300,7 @@ export class GuestLane implements AsyncDisposable {
     this.#timer = timer;
     this.#tasks.start(async () => {
       // Overtaken by a command, or by our own end: then the timer is nobody's business.
-      await this.parts.clock.sleep(waitMs, timer.signal).catch(() => {});
+      await this.parts.clock.sleep(jittered(waitMs, systemRandom), timer.signal).catch(() => {});
       if (!timer.signal.aborted) this.#tell({ kind: "timer" });
     });
   }

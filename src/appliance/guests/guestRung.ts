@@ -6,6 +6,7 @@
  * that did not help (a new fault before the guest had settled) is followed by the next one.
  */
 import type { RestartPolicy } from "#config/schema.ts";
+import { chooseRestart } from "../restart.ts";
 import type { GuestFaultKind } from "./guestFault.ts";
 
 /** Mildest first. `reset`: the same process boots the guest anew. `restore`: from its last good checkpoint. */
@@ -38,24 +39,13 @@ export const panicEvidenceMs = 300;
 export function chooseStep(situation: Situation, policy: RestartPolicy): GuestStep {
   const { fault } = situation;
   if (fault === "outOfMemory") return { kind: "note" };
-  const counted = attemptsInWindow(situation.attempts, situation.nowMs, policy).length;
-  const spent = counted >= policy.attemptsMax;
-  const why = `${counted} restarts within ${policy.windowMs / 1000} s have not helped`;
-  if (fault === "selfReset") return spent ? { kind: "hold", why } : { kind: "note" };
+  const again = chooseRestart(situation.attempts, situation.nowMs, policy);
+  if (fault === "selfReset") return again.kind === "spent" ? { kind: "hold", why: again.why } : { kind: "note" };
   if (fault === "powerOff" ? policy.policy !== "always" : policy.policy === "never") return { kind: "stayDown" };
-  if (spent) return { kind: "hold", why };
-  const waitMs = Math.max(backoffMs(counted, policy), fault === "panic" ? panicEvidenceMs : 0);
+  if (again.kind === "spent") return { kind: "hold", why: again.why };
+  const waitMs = Math.max(again.waitMs, fault === "panic" ? panicEvidenceMs : 0);
   return { kind: "act", rung: rungFor(situation), waitMs };
 }
-
-/** No wait before the first attempt of a window, then doubling. */
-export function backoffMs(attempts: number, { backoffMs: first, backoffMsMax }: RestartPolicy): number {
-  return attempts === 0 ? 0 : Math.min(first * 2 ** Math.min(attempts - 1, 40), backoffMsMax);
-}
-
-export const attemptsInWindow = (attempts: readonly number[], nowMs: number, policy: RestartPolicy): number[] =>
-  // The wall clock may jump back: an attempt from the future counts as one of now.
-  attempts.filter((atMs) => nowMs - atMs < policy.windowMs);
 
 const withoutProcess: readonly GuestFaultKind[] = ["hypervisorEnded", "hypervisorSilent", "startFailed", "powerOff"];
 

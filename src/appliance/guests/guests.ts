@@ -14,9 +14,9 @@ import { TaskGroup } from "#tasks.ts";
 import { RunDirectory } from "#vm/runDirectory.ts";
 import type { Notices } from "../notices.ts";
 import type { RescueBook } from "../rescue/rescueBook.ts";
+import { attemptsInWindow } from "../restart.ts";
 import { GuestLane } from "./guestLane.ts";
 import { GuestNotices } from "./guestNotices.ts";
-import { attemptsInWindow } from "./guestRung.ts";
 import { notStarted, type Phase } from "./supervision.ts";
 
 export type GuestsOptions = {

@@ -15,8 +15,9 @@
 import type { RestartPolicy } from "#config/schema.ts";
 import { next, type Step, violation } from "#machine.ts";
 import type { ExitReport } from "#vm/exitReport.ts";
+import { attemptsInWindow } from "../restart.ts";
 import { faultOfExit, type GuestFault } from "./guestFault.ts";
-import { attemptsInWindow, chooseStep, type GuestRung } from "./guestRung.ts";
+import { chooseStep, type GuestRung } from "./guestRung.ts";
 
 export type Phase =
   | { readonly kind: "down"; readonly why: string }

@@ -26,7 +26,7 @@ describe("configuration", () => {
         guests: [
           { name: "web", machine: { cpus: 1, memory: { bytes: 512 << 20, shared: true }, vsock: 3, landlock: true } },
         ],
-        programs: [{ name: "cache", command: ["redis-server"], restart: { policy: "onFault", attemptsMax: 5 } }],
+        programs: [{ name: "cache", command: ["redis-server"], restart: { policy: "onFailure", attemptsMax: 5 } }],
       },
     });
   });

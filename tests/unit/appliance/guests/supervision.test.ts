@@ -5,7 +5,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { faultOfEvent, faultOfLine, type GuestFaultKind } from "#appliance/guests/guestFault.ts";
-import { attemptsInWindow, backoffMs, chooseStep } from "#appliance/guests/guestRung.ts";
+import { chooseStep } from "#appliance/guests/guestRung.ts";
 import {
   type GuestCommand,
   type GuestEffect,
@@ -14,6 +14,7 @@ import {
   type SuperviseInput,
   supervise,
 } from "#appliance/guests/supervision.ts";
+import { attemptsInWindow, backoffMs } from "#appliance/restart.ts";
 import type { RestartPolicy } from "#config/schema.ts";
 import type { ExitReport } from "#vm/exitReport.ts";
 
@@ -23,6 +24,7 @@ const policy: RestartPolicy = {
   windowMs: 10_000,
   backoffMs: 100,
   backoffMsMax: 1_000,
+  quietMs: 5_000,
 };
 type Bare = SuperviseInput extends infer One ? (One extends unknown ? Omit<One, "atMs"> : never) : never;
 

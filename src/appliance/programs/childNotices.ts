@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What a guard tells of a process that its program has forked. Faults and outcomes are the program's own; that a worker
+ * came or went is an event of its own name, so that whoever waits for the program to be guarded, or to end, is not misled.
+ */
+import { type Notice, Notices } from "../notices.ts";
+
+export class ChildNotices extends Notices {
+  constructor(
+    private readonly program: Notices,
+    private readonly name: string,
+    private readonly attached: () => void,
+  ) {
+    super(name, "json", () => {});
+  }
+
+  override tell(notice: Notice): void {
+    const { program, name } = this;
+    switch (notice.event) {
+      case "guarding":
+        this.attached();
+        program.tell({ event: "child", workload: name, pid: notice.pid, state: "guarded" });
+        return;
+      case "exit":
+      case "unguarded":
+        return;
+      default:
+        program.tell(notice);
+    }
+  }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The processes that a guarded program has forked: workers of a master, a backend for each connection, a daemon's own.
+ * Each is guarded like the first, by a stub of its own, and forgotten when it ends.
+ *
+ * They are noticed in /proc, not by fork events of the stub: with those every fork stops parent and child until we have
+ * answered. So a fork costs what it costs without us, and a child is unguarded for its first moments (`lookMs`, then an
+ * attach). One that lives shorter than two looks is never touched. Limits: `childrenMax`, `attachesMax` at a time.
+ */
+import { readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { explain } from "#errors.ts";
+import { readDescendants } from "#monitor/descendants.ts";
+import { isAlive } from "#monitor/processes.ts";
+import { portrayProgram } from "../daemon.ts";
+import type { Family } from "../family.ts";
+import { runGuard } from "../guard.ts";
+import { requireGuardable } from "../guardable.ts";
+import type { GuardParts } from "../guardParts.ts";
+import { clearStub } from "../leftovers.ts";
+import { ChildNotices } from "./childNotices.ts";
+import type { LifeParts } from "./life.ts";
+
+const lookMs = 20;
+/** Looks of this kind also find children of other threads than the first, and of children. */
+const wideLookEvery = 10;
+export const childrenMax = 1024;
+const attachesMax = 4;
+
+type Child = { readonly pid: number; readonly letGo: AbortController; readonly ended: Promise<void> };
+
+export class Children {
+  readonly #guarded = new Map<number, Child>();
+  /** Seen once: those that are still there at a later look are attached to. */
+  readonly #seen = new Set<number>();
+  /** Could not be guarded; not tried again as long as they live. */
+  readonly #refused = new Set<number>();
+  #attaching = 0;
+  #toldFull = false;
+
+  constructor(
+    private readonly parts: LifeParts,
+    private readonly family: Family,
+  ) {}
+
+  get count(): number {
+    return this.#guarded.size;
+  }
+
+  /** Looks for children of `parent` until the signal aborts. */
+  async follow(parent: number, served: () => boolean, letGo: AbortSignal, signal: AbortSignal): Promise<void> {
+    await this.#sweep(parent);
+    for (let look = 0; !signal.aborted && !letGo.aborted; look += 1) {
+      const wide = look % wideLookEvery === 0;
+      const present = this.#present(parent, wide);
+      for (const pid of present) if (this.#seen.has(pid)) this.#begin(pid, served(), letGo);
+      for (const pid of present) this.#seen.add(pid);
+      if (wide) this.#forget(new Set(present));
+      await this.parts.clock.sleep(lookMs, signal).catch(() => {});
+    }
+  }
+
+  /** Lets go of all; resolves once none is held. */
+  async letGo(): Promise<void> {
+    const all = [...this.#guarded.values()];
+    for (const child of all) child.letGo.abort();
+    await Promise.all(all.map((child) => child.ended));
+    this.#seen.clear();
+    rmSync(join(this.parts.runDirectory, "children"), { recursive: true, force: true });
+  }
+
+  /** A wide look has seen all there are. */
+  #forget(present: ReadonlySet<number>): void {
+    for (const pid of this.#seen) if (!present.has(pid)) this.#seen.delete(pid);
+    for (const pid of this.#refused) if (!present.has(pid)) this.#refused.delete(pid);
+  }
+
+  #present(parent: number, wide: boolean): readonly number[] {
+    const own = readDescendants(parent, wide, childrenMax);
+    const relatives = wide ? (this.parts.relatives?.() ?? []) : [];
+    return [...new Set([...own, ...relatives])].filter((pid) => pid !== parent);
+  }
+
+  #begin(pid: number, served: boolean, letGo: AbortSignal): void {
+    if (this.#guarded.has(pid) || this.#refused.has(pid) || this.#attaching >= attachesMax) return;
+    if (this.#guarded.size >= childrenMax) {
+      this.#tellFull();
+      return;
+    }
+    try {
+      requireGuardable(pid);
+    } catch {
+      // Of a kind that is not guarded, or gone: the others are.
+      this.#refused.add(pid);
+      return;
+    }
+    const own = new AbortController();
+    this.#attaching += 1;
+    const child = { pid, letGo: own, ended: this.#guard(pid, served, AbortSignal.any([letGo, own.signal])) };
+    this.#guarded.set(pid, child);
+  }
+
+  async #guard(pid: number, served: boolean, letGo: AbortSignal): Promise<void> {
+    const { parts } = this;
+    const runDirectory = this.#directoryOf(pid);
+    let attached = false;
+    const settle = (): void => {
+      if (!attached) this.#attaching -= 1;
+      attached = true;
+    };
+    const program = { pid, origin: "attached", served, portrait: portrayProgram(pid), ended: null } as const;
+    const notices = new ChildNotices(parts.notices, parts.name, settle);
+    const childParts: GuardParts = { ...parts, program, runDirectory, notices, letGo, family: this.family };
+    try {
+      await runGuard({
+        ...childParts,
+        probes: [],
+        trace: undefined,
+        news: (news) => news.kind === "ill" && parts.news?.(news),
+      });
+    } catch (error) {
+      // It ended while we came, or another debugger has it. Whatever it is, it is this one's trouble alone.
+      if (isAlive(pid)) {
+        this.#refused.add(pid);
+        parts.storage.event("child.unguarded", parts.name, { pid, why: explain(error) });
+        parts.log("info", "child.unguarded", { pid, why: explain(error) });
+      }
+    } finally {
+      settle();
+      this.#guarded.delete(pid);
+      rmSync(runDirectory, { recursive: true, force: true });
+    }
+  }
+
+  #directoryOf(pid: number): string {
+    return join(this.parts.runDirectory, "children", String(pid));
+  }
+
+  /** Stubs of an earlier supervisor whose process is no child any more, or is gone. */
+  async #sweep(parent: number): Promise<void> {
+    const present = new Set(this.#present(parent, true));
+    for (const pid of namesIn(join(this.parts.runDirectory, "children"))) {
+      if (present.has(pid)) continue;
+      await clearStub(join(this.#directoryOf(pid), "stub"), this.parts.clock);
+      rmSync(this.#directoryOf(pid), { recursive: true, force: true });
+    }
+  }
+
+  #tellFull(): void {
+    if (this.#toldFull) return;
+    this.#toldFull = true;
+    const text = `${this.parts.name} has more than ${childrenMax} processes: those beyond are not guarded`;
+    this.parts.notices.tell({ event: "warning", workload: this.parts.name, text });
+  }
+}
+
+function namesIn(directory: string): number[] {
+  try {
+    return readdirSync(directory)
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number);
+  } catch {
+    return []; // No child was ever guarded here.
+  }
+}
