@@ -19,7 +19,7 @@ import { requireGuardable } from "../guardable.ts";
 import type { GuardParts } from "../guardParts.ts";
 import { clearStub } from "../leftovers.ts";
 import { ChildNotices } from "./childNotices.ts";
-import type { LifeParts } from "./life.ts";
+import type { LifeParts } from "./lifeParts.ts";
 
 const lookMs = 20;
 /** Looks of this kind also find children of other threads than the first, and of children. */

@@ -19,17 +19,9 @@ import type { GuardEnd, GuardParts } from "../guardParts.ts";
 import { withoutInterruptions } from "../interruptions.ts";
 import { Trials } from "../trials.ts";
 import { Children } from "./children.ts";
+import type { LifeParts } from "./lifeParts.ts";
 
 const endLookMs = 50;
-
-export type LifeParts = Omit<GuardParts, "program" | "family"> & {
-  /** The command that started it; null where somebody else did. */
-  readonly command: readonly string[] | null;
-  /** Further processes that belong to the program and that it has not forked. */
-  readonly relatives?: (() => readonly number[]) | undefined;
-  /** Called with each process that is the program from then on. */
-  readonly lives?: ((program: GuardedProgram) => void) | undefined;
-};
 
 export class Life {
   #program: GuardedProgram;
