@@ -6,6 +6,7 @@
  * `--code` leaves out the tests.
  * The type check counts its files: a wrong project file checks none and is content with it.
  */
+import { existsSync } from "node:fs";
 import { systemClock } from "#clock.ts";
 import { forms } from "./suite/forms.ts";
 import { runTests } from "./suite/run.ts";
@@ -45,6 +46,11 @@ async function types(): Promise<{ ok: boolean; output: string }> {
 function report({ name, ok, output, tookMs }: Step): void {
   if (!ok) console.log(output.trimEnd());
   console.log(`${ok ? "ok  " : "FAIL"} ${name} (${(tookMs / 1000).toFixed(1)} s)`);
+}
+
+if (!existsSync(`${top}/node_modules/typescript`)) {
+  console.log("the packages that checks need are not installed: run ./scripts/test fast once, or bun install");
+  process.exit(2);
 }
 
 const steps = await Promise.all([
