@@ -122,6 +122,11 @@ export class ConfigError extends HoldfastError<
   "config.syntax" | "config.unknownKey" | "config.value" | "config.argument"
 > {}
 
+/** The status page: what it cannot open, and what it does not do. */
+export class StatusError extends HoldfastError<
+  "status.listen" | "status.certificate" | "status.accounts" | "status.refused" | "status.tool"
+> {}
+
 /** The program to be guarded cannot be: not there, not executable, of a kind we do not guard. */
 export class ProgramError extends HoldfastError<
   | "program.notFound"

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the page can do with script: local times, live parts, "live / paused / stale". Without it everything is there, still.
+(() => {
+  const { live: isLive } = document.body.dataset;
+  const time = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const today = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
+  /** Times in the zone of whoever reads; the attribute keeps UTC. */
+  function localise(root) {
+    for (const element of root.querySelectorAll("time[datetime]")) {
+      const at = new Date(element.dateTime);
+      const near = new Date().toDateString() === at.toDateString();
+      if (element.dataset.ago === undefined) element.textContent = (near ? today : time).format(at);
+      element.title = element.dateTime.slice(0, 19).replace("T", " ") + " UTC";
+    }
+  }
+  localise(document);
+
+  const menu = document.querySelector(".nav details");
+  if (menu) menu.addEventListener("keydown", (event) => event.key === "Escape" && menu.removeAttribute("open"));
+
+  if (isLive !== "yes" || !window.EventSource) return;
+  const box = document.getElementById("live");
+  const text = document.getElementById("live-text");
+  const button = document.getElementById("live-button");
+  const staleMs = 30000;
+  const refreshMs = 1000;
+  let source = null;
+  let paused = false;
+  let heardAt = Date.now();
+  let wanted = false;
+  let busy = false;
+  box.hidden = false;
+
+  function say(state, words) {
+    if (text.textContent === words) return;
+    box.dataset.state = state;
+    text.textContent = words;
+  }
+
+  /** The same page again, and only the parts that differ are put in; focus and open details stay. */
+  async function refresh() {
+    if (busy || paused || document.hidden) {
+      wanted = true;
+      return;
+    }
+    busy = true;
+    wanted = false;
+    try {
+      const answer = await fetch(location.href, { headers: { "x-part": "1" }, redirect: "manual" });
+      if (answer.type === "opaqueredirect" || answer.status === 401) return ended();
+      if (answer.ok) put(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    } catch {
+      // The stream says "stale" by itself.
+    }
+    setTimeout(() => {
+      busy = false;
+      if (wanted) refresh();
+    }, refreshMs);
+  }
+
+  function put(fresh) {
+    document.title = fresh.title;
+    for (const part of document.querySelectorAll("[data-part]")) {
+      const other = fresh.querySelector('[data-part="' + part.dataset.part + '"]');
+      if (!other || other.innerHTML === part.dataset.seen) continue;
+      part.dataset.seen = other.innerHTML;
+      if (part.contains(document.activeElement) && document.activeElement !== document.body) continue;
+      const open = [...part.querySelectorAll("details")].map((each) => each.open);
+      localise(other);
+      part.className = other.className;
+      part.replaceChildren(...other.childNodes);
+      part.querySelectorAll("details").forEach((each, index) => {
+        each.open = open[index] || false;
+      });
+    }
+  }
+
+  function ended() {
+    close();
+    say("stale", "logged out");
+    button.hidden = true;
+    const link = document.createElement("a");
+    link.href = "/login";
+    link.textContent = "Log in";
+    box.append(" ", link);
+  }
+
+  function close() {
+    if (source) source.close();
+    source = null;
+  }
+
+  function open() {
+    close();
+    source = new EventSource("/api/v1/stream");
+    const heard = () => {
+      heardAt = Date.now();
+      say("live", "live");
+    };
+    source.onopen = heard;
+    source.addEventListener("snapshot", () => (heard(), refresh()));
+    source.addEventListener("state", () => (heard(), refresh()));
+    source.addEventListener("ended", ended);
+    source.onerror = () => {
+      say("stale", "no answer since " + clock.format(heardAt) + ", trying again");
+      if (source && source.readyState === EventSource.CLOSED) {
+        close();
+        setTimeout(() => !paused && !document.hidden && !source && open(), 3000);
+      }
+    };
+  }
+
+  button.addEventListener("click", () => {
+    paused = !paused;
+    button.textContent = paused ? "Go on" : "Pause";
+    if (paused) {
+      close();
+      say("paused", "paused");
+    } else {
+      open();
+    }
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (paused) return;
+    if (document.hidden) close();
+    else open();
+  });
+  setInterval(() => {
+    if (!source || paused || Date.now() - heardAt < staleMs) return;
+    if (source.readyState === EventSource.OPEN && Date.now() - heardAt < staleMs * 2) return;
+    say("stale", "stale since " + clock.format(heardAt));
+  }, 5000);
+  // Durations and the day's figures move by themselves.
+  setInterval(() => source && refresh(), 15000);
+  open();
+})();

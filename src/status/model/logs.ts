@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Lines of the init system's journal, by a child that reads them as JSON, within limits of rows, bytes and time; redacted.
+ *
+ * What is asked for is passed as words, never through a shell, and each word is checked first. Source: journalctl(1).
+ */
+import { limits } from "../settings.ts";
+import { redact } from "./redact.ts";
+
+export type LogFilter = {
+  /** A unit, or "" for ours. */
+  readonly unit: string;
+  /** 0 (emergency) to 7 (debug): this and worse. */
+  readonly level: number;
+  readonly text: string;
+  readonly sinceMs: number;
+};
+export type LogLine = { readonly atMs: number; readonly unit: string; readonly level: number; readonly text: string };
+export type Logs = { readonly known: boolean; readonly why: string | null; readonly lines: readonly LogLine[] };
+
+const lineLength = 2_000;
+
+export async function readLogs(filter: LogFilter, nowMs: number): Promise<Logs> {
+  const tool = Bun.which("journalctl");
+  if (tool === null) return none("this machine has no journalctl: its init system keeps no journal that could be read");
+  const since = `@${Math.floor((nowMs - filter.sinceMs) / 1_000)}`;
+  const unit = filter.unit === "" ? "holdfast*" : filter.unit;
+  const words = ["--output=json", "--no-pager", "--quiet", "--reverse", `--lines=${limits.logLinesMax}`];
+  const child = Bun.spawn([tool, ...words, `--since=${since}`, `--priority=${filter.level}`, `--unit=${unit}`], {
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: limits.logMs,
+    maxBuffer: limits.logBytesMax,
+  });
+  const [text, said, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  if (code !== 0 && text === "") return none(said.trim().split("\n")[0] || `journalctl ended with code ${code}`);
+  const lines = text.split("\n").flatMap((line) => parseLine(line) ?? []);
+  const wanted = filter.text.toLowerCase();
+  return { known: true, why: null, lines: lines.filter((line) => line.text.toLowerCase().includes(wanted)) };
+}
+
+const none = (why: string): Logs => ({ known: false, why, lines: [] });
+
+/** null for what is no line, such as the end that a limit cut off. */
+export function parseLine(line: string): LogLine | null {
+  try {
+    const row = JSON.parse(line) as Record<string, unknown>;
+    const said = row.MESSAGE;
+    // Bytes that are no text come as a list of numbers.
+    const text = Array.isArray(said) ? Buffer.from(said as number[]).toString("utf8") : String(said ?? "");
+    return {
+      atMs: Math.floor(Number(row.__REALTIME_TIMESTAMP ?? 0) / 1_000),
+      unit: String(row._SYSTEMD_UNIT ?? row.SYSLOG_IDENTIFIER ?? ""),
+      level: Number(row.PRIORITY ?? 6),
+      text: redact(text.slice(0, lineLength)),
+    };
+  } catch {
+    return null;
+  }
+}

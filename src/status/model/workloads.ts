@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Workloads as they are shown: what the supervisor told of each, beside what the record counts for it. Pure.
+ */
+import type { Told, WorkloadTold } from "../told.ts";
+import { stopBounds } from "./issues.ts";
+import { type FaultLine, type ReadModel, type Tally, verdictOf } from "./readModel.ts";
+
+export type WorkloadLine = {
+  readonly told: WorkloadTold;
+  readonly faults: number;
+  readonly survived: number;
+  readonly cut: number;
+  readonly stopUsMedian: number | null;
+  readonly outcomes: ReadonlyMap<string, number>;
+};
+
+export type DayFacts = {
+  readonly faults: number;
+  readonly survived: number;
+  readonly cut: number;
+  readonly stopUsMedian: number | null;
+  readonly stopUsMax: number | null;
+};
+
+export const workloadLines = (told: Told, record: ReadModel): WorkloadLine[] =>
+  told.workloads.map((workload) => lineOf(workload, record.tallies.get(workload.name)));
+
+export function dayOf(faults: readonly FaultLine[]): DayFacts {
+  const stops = faults.flatMap((fault) => fault.trials.flatMap(({ stopUs }) => (stopUs ? [stopUs] : []))).sort((a, b) => a - b);
+  const ends = faults.map(verdictOf);
+  return {
+    faults: faults.length,
+    survived: ends.filter((end) => end === "clean" || end === "degraded").length,
+    cut: faults.filter((fault) => fault.trials.some((trial) => trial.cut !== null)).length,
+    stopUsMedian: stops[Math.floor(stops.length / 2)] ?? null,
+    stopUsMax: stops.at(-1) ?? null,
+  };
+}
+
+function lineOf(told: WorkloadTold, tally: Readonly<Tally> | undefined): WorkloadLine {
+  if (tally === undefined) return { told, faults: 0, survived: 0, cut: 0, stopUsMedian: null, outcomes: new Map() };
+  const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0);
+  const survived = [...tally.outcomes].filter(([key]) => !key.endsWith(" failed")).map(([, count]) => count);
+  return {
+    told,
+    faults: sum(tally.faults.values()),
+    survived: sum(survived),
+    cut: tally.cut,
+    stopUsMedian: medianOf(tally),
+    outcomes: tally.outcomes,
+  };
+}
+
+/** From the histogram: the upper bound of the bucket in which the middle lies, or the longest where that is less. */
+function medianOf({ stopBuckets, stopCount, stopUsMax }: Readonly<Tally>): number | null {
+  if (stopCount === 0) return null;
+  const index = stopBuckets.findIndex((count) => count * 2 >= stopCount);
+  const bound = index < 0 ? stopUsMax : stopBounds[index]! * 1e6;
+  return Math.min(bound, stopUsMax);
+}

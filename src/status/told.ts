@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What the page is told by the supervisor: one plain snapshot, sent a few times a second, never pulled. All that the record
+ * holds (faults, outcomes, events) is not in it: the page reads that by cursor, from its own thread.
+ *
+ * A part that is not there is a stated value (`known: false` and why), never an invented number.
+ */
+import type { MetricSample } from "#metrics.ts";
+import type { StorageState } from "#storage/stateFile.ts";
+import type { VerbName } from "#verbs.ts";
+
+export type Known<Value> =
+  | { readonly known: true; readonly value: Value }
+  | { readonly known: false; readonly why: string };
+
+export const unknown = (why: string): { readonly known: false; readonly why: string } => ({ known: false, why });
+
+/** How a workload is. `guarded` and `up` are good; `held` and `ended` are ends that somebody or something decided. */
+export const workloadStates = [
+  "starting",
+  "guarded",
+  "unguarded",
+  "up",
+  "paused",
+  "restarting",
+  "down",
+  "held",
+  "ended",
+] as const;
+export type WorkloadState = (typeof workloadStates)[number];
+
+export type WorkloadTold = {
+  readonly name: string;
+  readonly kind: "program" | "guest";
+  readonly state: WorkloadState;
+  /** Wall clock, ms: since when it is in this state. */
+  readonly sinceMs: number;
+  readonly pid: number | null;
+  readonly threads: number | null;
+  /** Whether a fault would be met now; and if not, why. */
+  readonly protected: boolean;
+  readonly why: string | null;
+  /** Automatic restarts within the window, and how many it may have; null where nothing restarts it. */
+  readonly restarts: { readonly used: number; readonly max: number } | null;
+  /** Programs that are guarded inside a guest. */
+  readonly programs: readonly string[];
+  /** Verbs that can be asked for it. */
+  readonly verbs: readonly VerbName[];
+};
+
+export type UplinkTold = {
+  readonly broker: string;
+  readonly connected: boolean;
+  readonly sinceMs: number;
+  readonly why: string | null;
+  readonly lastAckMs: number | null;
+  readonly waitingMessages: number;
+  readonly oldestMs: number | null;
+  readonly droppedRows: number;
+};
+
+/** Hardware counters of the processor, as they are available here. */
+export type CountersTold = { readonly kind: "hardware" | "software"; readonly why: string };
+
+export type CheckpointTold = {
+  readonly guest: string;
+  readonly id: string;
+  readonly atMs: number;
+  readonly bytes: number;
+  readonly good: boolean;
+};
+
+export type Told = {
+  readonly atMs: number;
+  readonly box: string;
+  readonly version: string;
+  readonly runtime: string;
+  readonly mode: "guard" | "run";
+  readonly startedMs: number;
+  readonly pid: number;
+  readonly workloads: readonly WorkloadTold[];
+  readonly storage: StorageState;
+  /** Newest durable row of the journal. */
+  readonly cursor: number;
+  readonly uplink: Known<UplinkTold>;
+  readonly counters: Known<CountersTold>;
+  readonly checkpoints: Known<readonly CheckpointTold[]>;
+  /** What holds updates back, "" where nothing does. */
+  readonly updateLock: Known<string>;
+  /** Warnings that stand, newest last: sentences for people. */
+  readonly warnings: readonly { readonly atMs: number; readonly workload: string; readonly text: string }[];
+  /** Samples of the metric catalogue that only the supervisor can take. */
+  readonly metrics: readonly MetricSample[];
+};

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The first page: issues with cause and fix, workloads, the last day at a glance, last faults. Gets the view; gives HTML.
+ */
+import type { Issue } from "../model/issues.ts";
+import type { FaultLine } from "../model/readModel.ts";
+import type { WorkloadLine } from "../model/workloads.ts";
+import { healthTones, shape, stateBadge } from "./badge.ts";
+import { faultTable } from "./faultList.ts";
+import { duration, micros, plural } from "./format.ts";
+import { type Html, html, nothing } from "./html.ts";
+import { verbForm } from "./forms.ts";
+import type { Viewer } from "./layout.ts";
+
+export type Day = {
+  readonly faults: number;
+  readonly survived: number;
+  readonly cut: number;
+  readonly stopUsMedian: number | null;
+  readonly stopUsMax: number | null;
+};
+
+export type Overview = {
+  readonly issues: readonly Issue[];
+  readonly workloads: readonly WorkloadLine[];
+  readonly day: Day;
+  readonly faults: readonly FaultLine[];
+  readonly chart: Html;
+  readonly nowMs: number;
+  readonly viewer: Viewer;
+};
+
+export function overview(view: Overview): Html {
+  return html`<h1 class="unseen">Overview</h1>
+${issueSection(view)}
+<section aria-labelledby="day"><h2 id="day">Last 24 hours</h2><div data-part="day">${dayFacts(view.day)}${view.chart}</div></section>
+<section aria-labelledby="workloads"><h2 id="workloads">Workloads</h2><div data-part="workloads">${workloadTable(view.workloads, view.nowMs)}</div></section>
+<section aria-labelledby="faults"><h2 id="faults">Last faults</h2><div data-part="faults">${faultTable(view.faults, view.nowMs)}${
+    view.faults.length === 0 ? nothing : html`<p class="more"><a href="/faults">All faults</a></p>`
+  }</div></section>`;
+}
+
+function issueSection({ issues, nowMs, viewer }: Overview): Html {
+  if (issues.length === 0) return html`<div data-part="issues"></div>`;
+  return html`<section aria-labelledby="issues" data-part="issues"><h2 id="issues">${plural(issues.length, "open issue")}</h2><ul class="issues">${issues.map(
+    (issue) => issueItem(issue, nowMs, viewer),
+  )}</ul></section>`;
+}
+
+function issueItem(issue: Issue, nowMs: number, viewer: Viewer): Html {
+  const tone = healthTones[issue.severity];
+  const since = issue.sinceMs === null ? nothing : html`<span class="soft">since ${duration(nowMs - issue.sinceMs)}</span>`;
+  return html`<li class="issue ${tone}">${shape(tone, 18)}<div><h3>${issue.title}</h3> ${since}<p>${issue.effect}</p><p class="fix"><strong>What to do:</strong> ${issue.fix}</p>${
+    issue.verb === null ? nothing : verbForm(issue.verb, issue.workload, viewer)
+  }<p class="code">${issue.code}</p></div></li>`;
+}
+
+function dayFacts(day: Day): Html {
+  const facts: readonly (readonly [string, string, string])[] = [
+    ["Faults", String(day.faults), day.faults === 0 ? "none" : `${day.survived} survived`],
+    ["Sessions cut", String(day.cut), "guilty clients, nobody else"],
+    ["Median stop", day.stopUsMedian === null ? "–" : micros(day.stopUsMedian), "of the one thread that faulted"],
+    ["Longest stop", day.stopUsMax === null ? "–" : micros(day.stopUsMax), "of the one thread that faulted"],
+  ];
+  return html`<dl class="facts">${facts.map(
+    ([name, value, note]) => html`<div><dt>${name}</dt><dd><span class="figure">${value}</span><span class="soft">${note}</span></dd></div>`,
+  )}</dl>`;
+}
+
+export function workloadTable(workloads: readonly WorkloadLine[], nowMs: number): Html {
+  if (workloads.length === 0) return html`<p class="empty">No workload is configured. Start one with <code>holdfast guard -- COMMAND</code>.</p>`;
+  return html`<table class="list"><caption class="unseen">Workloads</caption><thead><tr><th scope="col">Name</th><th scope="col">State</th><th scope="col" class="wide">For</th><th scope="col" class="number">Faults</th><th scope="col" class="number wide">Median stop</th><th scope="col" class="number wide">Sessions cut</th><th scope="col" class="wide">Restarts</th></tr></thead><tbody>${workloads.map(
+    (line) => workloadRow(line, nowMs),
+  )}</tbody></table>`;
+}
+
+function workloadRow({ told, faults, survived, cut, stopUsMedian }: WorkloadLine, nowMs: number): Html {
+  const budget = told.restarts === null ? "–" : `${told.restarts.max - told.restarts.used} of ${told.restarts.max} left`;
+  return html`<tr><th scope="row"><a href="/workloads/${encodeURIComponent(told.name)}">${told.name}</a><span class="soft">${told.kind}${
+    told.pid === null ? "" : `, process ${told.pid}`
+  }</span></th><td>${stateBadge(told.state)}</td><td class="wide">${duration(nowMs - told.sinceMs)}</td><td class="number">${faults}${
+    faults === 0 ? nothing : html`<span class="soft">${survived} survived</span>`
+  }</td><td class="number wide">${stopUsMedian === null ? "–" : micros(stopUsMedian)}</td><td class="number wide">${cut}</td><td class="wide">${budget}</td></tr>`;
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The pages that are read: one route each. Gets a login (checked before); gives HTML. Every one works without script.
+ */
+import { Hono } from "hono";
+import * as v from "valibot";
+import { readFault } from "#storage/journalReader.ts";
+import { ends, eventsQuery, faultsQuery, logsQuery } from "../api/schemas.ts";
+import { readSpan, seriesOf, type Span, spanMs } from "../model/curves.ts";
+import { readLogs } from "../model/logs.ts";
+import { limits } from "../settings.ts";
+import { type Ask, pageAnswer, viewerOf, type Web } from "../web.ts";
+import { faultBars, faultChart } from "./chart.ts";
+import { faultsPage } from "./faultList.ts";
+import { faultPage } from "./faultPage.ts";
+import { helpPage } from "./help.ts";
+import { historyPage } from "./historyPage.ts";
+import { html } from "./html.ts";
+import { eventsPage, logsPage } from "./lists.ts";
+import { overview } from "./overview.ts";
+import { checkpointsPage, countersPage, fleetPage, hostPage, systemPage } from "./places.ts";
+import { workloadPage } from "./workloadPage.ts";
+
+const dayMs = 24 * 3_600_000;
+const lastFaults = 10;
+const minuteMs = 60_000;
+
+export function pageRoutes(): Hono<Web> {
+  const app = new Hono<Web>();
+  app.get("/", overviewRoute);
+  app.get("/faults", faultsRoute);
+  app.get("/faults/:id", faultRoute);
+  app.get("/workloads/:name", workloadRoute);
+  app.get("/history", historyRoute);
+  app.get("/host", (c) => pageAnswer(c, "Host", hostPage(c.get("page").view)));
+  app.get("/counters", (c) => pageAnswer(c, "Counters", countersPage(c.get("page").view)));
+  app.get("/fleet", (c) => pageAnswer(c, "Fleet", fleetPage(c.get("page").view)));
+  app.get("/checkpoints", (c) => pageAnswer(c, "Checkpoints", checkpointsPage(c.get("page").view)));
+  app.get("/system", (c) => pageAnswer(c, "System", systemPage(c.get("page").view, c.get("page").record)));
+  app.get("/events", eventsRoute);
+  app.get("/logs", logsRoute);
+  app.get("/help", (c) => pageAnswer(c, "Help", helpPage(), { live: false }));
+  return app;
+}
+
+function overviewRoute(c: Ask): Response {
+  const { view, record } = c.get("page");
+  const { issues, workloads, day, nowMs } = view;
+  const recent = record.faults({ limit: limits.faultsKept, since: nowMs - dayMs });
+  const chart = faultChart(faultBars(recent, nowMs, dayMs, 48), "last 24 hours");
+  const viewer = viewerOf(c)!;
+  return pageAnswer(c, "Overview", overview({ issues, workloads, day, faults: recent.slice(0, lastFaults), chart, nowMs, viewer }));
+}
+
+function faultsRoute(c: Ask): Response {
+  const { view, record } = c.get("page");
+  const query = c.req.query();
+  const read = v.safeParse(faultsQuery, { workload: query.workload || undefined, before: query.before, end: query.verdict || undefined });
+  if (!read.success) return badQuery(c);
+  const { workload, before, end } = read.output;
+  const limit = limits.pageRowsMax;
+  const found = record.faults({
+    limit,
+    ...(before === undefined ? {} : { before: Number(before) }),
+    ...(workload === undefined ? {} : { workload }),
+    ...(end === undefined ? {} : { verdict: end }),
+  });
+  const names = [...new Set([...view.told.workloads.map(({ name }) => name), ...record.tallies.keys()])].sort();
+  const filter = { workload: workload ?? "", verdict: end ?? ("" as const), before: before === undefined ? null : Number(before) };
+  const more = found.length < limit ? null : found.at(-1)!.n;
+  return pageAnswer(c, "Faults", faultsPage(found, filter, names, more, view.nowMs), { live: before === undefined });
+}
+
+/** @throws StorageError storage.notFound */
+function faultRoute(c: Ask): Response {
+  const page = c.get("page");
+  const id = c.req.param("id")!;
+  const record = readFault(page.directory, /^[0-9a-z-]{1,40}$/.test(id) ? id : "");
+  const { counters } = page.view.told;
+  const words = counters.known ? "No picture of the counters is on record for this fault." : `Not available: ${counters.why}.`;
+  return pageAnswer(c, `${record.head.signal} in ${record.head.workload}`, faultPage(record, words));
+}
+
+function workloadRoute(c: Ask): Response {
+  const { view, record } = c.get("page");
+  const name = c.req.param("name")!;
+  const line = view.workloads.find(({ told }) => told.name === name);
+  if (line === undefined) {
+    return pageAnswer(c, "Not found", html`<h1>Not found</h1><p>There is no workload of this name.</p>`, { status: 404, live: false });
+  }
+  const faults = record.faults({ limit: limits.faultsKept, workload: name, since: view.nowMs - dayMs });
+  const chart = faultChart(faultBars(faults, view.nowMs, dayMs, 48), "last 24 hours");
+  const issues = view.issues.filter(({ workload }) => workload === name);
+  return pageAnswer(c, name, workloadPage({ line, faults: faults.slice(0, 20), chart, issues, nowMs: view.nowMs, viewer: viewerOf(c)! }));
+}
+
+function historyRoute(c: Ask): Response {
+  const page = c.get("page");
+  const { nowMs } = page.view;
+  const asked = c.req.query("span") ?? "24h";
+  const span: Span = Object.hasOwn(spanMs, asked) ? (asked as Span) : "24h";
+  const series = seriesOf(page.directory);
+  const group = c.req.query("workload") ?? "";
+  const chosen = series.filter(({ workload }) => workload === group).slice(0, 12);
+  const curves = chosen.map((each) => readSpan(page.directory, each, span, nowMs));
+  const faults = page.record.faults({ limit: limits.faultsKept, since: nowMs - spanMs[span], ...(group === "" ? {} : { workload: group }) });
+  const groups = [...new Set(["", ...series.map(({ workload }) => workload), ...page.view.told.workloads.map(({ name }) => name)])];
+  return pageAnswer(c, "History", historyPage({ span, group, groups, curves, faults, nowMs }));
+}
+
+function eventsRoute(c: Ask): Response {
+  const { record, view } = c.get("page");
+  const query = c.req.query();
+  const read = v.safeParse(eventsQuery, { before: query.before, workload: query.workload || undefined, event: query.event || undefined });
+  if (!read.success) return badQuery(c);
+  const { before, workload, event } = read.output;
+  const limit = limits.pageRowsMax;
+  const found = record.events({
+    limit,
+    ...(before === undefined ? {} : { before: Number(before) }),
+    ...(workload === undefined ? {} : { workload }),
+    ...(event === undefined ? {} : { event }),
+  });
+  const more = found.length < limit ? null : found.at(-1)!.n;
+  return pageAnswer(c, "Events", eventsPage(found, { workload: workload ?? "", event: event ?? "" }, more, view.nowMs), { live: before === undefined });
+}
+
+async function logsRoute(c: Ask): Promise<Response> {
+  const query = c.req.query();
+  const read = v.safeParse(logsQuery, { unit: query.unit || undefined, level: query.level || undefined, text: query.text || undefined, since: query.since || undefined });
+  if (!read.success) return badQuery(c);
+  const { unit = "", level = "6", text = "", since = "60" } = read.output;
+  const filter = { unit, level: Number(level), text, sinceMs: Number(since) * minuteMs };
+  const logs = await readLogs(filter, c.get("page").view.nowMs);
+  return pageAnswer(c, "Logs", logsPage(logs, filter), { live: false });
+}
+
+const badQuery = (c: Ask): Response =>
+  pageAnswer(c, "Not understood", html`<h1>Not understood</h1><p>The filter in the address is not one of ours: an outcome is one of ${ends.join(", ")}. <a href="${c.req.path}">Without filter</a></p>`, {
+    status: 400,
+    live: false,
+  });
