@@ -8,10 +8,15 @@ import { ConfigError } from "#errors.ts";
 import { defaultHangLimits, type HangLimits } from "#monitor/busyStretches.ts";
 import { WireTrace } from "#monitor/gdb/trace.ts";
 import { type Probe, parseProbe } from "#monitor/probes.ts";
+import { parseStatusAddress, type StatusSettings } from "#status/settings.ts";
 import { defaultPolicy, type Policy } from "#suppression/plan.ts";
 
 /** A request that takes so much processor time is nothing unusual. */
 const hangSecondsMin = 0.5;
+
+/** Where the status page is to be; null where there is to be none. @throws ConfigError "config.argument" */
+export const openStatus = (text: string | undefined): StatusSettings | null =>
+  text === undefined || text === "off" ? null : parseStatusAddress(text);
 
 /** @throws ConfigError "config.argument" for a probe of no known form */
 export const openProbes = (texts: readonly string[]): Probe[] => texts.map(parseProbe);

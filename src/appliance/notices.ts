@@ -56,13 +56,17 @@ export type Notice =
   /** Whether faults can be written down: `blind` where they cannot. */
   | { event: "record"; workload: string; state: StorageState["kind"]; why: string }
   | { event: "warning"; workload: string; text: string }
+  /** Where the status page is. `claim`: the one-time code that makes its first admin; null where it has one. */
+  | { event: "status"; workload: string; url: string; fingerprint: string | null; claim: string | null }
   | { event: "exit"; workload: string; code: number | null; signal: string | null };
 
 export class Notices {
   constructor(
-    private readonly workload: string,
+    readonly workload: string,
     private readonly form: "json" | "text",
     private readonly write: (line: string) => void,
+    /** Hears every notice too; must not throw. */
+    private readonly hear: (notice: Notice) => void = () => {},
   ) {}
 
   fault(report: FaultReport, decision: Decision, stopUs: number): void {
@@ -88,6 +92,7 @@ export class Notices {
   }
 
   tell(notice: Notice): void {
+    this.hear(notice);
     this.write(this.form === "json" ? JSON.stringify(notice) : `holdfast: ${printable(sentence(notice))}`);
   }
 }
@@ -134,6 +139,8 @@ export function sentence(notice: Notice): string {
       return recordSentence(notice);
     case "warning":
       return notice.text;
+    case "status":
+      return statusSentence(notice);
     case "exit":
       return `${notice.workload} ended${howEnded(notice)}`;
   }
@@ -144,6 +151,12 @@ function recordSentence({ workload, state, why }: Extract<Notice, { event: "reco
   if (state === "blind") return `degraded: faults cannot be recorded now: ${why}${all}`;
   if (why !== "") return `degraded: the record of faults is at risk: ${why}${all}`;
   return `faults of ${workload} are recorded again`;
+}
+
+function statusSentence({ url, fingerprint, claim }: Extract<Notice, { event: "status" }>): string {
+  const print = fingerprint === null ? "" : `; its certificate has the fingerprint ${fingerprint}`;
+  const code = claim === null ? "" : `; claim it within 24 hours with the code ${claim}`;
+  return `status page: ${url}${code}${print}`;
 }
 
 function howEnded({ code, signal }: Extract<Notice, { event: "exit" }>): string {

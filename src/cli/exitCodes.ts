@@ -60,6 +60,7 @@ const byErrorCode: Readonly<Record<string, number>> = {
   "program.permission": exitCodes.permission,
   "program.busy": exitCodes.busy,
   "program.state": exitCodes.busy,
+  status: exitCodes.unavailable,
   "storage.locked": exitCodes.busy,
   "storage.notFound": exitCodes.notFound,
   "storage.owner": exitCodes.permission,

@@ -9,10 +9,12 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { claimGuard, namePattern, type Wanted } from "#appliance/claim.ts";
 import { requireGuardable, requireMachine } from "#appliance/guardable.ts";
 import { exitCodeOf, requireStartable } from "#appliance/guardedProgram.ts";
-import { openHangLimits, openPolicy, openProbes, openTrace } from "#appliance/guardOptions.ts";
+import { openHangLimits, openPolicy, openProbes, openStatus, openTrace } from "#appliance/guardOptions.ts";
 import { tellBug } from "#appliance/guardParts.ts";
 import { LineSink } from "#appliance/lineSink.ts";
 import { Notices } from "#appliance/notices.ts";
+import { openPage } from "#appliance/page/openPage.ts";
+import { WorkloadBook } from "#appliance/page/workloadBook.ts";
 import { guardInForeground } from "#appliance/programs/foreground.ts";
 import { commandSource, processSource } from "#appliance/programs/programSource.ts";
 import { Requests } from "#appliance/requests.ts";
@@ -25,6 +27,7 @@ import { defaultRunDirectory, defaultStateDirectory, guardDirectory } from "#sto
 import { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import { exitCodes } from "./exitCodes.ts";
+import { version } from "./program.ts";
 
 /** Last lines are waited for so long, where their reader is slow. */
 const lastLinesMs = 1000;
@@ -40,6 +43,7 @@ type GuardFlags = {
   readonly trace?: string;
   readonly restart: RestartPolicy["policy"];
   readonly detachOnExit?: true;
+  readonly status?: string;
   readonly verbose?: true;
 };
 
@@ -71,6 +75,7 @@ export function addGuard(program: Command): void {
         .default("onFault"),
     )
     .option("--detach-on-exit", "Ctrl-C leaves a started program running, unguarded")
+    .option("--status <[address:]port>", "serve the status page there (loopback unless an address is given), or off")
     .option("--verbose", "log what the guard does")
     .addHelpText("after", "\nExample:\n  holdfast guard -- redis-server --port 7000")
     .action(guard);
@@ -87,6 +92,8 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
   const probes = openProbes(flags.probe);
   const policy = openPolicy(flags.rungs);
   const hangs = openHangLimits(flags.hang);
+
+  const status = openStatus(flags.status);
   const clock = systemClock;
   if (wanted.kind === "pid") requireGuardable(wanted.pid);
   await requireMachine();
@@ -97,7 +104,13 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
   const complaints = new LineSink(process.stderr.fd, clock);
   const out = flags.json ? new LineSink(process.stdout.fd, clock) : complaints;
   const log = openLogOf(name, flags.verbose === true, (line) => complaints.write(line));
-  const notices = new Notices(name, flags.json ? "json" : "text", (line) => out.write(line));
+  const book = new WorkloadBook(clock);
+  const notices = new Notices(
+    name,
+    flags.json ? "json" : "text",
+    (line) => out.write(line),
+    (notice) => book.hear(notice),
+  );
   const trace = flags.trace === undefined ? undefined : openTrace(flags.trace, clock);
   const state = flags.state ?? defaultStateDirectory(process.env, userId());
   try {
@@ -117,6 +130,9 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
     });
     const command = wanted.kind === "command" ? wanted.command : null;
     const restart = { ...defaultRestart, policy: flags.restart };
+    book.expect(name, null);
+    const page = { directory, storage, clock, version, mode: "guard", book, notices } as const;
+    await using _page = status === null ? null : openPage({ settings: status, ...page });
     const told = { storage, rescues, notices, log, trace };
     const parts = { name, command, source, restart, requests, runDirectory, probes, policy, hangs, clock, ...told };
     const end = await guardInForeground(parts);

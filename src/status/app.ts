@@ -7,15 +7,15 @@
 import { Hono } from "hono";
 import { explain, HoldfastError } from "#errors.ts";
 import { isOurHost, isOwnOrigin, safeHeaders } from "./access/gate.ts";
-import { apiRoutes } from "./api/routes.ts";
 import { healthRoutes } from "./api/health.ts";
+import { apiRoutes } from "./api/routes.ts";
 import type { Page } from "./page.ts";
 import { accountRoutes } from "./view/accountRoutes.ts";
-import { assetRoutes } from "./view/assets.ts";
+import { actionRoutes } from "./view/actionRoutes.ts";
+import { assetRoutes } from "./view/assetRoutes.ts";
 import { html } from "./view/html.ts";
 import { loginRoutes } from "./view/loginRoutes.ts";
 import { pageRoutes } from "./view/pageRoutes.ts";
-import { actionRoutes } from "./view/actionRoutes.ts";
 import { type Ask, type Asker, pageAnswer, problemAnswer, type Web } from "./web.ts";
 
 const changes = new Set(["POST", "PUT", "PATCH", "DELETE"]);
@@ -40,7 +40,9 @@ export function openApp(page: Page, cookie: { readonly name: string; readonly se
   app.use(async (c, next) => {
     if (c.get("asker")?.kind === "login") return await next();
     if (c.req.method !== "GET" || c.get("asker") !== null) {
-      return pageAnswer(c, "Log in first", html`<h1>Log in first</h1><p><a href="/login">Log in</a></p>`, { status: 401 });
+      return pageAnswer(c, "Log in first", html`<h1>Log in first</h1><p><a href="/login">Log in</a></p>`, {
+        status: 401,
+      });
     }
     return c.redirect(page.accounts.claimed ? "/login" : "/claim", 303);
   });
@@ -56,7 +58,13 @@ export function openApp(page: Page, cookie: { readonly name: string; readonly se
 function gate(c: Ask, page: Page, cookieName: string): Response | null {
   const host = c.req.header("host") ?? null;
   if (!isOurHost(host, page.hosts)) {
-    return problemAnswer(c, 421, "Not this box", "this box does not answer to that name", "Use its address, or add the name to hosts in [status].");
+    return problemAnswer(
+      c,
+      421,
+      "Not this box",
+      "this box does not answer to that name",
+      "Use its address, or add the name to hosts in [status].",
+    );
   }
   const asker = askerOf(c, page, cookieName);
   c.set("asker", asker);
@@ -67,7 +75,14 @@ function gate(c: Ask, page: Page, cookieName: string): Response | null {
   }
   if (changes.has(c.req.method) && asker?.kind !== "token") {
     const own = isOwnOrigin(c.req.header("origin") ?? null, c.req.header("sec-fetch-site") ?? null, host);
-    if (!own) return problemAnswer(c, 403, "Not from this page", "the change did not come from this page", "Open the page itself and try again.");
+    if (!own)
+      return problemAnswer(
+        c,
+        403,
+        "Not from this page",
+        "the change did not come from this page",
+        "Open the page itself and try again.",
+      );
   }
   return null;
 }
@@ -95,8 +110,14 @@ export function readCookie(header: string, name: string): string | null {
 }
 
 function missing(c: Ask): Response {
-  if (c.req.path.startsWith("/api/")) return problemAnswer(c, 404, "Not found", "there is nothing at this path", "See /api/v1/openapi.json.");
-  return pageAnswer(c, "Not found", html`<h1>Not found</h1><p>There is nothing at this address. <a href="/">Overview</a></p>`, { status: 404, live: false });
+  if (c.req.path.startsWith("/api/"))
+    return problemAnswer(c, 404, "Not found", "there is nothing at this path", "See /api/v1/openapi.json.");
+  return pageAnswer(
+    c,
+    "Not found",
+    html`<h1>Not found</h1><p>There is nothing at this address. <a href="/">Overview</a></p>`,
+    { status: 404, live: false },
+  );
 }
 
 /** What we refuse is said; a bug of ours is not explained to strangers. */
@@ -104,7 +125,17 @@ function failed(error: Error, c: Ask): Response {
   const known = error instanceof HoldfastError && error.code !== "bug";
   const status = error instanceof HoldfastError && error.code === "storage.notFound" ? 404 : known ? 409 : 500;
   const detail = known && c.get("asker") !== null ? explain(error) : "this could not be done";
-  if (c.req.path.startsWith("/api/")) return problemAnswer(c, status, status === 404 ? "Not found" : "Not done", detail, "Look at the log of the supervisor.");
+  if (c.req.path.startsWith("/api/"))
+    return problemAnswer(
+      c,
+      status,
+      status === 404 ? "Not found" : "Not done",
+      detail,
+      "Look at the log of the supervisor.",
+    );
   const title = status === 404 ? "Not found" : "That did not work";
-  return pageAnswer(c, title, html`<h1>${title}</h1><p class="error">${detail}</p><p><a href="/">Overview</a></p>`, { status, live: false });
+  return pageAnswer(c, title, html`<h1>${title}</h1><p class="error">${detail}</p><p><a href="/">Overview</a></p>`, {
+    status,
+    live: false,
+  });
 }

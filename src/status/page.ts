@@ -7,8 +7,8 @@ import type { Clock } from "#clock.ts";
 import { explain } from "#errors.ts";
 import type { Role, VerbName, VerbRequest, VerbResult } from "#verbs.ts";
 import { Accounts, newSecret } from "./access/accounts.ts";
-import { Claim } from "./access/claim.ts";
 import { ownNames } from "./access/certificate.ts";
+import { Claim } from "./access/claim.ts";
 import { Limiter, Tries } from "./access/limiter.ts";
 import { Logins } from "./access/logins.ts";
 import type { Audit, PageStart } from "./messages.ts";
@@ -130,7 +130,12 @@ export class Page {
   }
 
   /** Asks the supervisor for a verb, in the name of a login; gives the job, the same one for the same id. */
-  ask(verb: VerbName, workload: string, by: { name: string; role: Role; from: string }, id = newSecret().slice(0, 16)): Job {
+  ask(
+    verb: VerbName,
+    workload: string,
+    by: { name: string; role: Role; from: string },
+    id = newSecret().slice(0, 16),
+  ): Job {
     const known = this.#jobs.get(id);
     if (known !== undefined) return known;
     const atMs = this.clock.wallMs();

@@ -20,7 +20,7 @@ export type OpenedDoor = {
 
 /** @throws StatusError status.listen, status.certificate */
 export async function openDoor(page: Page, names: readonly string[]): Promise<OpenedDoor> {
-  const { address, port, tls } = page.settings;
+  const { address, tls } = page.settings;
   const certificate = tls || !isLoopback(address) ? await certificateOf(page, names) : null;
   const cookie = { name: "", secure: certificate !== null };
   let app = openApp(page, cookie);
@@ -58,6 +58,9 @@ function listen(page: Page, certificate: ServerCertificate | null, fetch: Fetch)
       error: () => new Response("this could not be done\n", { status: 500 }),
     });
   } catch (cause) {
-    throw new StatusError("status.listen", `the status page cannot listen on ${address} port ${port}: ${explain(cause)}`);
+    throw new StatusError(
+      "status.listen",
+      `the status page cannot listen on ${address} port ${port}: ${explain(cause)}`,
+    );
   }
 }

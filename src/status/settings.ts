@@ -41,7 +41,10 @@ export function parseStatusAddress(text: string): StatusSettings {
   const match = /^(?:(?:\[([0-9a-f:]+)\]|([\w.-]+)):)?(\d{1,5})$/i.exec(text);
   const port = Number(match?.[3]);
   if (match === null || port > 65_535) {
-    throw new ConfigError("config.argument", `${JSON.stringify(text)}: say PORT or ADDRESS:PORT, such as 127.0.0.1:8443`);
+    throw new ConfigError(
+      "config.argument",
+      `${JSON.stringify(text)}: say PORT or ADDRESS:PORT, such as 127.0.0.1:8443`,
+    );
   }
   return { ...statusDefaults, address: match[1] ?? match[2] ?? statusDefaults.address, port };
 }

@@ -54,7 +54,9 @@ export class StatusPage implements AsyncDisposable {
     this.#send({ kind: "stop" });
     const late = (): Error => new StatusError("status.listen", "the page did not close in time");
     using patience = deadline(stopPatienceMs, late);
-    const given = new Promise<void>((resolve) => patience.signal.addEventListener("abort", () => resolve(), { once: true }));
+    const given = new Promise<void>((resolve) =>
+      patience.signal.addEventListener("abort", () => resolve(), { once: true }),
+    );
     await Promise.race([this.#stopped.promise, given]);
     this.#worker.terminate();
   }
@@ -89,7 +91,10 @@ export class StatusPage implements AsyncDisposable {
 
   async #perform(request: VerbRequest): Promise<void> {
     const result = await this.#options.perform(request).catch(
-      (error: unknown): VerbResult => ({ kind: "failed", why: error instanceof Error ? error.message : String(error) }),
+      (error: unknown): VerbResult => ({
+        kind: "failed",
+        why: error instanceof Error ? error.message : String(error),
+      }),
     );
     this.#send({ kind: "done", id: request.id, result });
   }

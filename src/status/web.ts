@@ -4,11 +4,11 @@
  */
 import type { Context } from "hono";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
-import { isLoopback } from "./settings.ts";
-import { roleAllows, type Role } from "#verbs.ts";
+import { type Role, roleAllows } from "#verbs.ts";
 import type { ApiToken } from "./access/accounts.ts";
 import type { Login } from "./access/logins.ts";
 import type { Page } from "./page.ts";
+import { isLoopback } from "./settings.ts";
 import { assetsTag } from "./view/assets.ts";
 import type { Html } from "./view/html.ts";
 import { document, type Viewer } from "./view/layout.ts";
@@ -30,9 +30,18 @@ export type Ask = Context<Web>;
 export const fromLoopback = (c: Ask): boolean => isLoopback(c.env.from);
 
 /** An error as RFC 9457 has it. */
-export function problemAnswer(c: Ask, status: ContentfulStatusCode, title: string, detail: string, advice: string): Response {
+export function problemAnswer(
+  c: Ask,
+  status: ContentfulStatusCode,
+  title: string,
+  detail: string,
+  advice: string,
+): Response {
   const body = { type: `about:blank#${status}`, title, status, detail, advice };
-  return c.body(JSON.stringify(body), status, { "content-type": "application/problem+json", "cache-control": "no-store" });
+  return c.body(JSON.stringify(body), status, {
+    "content-type": "application/problem+json",
+    "cache-control": "no-store",
+  });
 }
 
 /** The login as pages see it. A token is for scripts and sees no pages. */
@@ -46,7 +55,12 @@ export const mayAct = (c: Ask, role: Role): boolean => {
   return asker !== null && roleAllows(asker.role, role);
 };
 
-export function pageAnswer(c: Ask, title: string, body: Html, options: { status?: ContentfulStatusCode; live?: boolean } = {}): Response {
+export function pageAnswer(
+  c: Ask,
+  title: string,
+  body: Html,
+  options: { status?: ContentfulStatusCode; live?: boolean } = {},
+): Response {
   const page = c.get("page");
   const viewer = viewerOf(c);
   const view = page.view;
@@ -64,7 +78,10 @@ export function pageAnswer(c: Ask, title: string, body: Html, options: { status?
     theme,
   };
   const text = document(frame, { title, body, live: options.live ?? true });
-  return c.body(text, options.status ?? 200, { "content-type": "text/html; charset=utf-8", "cache-control": "no-store" });
+  return c.body(text, options.status ?? 200, {
+    "content-type": "text/html; charset=utf-8",
+    "cache-control": "no-store",
+  });
 }
 
 function themeOf(c: Ask): "auto" | "light" | "dark" {

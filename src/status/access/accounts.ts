@@ -39,12 +39,14 @@ export class Accounts {
   readonly #path: string;
   #kept: v.InferOutput<typeof file>;
   #hashing: Promise<unknown> = Promise.resolve();
+  #nobodys: Promise<string> | null = null;
 
   /** @throws StatusError status.accounts where the file is there and cannot be read: nobody is let in by accident */
   constructor(directory: string) {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     this.#path = join(directory, "accounts.json");
     this.#kept = readAccounts(this.#path);
+    void this.#nobodysHash();
   }
 
   get list(): readonly Account[] {
@@ -64,7 +66,7 @@ export class Accounts {
   /** Takes the same time for a name that nobody has. */
   async verify(name: string, password: string): Promise<Account | null> {
     const found = this.#kept.accounts.find((each) => each.name === name);
-    const right = await this.#inTurn(() => verifyHash(password, found?.hash ?? nobodysHash));
+    const right = await this.#inTurn(async () => verifyHash(password, found?.hash ?? (await this.#nobodysHash())));
     return found !== undefined && right ? { name: found.name, role: found.role } : null;
   }
 
@@ -79,7 +81,8 @@ export class Accounts {
     if (!namePattern.test(name)) throw new StatusError("status.refused", "A name is 1 to 32 letters, digits, . _ or -");
     const hash = await this.#inTurn(() => Bun.password.hash(password, argon));
     const others = this.#kept.accounts.filter((each) => each.name !== name);
-    if (others.length >= limits.accountsMax) throw new StatusError("status.refused", `${limits.accountsMax} accounts at most`);
+    if (others.length >= limits.accountsMax)
+      throw new StatusError("status.refused", `${limits.accountsMax} accounts at most`);
     if (role !== "admin" && this.claimed && !others.some((each) => each.role === "admin")) {
       throw new StatusError("status.refused", "The last admin stays one: make another first");
     }
@@ -97,7 +100,8 @@ export class Accounts {
 
   /** A new token; its secret is shown once and never again. @throws StatusError status.refused */
   grant(label: string, role: Role, endsMs: number): string {
-    if (this.#kept.tokens.length >= limits.tokensMax) throw new StatusError("status.refused", `${limits.tokensMax} tokens at most`);
+    if (this.#kept.tokens.length >= limits.tokensMax)
+      throw new StatusError("status.refused", `${limits.tokensMax} tokens at most`);
     const secret = `hf_${newSecret()}`;
     const made = { id: randomBytes(6).toString("hex"), label: label.slice(0, 64), role, hash: hashOf(secret), endsMs };
     this.#write({ ...this.#kept, tokens: [...this.#kept.tokens, made] });
@@ -111,6 +115,12 @@ export class Accounts {
   findToken(secret: string, nowMs: number): ApiToken | null {
     const hash = hashOf(secret);
     return this.#kept.tokens.find((each) => each.hash === hash && each.endsMs > nowMs) ?? null;
+  }
+
+  /** Hash of a secret that was thrown away, with the same cost as a real one. */
+  #nobodysHash(): Promise<string> {
+    this.#nobodys ??= Bun.password.hash(newSecret(), argon);
+    return this.#nobodys;
   }
 
   #inTurn<Value>(act: () => Promise<Value>): Promise<Value> {
@@ -145,9 +155,6 @@ function readAccounts(path: string): v.InferOutput<typeof file> {
     throw new StatusError("status.accounts", `${path} cannot be read; move it away to claim the page anew`, {}, cause);
   }
 }
-
-/** Hash of a random secret that was thrown away, with the same cost as a real one. */
-const nobodysHash = await Bun.password.hash(newSecret(), argon);
 
 async function verifyHash(password: string, hash: string): Promise<boolean> {
   try {

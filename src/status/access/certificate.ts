@@ -43,7 +43,9 @@ export const fingerprintOf = (certificate: string): string => new X509Certificat
 
 /** Names and addresses by which this box can be reached. */
 export function ownNames(names: readonly string[]): string[] {
-  const addresses = Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).map((entry) => entry.address));
+  const addresses = Object.values(networkInterfaces()).flatMap((entries) =>
+    (entries ?? []).map((entry) => entry.address),
+  );
   return [...new Set(["localhost", "127.0.0.1", "::1", ...names, ...addresses])].slice(0, namesMax);
 }
 
@@ -58,12 +60,17 @@ async function makeCertificate(certificatePath: string, keyPath: string, names: 
   const alternatives = ownNames(names).map((name) => (/^[\d.]+$|:/.test(name) ? `IP:${name}` : `DNS:${name}`));
   const words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-sha256"];
   const subject = `/CN=${(names[0] ?? "holdfast").replaceAll(/[^\w.-]/g, "-")}`;
-  const extensions = [`subjectAltName=${alternatives.join(",")}`, "extendedKeyUsage=serverAuth", "basicConstraints=critical,CA:FALSE"];
+  const extensions = [
+    `subjectAltName=${alternatives.join(",")}`,
+    "extendedKeyUsage=serverAuth",
+    "basicConstraints=critical,CA:FALSE",
+  ];
   const paths = ["-keyout", `${keyPath}.new`, "-out", `${certificatePath}.new`];
   const dated = ["-not_before", notBefore, "-not_after", notAfter];
   const made = [...words, "-subj", subject, ...extensions.flatMap((each) => ["-addext", each]), ...paths];
   // Older tools do not know how to date a certificate back.
-  const why = (await run(openssl, [...made, ...dated])) === null ? null : await run(openssl, [...made, "-days", "7300"]);
+  const why =
+    (await run(openssl, [...made, ...dated])) === null ? null : await run(openssl, [...made, "-days", "7300"]);
   if (why !== null) throw new StatusError("status.certificate", `openssl made no certificate: ${why}`);
   chmodSync(`${keyPath}.new`, 0o600);
   renameSync(`${keyPath}.new`, keyPath);

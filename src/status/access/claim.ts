@@ -69,8 +69,4 @@ export class Claim {
 
 /** As people type it: no matter the case, dashes and blanks, O for 0, I and L for 1. */
 const plain = (code: string): string =>
-  code
-    .toUpperCase()
-    .replaceAll(/[\s-]/g, "")
-    .replaceAll("O", "0")
-    .replaceAll(/[IL]/g, "1");
+  code.toUpperCase().replaceAll(/[\s-]/g, "").replaceAll("O", "0").replaceAll(/[IL]/g, "1");

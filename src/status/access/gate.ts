@@ -21,7 +21,8 @@ const policy = [
 export const safeHeaders: Readonly<Record<string, string>> = {
   "content-security-policy": policy,
   "x-content-type-options": "nosniff",
-  "referrer-policy": "no-referrer",
+  // With no-referrer browsers would send `Origin: null` with our own forms.
+  "referrer-policy": "same-origin",
   "cross-origin-opener-policy": "same-origin",
   "cross-origin-resource-policy": "same-origin",
   "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
@@ -33,7 +34,12 @@ export function isOurHost(host: string | null, names: ReadonlySet<string>): bool
   if (host === null) return false;
   const match = /^(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?$/i.exec(host);
   if (match === null) return false;
-  return names.has(match[1]!.toLowerCase().replace(/^\[|\]$/g, "").replace(/\.$/, ""));
+  return names.has(
+    match[1]!
+      .toLowerCase()
+      .replace(/^\[|\]$/g, "")
+      .replace(/\.$/, ""),
+  );
 }
 
 /**

@@ -20,7 +20,9 @@ export class Limiter {
     const nowNs = this.clock.monotonicNs();
     const known = this.#buckets.get(asker);
     const left =
-      known === undefined ? this.burst : Math.min(this.burst, known.left + ((nowNs - known.atNs) / 1e9) * this.perSecond);
+      known === undefined
+        ? this.burst
+        : Math.min(this.burst, known.left + ((nowNs - known.atNs) / 1e9) * this.perSecond);
     // Set anew, so that the map stays in the order of the last question.
     this.#buckets.delete(asker);
     if (this.#buckets.size >= limits.addressesMax) this.#buckets.delete(this.#buckets.keys().next().value!);

@@ -41,7 +41,15 @@ export class Logins {
       if (idlest !== undefined) this.#byHash.delete(idlest[0]);
     }
     const times = { beganMs: this.clock.wallMs(), beganNs: nowNs, seenNs: nowNs, freshNs: nowNs };
-    this.#byHash.set(hashOf(secret), { id: newSecret().slice(0, 12), name, role, from, csrf: newSecret(), streams: 0, ...times });
+    this.#byHash.set(hashOf(secret), {
+      id: newSecret().slice(0, 12),
+      name,
+      role,
+      from,
+      csrf: newSecret(),
+      streams: 0,
+      ...times,
+    });
     return secret;
   }
 

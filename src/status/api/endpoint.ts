@@ -3,9 +3,10 @@
  * One endpoint as data: method, path, role, what it takes and gives, and the function that answers. The routes and the
  * OpenAPI document are both made from these, so neither can have what the other has not.
  */
-import * as v from "valibot";
+
 import type { ContentfulStatusCode } from "hono/utils/http-status";
-import { roleAllows, type Role } from "#verbs.ts";
+import * as v from "valibot";
+import { type Role, roleAllows } from "#verbs.ts";
 import { limits } from "../settings.ts";
 import { type Ask, problemAnswer } from "../web.ts";
 
@@ -41,7 +42,13 @@ export async function answerEndpoint(c: Ask, endpoint: Endpoint): Promise<Respon
   const asker = c.get("asker");
   if (asker === null) {
     c.header("www-authenticate", "Bearer");
-    return problemAnswer(c, 401, "Log in first", "this needs a login or a token", "Send a token as Authorization: Bearer.");
+    return problemAnswer(
+      c,
+      401,
+      "Log in first",
+      "this needs a login or a token",
+      "Send a token as Authorization: Bearer.",
+    );
   }
   if (!roleAllows(asker.role, endpoint.role)) {
     return problemAnswer(c, 403, "Not allowed", `this needs the role ${endpoint.role}`, "Ask an admin.");
@@ -50,7 +57,8 @@ export async function answerEndpoint(c: Ask, endpoint: Endpoint): Promise<Respon
   if (given instanceof Response) return given;
   const value = await endpoint.run(c, given);
   if (value instanceof Response) return value;
-  if (value === missingAnswer) return problemAnswer(c, 404, "Not found", "there is nothing of that name", "List them first.");
+  if (value === missingAnswer)
+    return problemAnswer(c, 404, "Not found", "there is nothing of that name", "List them first.");
   return c.json(value as object, endpoint.status ?? 200, { "cache-control": "no-store" });
 }
 
@@ -62,7 +70,13 @@ async function readGiven(c: Ask, { parameters, query, body }: Endpoint): Promise
   if (body !== undefined) {
     const asker = c.get("asker");
     if (asker?.kind === "login" && c.req.header("x-csrf-token") !== asker.login.csrf) {
-      return problemAnswer(c, 403, "Not from this page", "the token of the login is missing", "Send x-csrf-token, or use an API token.");
+      return problemAnswer(
+        c,
+        403,
+        "Not from this page",
+        "the token of the login is missing",
+        "Send x-csrf-token, or use an API token.",
+      );
     }
     const text = await c.req.text();
     try {
@@ -81,7 +95,13 @@ async function readGiven(c: Ask, { parameters, query, body }: Endpoint): Promise
     if (!read.success) {
       const [issue] = read.issues;
       const at = v.getDotPath(issue!) ?? name;
-      return problemAnswer(c, 400, "Not understood", `${at}: ${issue!.message}`.slice(0, 200), "See /api/v1/openapi.json.");
+      return problemAnswer(
+        c,
+        400,
+        "Not understood",
+        `${at}: ${issue!.message}`.slice(0, 200),
+        "See /api/v1/openapi.json.",
+      );
     }
     checked[name] = read.output as never;
   }

@@ -5,23 +5,53 @@
 import * as v from "valibot";
 import { readFault } from "#storage/journalReader.ts";
 import { roleAllows, type VerbName, verbRoles } from "#verbs.ts";
-import { readLogs } from "../model/logs.ts";
 import { readSpan } from "../model/curves.ts";
+import { readLogs } from "../model/logs.ts";
 import { type Ask, problemAnswer } from "../web.ts";
-import { eventAnswer, faultAnswer, faultDetailAnswer, statedAnswer, summaryAnswer, systemAnswer, workloadAnswer } from "./answers.ts";
+import {
+  eventAnswer,
+  faultAnswer,
+  faultDetailAnswer,
+  statedAnswer,
+  summaryAnswer,
+  systemAnswer,
+  workloadAnswer,
+} from "./answers.ts";
 import { type Endpoint, missingAnswer } from "./endpoint.ts";
 import * as s from "./schemas.ts";
 
 const defaultLimit = 50;
 const minuteMs = 60_000;
-const list = <Schema extends v.GenericSchema>(item: Schema) => v.object({ items: v.array(item), before: v.nullable(v.number()) });
+const list = <Schema extends v.GenericSchema>(item: Schema) =>
+  v.object({ items: v.array(item), before: v.nullable(v.number()) });
 const cursorOf = (text: string | undefined): number => (text === undefined ? Number.POSITIVE_INFINITY : Number(text));
 const view = (c: Ask) => c.get("page").view;
 
 export const endpoints: readonly Endpoint[] = [
-  { method: "get", path: "/summary", role: "view", summary: "Health in one line, and the last day", answer: s.summary, run: (c) => summaryAnswer(view(c)) },
-  { method: "get", path: "/issues", role: "view", summary: "What is wrong now, with cause and fix", answer: v.object({ items: v.array(s.issue) }), run: (c) => ({ items: view(c).issues }) },
-  { method: "get", path: "/workloads", role: "view", summary: "Programs and guests", answer: v.object({ items: v.array(s.workload) }), run: (c) => ({ items: view(c).workloads.map(workloadAnswer) }) },
+  {
+    method: "get",
+    path: "/summary",
+    role: "view",
+    summary: "Health in one line, and the last day",
+    answer: s.summary,
+    run: (c) => summaryAnswer(view(c)),
+  },
+  {
+    method: "get",
+    path: "/issues",
+    role: "view",
+    summary: "What is wrong now, with cause and fix",
+    answer: v.object({ items: v.array(s.issue) }),
+    run: (c) => ({ items: view(c).issues }),
+  },
+  {
+    method: "get",
+    path: "/workloads",
+    role: "view",
+    summary: "Programs and guests",
+    answer: v.object({ items: v.array(s.workload) }),
+    run: (c) => ({ items: view(c).workloads.map(workloadAnswer) }),
+  },
   {
     method: "get",
     path: "/workloads/{name}",
@@ -35,7 +65,18 @@ export const endpoints: readonly Endpoint[] = [
       return line === undefined ? missingAnswer : workloadAnswer(line);
     },
   },
-  { method: "get", path: "/guests", role: "view", summary: "Guests alone", answer: v.object({ items: v.array(s.workload) }), run: (c) => ({ items: view(c).workloads.filter(({ told }) => told.kind === "guest").map(workloadAnswer) }) },
+  {
+    method: "get",
+    path: "/guests",
+    role: "view",
+    summary: "Guests alone",
+    answer: v.object({ items: v.array(s.workload) }),
+    run: (c) => ({
+      items: view(c)
+        .workloads.filter(({ told }) => told.kind === "guest")
+        .map(workloadAnswer),
+    }),
+  },
   {
     method: "get",
     path: "/faults",
@@ -46,7 +87,10 @@ export const endpoints: readonly Endpoint[] = [
     run: (c, { query }) => {
       const limit = Number(query.limit ?? defaultLimit);
       const { workload, end } = query;
-      const wanted = { ...(workload === undefined ? {} : { workload }), ...(end === undefined ? {} : { verdict: end }) };
+      const wanted = {
+        ...(workload === undefined ? {} : { workload }),
+        ...(end === undefined ? {} : { verdict: end }),
+      };
       const found = c.get("page").record.faults({ limit, before: cursorOf(query.before), ...wanted });
       return { items: found.map(faultAnswer), before: found.length < limit ? null : found.at(-1)!.n };
     },
@@ -66,10 +110,38 @@ export const endpoints: readonly Endpoint[] = [
     },
   },
   { method: "get", path: "/host", role: "view", summary: "The machine", answer: s.host, run: (c) => view(c).host },
-  { method: "get", path: "/counters", role: "view", summary: "Hardware counters, or why there are none", answer: s.stated, run: (c) => statedAnswer(view(c).told.counters) },
-  { method: "get", path: "/fleet", role: "view", summary: "The uplink to the fleet, or why there is none", answer: s.stated, run: (c) => statedAnswer(view(c).told.uplink) },
-  { method: "get", path: "/checkpoints", role: "view", summary: "Checkpoints of guests, or why there are none", answer: s.stated, run: (c) => statedAnswer(view(c).told.checkpoints) },
-  { method: "get", path: "/system", role: "view", summary: "Version, storage, update lock", answer: s.system, run: (c) => systemAnswer(view(c)) },
+  {
+    method: "get",
+    path: "/counters",
+    role: "view",
+    summary: "Hardware counters, or why there are none",
+    answer: s.stated,
+    run: (c) => statedAnswer(view(c).told.counters),
+  },
+  {
+    method: "get",
+    path: "/fleet",
+    role: "view",
+    summary: "The uplink to the fleet, or why there is none",
+    answer: s.stated,
+    run: (c) => statedAnswer(view(c).told.uplink),
+  },
+  {
+    method: "get",
+    path: "/checkpoints",
+    role: "view",
+    summary: "Checkpoints of guests, or why there are none",
+    answer: s.stated,
+    run: (c) => statedAnswer(view(c).told.checkpoints),
+  },
+  {
+    method: "get",
+    path: "/system",
+    role: "view",
+    summary: "Version, storage, update lock",
+    answer: s.system,
+    run: (c) => systemAnswer(view(c)),
+  },
   {
     method: "get",
     path: "/events",
@@ -107,10 +179,22 @@ export const endpoints: readonly Endpoint[] = [
     answer: s.curve,
     run: (c, { query }) => {
       const page = c.get("page");
-      return readSpan(page.directory, { name: query.series!, workload: query.workload ?? "" }, (query.span ?? "24h") as never, page.clock.wallMs());
+      return readSpan(
+        page.directory,
+        { name: query.series!, workload: query.workload ?? "" },
+        (query.span ?? "24h") as never,
+        page.clock.wallMs(),
+      );
     },
   },
-  { method: "get", path: "/jobs", role: "view", summary: "What was asked for, newest first", answer: v.object({ items: v.array(s.job) }), run: (c) => ({ items: c.get("page").jobs }) },
+  {
+    method: "get",
+    path: "/jobs",
+    role: "view",
+    summary: "What was asked for, newest first",
+    answer: v.object({ items: v.array(s.job) }),
+    run: (c) => ({ items: c.get("page").jobs }),
+  },
   {
     method: "get",
     path: "/jobs/{id}",
@@ -142,7 +226,13 @@ function ask(c: Ask, verb: VerbName, workload: string): unknown {
   }
   const line = page.view.workloads.find(({ told }) => told.name === workload);
   if (line === undefined || !line.told.verbs.includes(verb)) {
-    return problemAnswer(c, 409, "Not possible", `${verb} cannot be asked for ${JSON.stringify(workload.slice(0, 64))} now`, "See verbs in /api/v1/workloads.");
+    return problemAnswer(
+      c,
+      409,
+      "Not possible",
+      `${verb} cannot be asked for ${JSON.stringify(workload.slice(0, 64))} now`,
+      "See verbs in /api/v1/workloads.",
+    );
   }
   const key = /^[\w-]{8,64}$/.exec(c.req.header("idempotency-key") ?? "")?.[0];
   const id = key === undefined ? undefined : Bun.hash.xxHash3(`${asker.name} ${key}`).toString(36);

@@ -7,6 +7,7 @@
  */
 import { Hono } from "hono";
 import { staleMs } from "../model/issues.ts";
+import { openMetricsType } from "../openMetrics.ts";
 import type { View } from "../page.ts";
 import { type Ask, fromLoopback, type Web } from "../web.ts";
 import { metricsText } from "./metricsText.ts";
@@ -43,7 +44,10 @@ export function healthRoutes(): Hono<Web> {
     if (!mayAsk(c)) return c.text("not from here\n", 403);
     if (!c.get("page").scrapes.allow("all")) return c.text("once a second\n", 429, { "retry-after": "1" });
     const text = metricsText(c.get("page").view, c.get("page").record);
-    return c.body(text, 200, { "content-type": "text/plain; version=0.0.4; charset=utf-8", "cache-control": "no-store" });
+    return c.body(text, 200, {
+      "content-type": openMetricsType,
+      "cache-control": "no-store",
+    });
   });
   return app;
 }
@@ -60,10 +64,13 @@ function ready(c: Ask): Response {
   const lines = checks.map(({ name, good, says }) => `[${good ? "+" : "-"}] ${name}: ${printable(says)}`);
   const verbose = c.req.query("verbose") !== undefined;
   const words = status === 200 ? "ok" : "not ready";
-  return c.text(verbose ? `${lines.join("\n")}\nhealth: ${view.headline.health}\n${words}\n` : `${words}\n`, status, headers);
+  return c.text(
+    verbose ? `${lines.join("\n")}\nhealth: ${view.headline.health}\n${words}\n` : `${words}\n`,
+    status,
+    headers,
+  );
 }
 
-const mayAsk = (c: Ask): boolean =>
-  fromLoopback(c) || c.get("page").settings.openHealth || c.get("asker") !== null;
+const mayAsk = (c: Ask): boolean => fromLoopback(c) || c.get("page").settings.openHealth || c.get("asker") !== null;
 
 const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, " ");

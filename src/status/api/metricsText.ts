@@ -1,46 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Metrics in the text form of Prometheus, by the names of the catalogue. Gets the read model, the host and what the
+ * Samples for `/metrics`, by the names of the catalogue. Gets the read model, the host and what the
  * supervisor sampled itself; gives text. What is not known is left out, never written as zero. Pure.
  */
-import { metricDefinition, type MetricName, type MetricSample, metricNames } from "#metrics.ts";
+import type { MetricName, MetricSample } from "#metrics.ts";
 import type { ReadModel } from "../model/readModel.ts";
+import { openMetricsText } from "../openMetrics.ts";
 import type { View } from "../page.ts";
 
+/** What the supervisor sampled itself goes before what is counted here. */
 export function metricsText(view: View, record: ReadModel): string {
   const told = new Set(view.told.metrics.map((sample) => sample.name));
   const own = [...recordSamples(record), ...workloadSamples(view), ...hostSamples(view)];
-  const all = [...own.filter((sample) => !told.has(sample.name)), ...view.told.metrics];
-  const byName = Map.groupBy(all, (sample) => sample.name);
-  return metricNames.flatMap((name) => familyLines(name, byName.get(name) ?? [])).join("");
+  return openMetricsText([...view.told.metrics, ...own.filter((sample) => !told.has(sample.name))]);
 }
 
-function familyLines(name: MetricName, samples: readonly MetricSample[]): string[] {
-  if (samples.length === 0) return [];
-  const { kind, labels, bounds = [] } = metricDefinition(name);
-  const full = `holdfast_${name}`;
-  const lines = samples.flatMap((sample) => {
-    if (sample.kind === "value") return [`${full}${labelText(labels, sample.labels)} ${sample.value}\n`];
-    const buckets = bounds.map(
-      (bound, index) => `${full}_bucket${labelText([...labels, "le"], [...sample.labels, String(bound)])} ${sample.buckets[index]}\n`,
-    );
-    return [
-      ...buckets,
-      `${full}_bucket${labelText([...labels, "le"], [...sample.labels, "+Inf"])} ${sample.count}\n`,
-      `${full}_sum${labelText(labels, sample.labels)} ${sample.sum}\n`,
-      `${full}_count${labelText(labels, sample.labels)} ${sample.count}\n`,
-    ];
-  });
-  return [`# TYPE ${full} ${kind}\n`, ...lines];
-}
-
-function labelText(names: readonly string[], values: readonly string[]): string {
-  if (names.length === 0) return "";
-  const quoted = (value: string): string => value.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
-  return `{${names.map((name, index) => `${name}="${quoted(values[index] ?? "")}"`).join(",")}}`;
-}
-
-const value = (name: MetricName, labels: readonly string[], amount: number): MetricSample => ({ kind: "value", name, labels, value: amount });
+const value = (name: MetricName, labels: readonly string[], amount: number): MetricSample => ({
+  kind: "value",
+  name,
+  labels,
+  value: amount,
+});
 
 function recordSamples(record: ReadModel): MetricSample[] {
   return [...record.tallies].flatMap(([workload, tally]): MetricSample[] => [
@@ -73,7 +53,9 @@ function hostSamples({ host }: View): MetricSample[] {
     amount === null ? [] : [value(name, labels, amount)];
   return [
     ...known("host_memory_available_bytes", [], host.memoryAvailableBytes),
-    ...(["cpu", "memory", "io"] as const).flatMap((resource) => known("host_pressure_ratio", [resource], host.pressure[resource])),
+    ...(["cpu", "memory", "io"] as const).flatMap((resource) =>
+      known("host_pressure_ratio", [resource], host.pressure[resource]),
+    ),
     ...host.temperatures.map(({ zone, celsius }) => value("host_temperature_celsius", [zone], celsius)),
     ...known("host_disk_free_bytes", ["state"], host.diskFreeBytes),
     ...known("self_rss_bytes", [], host.ownBytes),

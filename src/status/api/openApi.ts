@@ -13,8 +13,12 @@ export type JsonSchema = { readonly [key: string]: unknown };
 
 /** A valibot schema as JSON Schema 2020-12. @throws AssertionError for what is not known here */
 export function jsonSchema(schema: v.GenericSchema): JsonSchema {
-  const given = schema as unknown as Record<string, never> & { type: string; pipe?: readonly Record<string, unknown>[] };
-  if (given.pipe !== undefined) return given.pipe.slice(1).reduce((made, rule) => ({ ...made, ...ruleOf(rule) }), plainSchema(given));
+  const given = schema as unknown as Record<string, never> & {
+    type: string;
+    pipe?: readonly Record<string, unknown>[];
+  };
+  if (given.pipe !== undefined)
+    return given.pipe.slice(1).reduce((made, rule) => ({ ...made, ...ruleOf(rule) }), plainSchema(given));
   return plainSchema(given);
 }
 
@@ -133,7 +137,9 @@ const streamOperation: JsonSchema = {
   operationId: "getStream",
   summary: "Server-sent events: snapshot, then fault, outcome, event and state; ids are journal cursors",
   "x-role": "view",
-  parameters: [{ name: "Last-Event-ID", in: "header", required: false, schema: { type: "string", pattern: "^\\d{1,15}$" } }],
+  parameters: [
+    { name: "Last-Event-ID", in: "header", required: false, schema: { type: "string", pattern: "^\\d{1,15}$" } },
+  ],
   responses: {
     200: { description: "events", content: { "text/event-stream": { schema: { type: "string" } } } },
     401: problemResponse,

@@ -27,7 +27,13 @@ export function apiRoutes(): Hono<Web> {
     const allowed = methods.length === 0 ? ["GET"] : methods;
     app.all(path, (c) => {
       c.header("allow", allowed.join(", "));
-      return problemAnswer(c, 405, "Not this way", `${c.req.method} is not for this path`, `Use ${allowed.join(" or ")}.`);
+      return problemAnswer(
+        c,
+        405,
+        "Not this way",
+        `${c.req.method} is not for this path`,
+        `Use ${allowed.join(" or ")}.`,
+      );
     });
   }
   return app;

@@ -6,9 +6,10 @@
  * Nothing is queued for a reader: each asks for its next piece when it has taken the last one, and is given all that came
  * since, so a slow one costs one piece of memory. One that has taken nothing for `slowReaderMs` is let go.
  */
+
+import { toJson } from "#bytes.ts";
 import { deadline } from "#clock.ts";
 import { StatusError } from "#errors.ts";
-import { toJson } from "#bytes.ts";
 import type { Page } from "../page.ts";
 import { limits } from "../settings.ts";
 import { type Ask, problemAnswer } from "../web.ts";
@@ -34,7 +35,13 @@ export class Streams {
     const own = [...this.#readers].filter((reader) => reader.owner === owner).length;
     if (this.#readers.size >= limits.streamsMax || own >= limits.streamsPerLoginMax) {
       c.header("retry-after", "30");
-      return problemAnswer(c, 503, "Too many live readers", `${limits.streamsMax} streams are served, ${limits.streamsPerLoginMax} a login`, "Close another tab, or read without live updates.");
+      return problemAnswer(
+        c,
+        503,
+        "Too many live readers",
+        `${limits.streamsMax} streams are served, ${limits.streamsPerLoginMax} a login`,
+        "Close another tab, or read without live updates.",
+      );
     }
     c.env.keepOpen();
     const given = c.req.header("last-event-id");
@@ -102,7 +109,9 @@ export class Streams {
       using patience = deadline(limits.heartbeatMs, beat);
       const silent = await Promise.race([
         page.changed.then(() => false),
-        new Promise<boolean>((resolve) => patience.signal.addEventListener("abort", () => resolve(true), { once: true })),
+        new Promise<boolean>((resolve) =>
+          patience.signal.addEventListener("abort", () => resolve(true), { once: true }),
+        ),
       ]);
       if (silent || gone()) return { cursor, text: ": still here\n\n" };
     }
@@ -119,7 +128,10 @@ export class Streams {
   #snapshot(): { cursor: number; text: string } {
     const { page } = this;
     const cursor = page.record.cursor;
-    return { cursor, text: `id: ${cursor}\nretry: 2000\nevent: snapshot\ndata: ${toJson(summaryAnswer(page.view))}\n\n` };
+    return {
+      cursor,
+      text: `id: ${cursor}\nretry: 2000\nevent: snapshot\ndata: ${toJson(summaryAnswer(page.view))}\n\n`,
+    };
   }
 }
 
@@ -127,6 +139,7 @@ export class Streams {
 function stillAllowed(c: Ask): boolean {
   const asker = c.get("asker");
   const page = c.get("page");
-  if (asker?.kind === "token") return page.accounts.tokens.some((token) => token.id === asker.token.id && token.endsMs > page.clock.wallMs());
+  if (asker?.kind === "token")
+    return page.accounts.tokens.some((token) => token.id === asker.token.id && token.endsMs > page.clock.wallMs());
   return asker?.kind === "login" && page.logins.list.includes(asker.login);
 }

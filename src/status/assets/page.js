@@ -2,9 +2,9 @@
 // What the page can do with script: local times, live parts, "live / paused / stale". Without it everything is there, still.
 (() => {
   const { live: isLive } = document.body.dataset;
-  const time = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-  const today = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+  const time = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+  const today = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
   /** Times in the zone of whoever reads; the attribute keeps UTC. */
   function localise(root) {

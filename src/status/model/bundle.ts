@@ -12,7 +12,7 @@ import { type FaultRecord, readFault } from "#storage/journalReader.ts";
 import type { Page } from "../page.ts";
 import { limits } from "../settings.ts";
 import { redact, withoutClients } from "./redact.ts";
-import { tar, type TarFile } from "./tar.ts";
+import { type TarFile, tar } from "./tar.ts";
 
 const faultsMax = 50;
 const eventsMax = 1_000;
@@ -46,7 +46,9 @@ export function makeBundle(page: Page, options: BundleOptions): { name: string; 
     if (size > limits.bundleBytesMax) break;
     files.push(made);
   }
-  const manifest = files.map(({ name, bytes }) => `${new Bun.CryptoHasher("sha256").update(bytes).digest("hex")}  ${name}\n`);
+  const manifest = files.map(
+    ({ name, bytes }) => `${new Bun.CryptoHasher("sha256").update(bytes).digest("hex")}  ${name}\n`,
+  );
   const all = [{ name: "MANIFEST.sha256", bytes: new TextEncoder().encode(manifest.join("")) }, ...files];
   const stamp = new Date(nowMs).toISOString().slice(0, 19).replaceAll(":", "");
   return { name: `holdfast-${stamp}.tar.gz`, bytes: Bun.gzipSync(tar(all, nowMs / 1_000)) };

@@ -21,6 +21,17 @@ export function frameName(report: FaultReport | null, frame: Frame | undefined):
   return `${module.path.slice(module.path.lastIndexOf("/") + 1)}+0x${frame.offset.toString(16)}`;
 }
 
+/** Where it happened: the frame that the site names (for an abort not the raise, but who asked for it), else the innermost. */
+export function placeOf({ report, head }: FaultRecord): string {
+  if (report === null) return head.symbol ?? "unknown code";
+  const atSite = report.frames.find((frame) => {
+    const module = frame.module === null ? undefined : report.modules[frame.module];
+    return module !== undefined && `${module.buildId}+0x${frame.offset.toString(16)}` === head.site.fault;
+  });
+  const frame = atSite ?? report.frames[0];
+  return frame === undefined ? (head.symbol ?? "unknown code") : frameName(report, frame);
+}
+
 export function actWords(report: FaultReport | null, edit: Edit): string {
   switch (edit.kind) {
     case "abandon": {
@@ -30,7 +41,9 @@ export function actWords(report: FaultReport | null, edit: Edit): string {
       return `${edit.rung === "inward" ? "Abandoned the failing function alone" : "Abandoned the request"}: ${from} returned ${returnValue} to ${to}`;
     }
     case "neutralise":
-      return edit.skip.kind === "drop" ? "Dropped the one store" : "Completed the one instruction as if it had read zero";
+      return edit.skip.kind === "drop"
+        ? "Dropped the one store"
+        : "Completed the one instruction as if it had read zero";
     case "park":
       return "Parked the thread for good";
     case "mend":

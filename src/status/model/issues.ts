@@ -4,8 +4,9 @@
  *
  * Codes are stable: scripts and fleets may switch on them. The worst issue gives the headline.
  */
-import type { VerbName } from "#verbs.ts";
+
 import { metricDefinition } from "#metrics.ts";
+import type { VerbName } from "#verbs.ts";
 import type { Told, WorkloadTold } from "../told.ts";
 import type { HostFacts } from "./host.ts";
 import { type FaultLine, verdictOf } from "./readModel.ts";
@@ -93,7 +94,10 @@ function workloadIssues(workload: WorkloadTold): Issue[] {
         severity: "failing",
         title: `${name} is not running`,
         effect: `Nobody is served by it.${cause}`,
-        fix: kind === "guest" ? "Start the guest again." : "Start it again with holdfast guard, and look at its last fault.",
+        fix:
+          kind === "guest"
+            ? "Start the guest again."
+            : "Start it again with holdfast guard, and look at its last fault.",
         verb: can("workload.release"),
       },
     ];
@@ -107,7 +111,9 @@ function workloadIssues(workload: WorkloadTold): Issue[] {
         severity: spent ? "failing" : "attention",
         title: spent ? `${name} used up its restarts` : `${name} is held down`,
         effect: `It stays down until somebody releases it.${cause}`,
-        fix: spent ? "Find out what ends it (last faults, logs), then release it." : "Release it when it may run again.",
+        fix: spent
+          ? "Find out what ends it (last faults, logs), then release it."
+          : "Release it when it may run again.",
         verb: can("workload.release"),
       },
     ];

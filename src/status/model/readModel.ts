@@ -5,8 +5,9 @@
  *
  * It lives in the page's own thread and reads durable rows only. Memory is bounded: `faultsKept`, `eventsKept`.
  */
-import { metricDefinition } from "#metrics.ts";
+
 import type { FaultId, Outcome, Rung, Verdict } from "#fault.ts";
+import { metricDefinition } from "#metrics.ts";
 import { type JournalEntry, readEntries } from "#storage/cursorReader.ts";
 import { type EventHead, type FaultHead, type IntentHead, rungOf } from "#storage/rows.ts";
 import { limits } from "../settings.ts";
@@ -105,7 +106,13 @@ export class ReadModel {
   }
 
   /** Newest first, older than `before` where it is given. */
-  faults(options: { limit: number; before?: number; workload?: string; verdict?: string; since?: number }): FaultLine[] {
+  faults(options: {
+    limit: number;
+    before?: number;
+    workload?: string;
+    verdict?: string;
+    since?: number;
+  }): FaultLine[] {
     const { limit, before = Number.POSITIVE_INFINITY, workload, verdict, since = 0 } = options;
     const found: FaultLine[] = [];
     for (let at = this.#faults.length - 1; at >= 0 && found.length < limit; at -= 1) {

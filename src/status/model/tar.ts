@@ -11,7 +11,11 @@ export type TarFile = { readonly name: string; readonly bytes: Uint8Array };
 
 /** @throws StatusError status.refused for a name that does not fit */
 export function tar(files: readonly TarFile[], atSeconds: number): Uint8Array<ArrayBuffer> {
-  const parts = files.flatMap(({ name, bytes }) => [header(name, bytes.length, atSeconds), bytes, padding(bytes.length)]);
+  const parts = files.flatMap(({ name, bytes }) => [
+    header(name, bytes.length, atSeconds),
+    bytes,
+    padding(bytes.length),
+  ]);
   parts.push(new Uint8Array(2 * blockBytes));
   const whole = new Uint8Array(new ArrayBuffer(parts.reduce((sum, part) => sum + part.length, 0)));
   let at = 0;
@@ -29,7 +33,8 @@ function header(name: string, size: number, atSeconds: number): Uint8Array {
   const block = new Uint8Array(blockBytes);
   const put = (text: string, at: number): void => block.set(new TextEncoder().encode(text), at);
   const octal = (value: number, digits: number): string => `${value.toString(8).padStart(digits, "0")}\0`;
-  if (new TextEncoder().encode(name).length > nameBytesMax) throw new StatusError("status.refused", `${name} is too long a name for an archive`);
+  if (new TextEncoder().encode(name).length > nameBytesMax)
+    throw new StatusError("status.refused", `${name} is too long a name for an archive`);
   put(name, 0);
   put(octal(0o600, 7), 100);
   put(octal(0, 7), 108);
@@ -39,6 +44,12 @@ function header(name: string, size: number, atSeconds: number): Uint8Array {
   put("        ", 148);
   put("0", 156);
   put("ustar\x0000", 257);
-  put(`${octal(block.reduce((sum, byte) => sum + byte, 0), 6)} `, 148);
+  put(
+    `${octal(
+      block.reduce((sum, byte) => sum + byte, 0),
+      6,
+    )} `,
+    148,
+  );
   return block;
 }

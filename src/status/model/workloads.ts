@@ -27,7 +27,9 @@ export const workloadLines = (told: Told, record: ReadModel): WorkloadLine[] =>
   told.workloads.map((workload) => lineOf(workload, record.tallies.get(workload.name)));
 
 export function dayOf(faults: readonly FaultLine[]): DayFacts {
-  const stops = faults.flatMap((fault) => fault.trials.flatMap(({ stopUs }) => (stopUs ? [stopUs] : []))).sort((a, b) => a - b);
+  const stops = faults
+    .flatMap((fault) => fault.trials.flatMap(({ stopUs }) => (stopUs ? [stopUs] : [])))
+    .sort((a, b) => a - b);
   const ends = faults.map(verdictOf);
   return {
     faults: faults.length,

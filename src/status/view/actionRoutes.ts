@@ -37,7 +37,10 @@ function actionsPage(c: Ask): Html {
 <section aria-labelledby="workloads"><h2 id="workloads">Workloads</h2>${
     workloads.length === 0
       ? html`<p class="empty">Nothing can be asked of the workloads here: a program under <code>holdfast guard</code> is started and ended from its own terminal or service.</p>`
-      : workloads.map(({ name, verbs }) => html`<h3>${name}</h3><div class="buttons">${verbs.map((verb) => verbForm(verb, name, viewer))}</div>`)
+      : workloads.map(
+          ({ name, verbs }) =>
+            html`<h3>${name}</h3><div class="buttons">${verbs.map((verb) => verbForm(verb, name, viewer))}</div>`,
+        )
   }</section>
 <section aria-labelledby="box"><h2 id="box">This box</h2><div class="buttons"><a class="button" href="/actions/bundle">Diagnostics bundle</a></div></section>
 <section aria-labelledby="jobs"><h2 id="jobs">What was asked for</h2><div data-part="jobs">${jobTable(jobs)}</div></section>`;
@@ -47,7 +50,8 @@ function jobTable(jobs: readonly Job[]): Html {
   if (jobs.length === 0) return html`<p class="empty">Nothing since the supervisor started.</p>`;
   const tones = { running: "note", succeeded: "good", failed: "bad", cancelled: "dim" } as const;
   return html`<table class="list"><thead><tr><th scope="col">Time</th><th scope="col">Asked for</th><th scope="col" class="wide">By</th><th scope="col">State</th></tr></thead><tbody>${jobs.map(
-    (job) => html`<tr><td class="time">${when(job.atMs)}</td><th scope="row">${verbWords[job.verb] ?? job.verb} ${job.workload}</th><td class="wide">${job.by}</td><td>${badge(tones[job.state], job.state)}<span class="soft">${job.why}</span></td></tr>`,
+    (job) =>
+      html`<tr><td class="time">${when(job.atMs)}</td><th scope="row">${verbWords[job.verb] ?? job.verb} ${job.workload}</th><td class="wide">${job.by}</td><td>${badge(tones[job.state], job.state)}<span class="soft">${job.why}</span></td></tr>`,
   )}</tbody></table>`;
 }
 
@@ -55,8 +59,10 @@ function confirm(c: Ask): Response {
   const verb = c.req.query("verb") ?? "";
   const workload = c.req.query("workload") ?? "";
   const line = c.get("page").view.told.workloads.find(({ name }) => name === workload);
-  if (!isVerbName(verb) || line === undefined || !line.verbs.includes(verb)) return refuse(c, "That cannot be asked for now.", 409);
-  if (!roleAllows(viewerOf(c)!.role as never, verbRoles[verb])) return refuse(c, `It needs the role ${verbRoles[verb]}.`, 403);
+  if (!isVerbName(verb) || line === undefined || !line.verbs.includes(verb))
+    return refuse(c, "That cannot be asked for now.", 409);
+  if (!roleAllows(viewerOf(c)!.role as never, verbRoles[verb]))
+    return refuse(c, `It needs the role ${verbRoles[verb]}.`, 403);
   const word = verbWords[verb] ?? verb;
   return pageAnswer(
     c,
@@ -92,7 +98,8 @@ async function act(c: Ask): Promise<Response> {
   const { verb = "", workload = "" } = form;
   const page = c.get("page");
   const line = page.view.told.workloads.find(({ name }) => name === workload);
-  if (!isVerbName(verb) || line === undefined || !line.verbs.includes(verb)) return refuse(c, "That cannot be asked for now.", 409);
+  if (!isVerbName(verb) || line === undefined || !line.verbs.includes(verb))
+    return refuse(c, "That cannot be asked for now.", 409);
   if (!mayAct(c, verbRoles[verb])) return refuse(c, `It needs the role ${verbRoles[verb]}.`, 403);
   if (!(await isFresh(c, form))) return refuse(c, "The password is not right.", 403);
   const asker = c.get("asker")!;
@@ -128,4 +135,7 @@ async function bundle(c: Ask): Promise<Response> {
 }
 
 const refuse = (c: Ask, why: string, status: 403 | 409): Response =>
-  pageAnswer(c, "Not done", html`<h1>Not done</h1><p class="error">${why}</p><p><a href="/actions">Actions</a></p>`, { status, live: false });
+  pageAnswer(c, "Not done", html`<h1>Not done</h1><p class="error">${why}</p><p><a href="/actions">Actions</a></p>`, {
+    status,
+    live: false,
+  });

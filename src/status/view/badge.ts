@@ -21,7 +21,8 @@ const shapes: Readonly<Record<Tone, Html>> = {
 export const shape = (tone: Tone, size = 16): Html =>
   html`<svg class="shape ${tone}" width="${size}" height="${size}" viewBox="0 0 16 16" fill="currentColor" aria-hidden="true" focusable="false">${shapes[tone]}</svg>`;
 
-export const badge = (tone: Tone, word: string): Html => html`<span class="badge ${tone}">${shape(tone, 12)}${word}</span>`;
+export const badge = (tone: Tone, word: string): Html =>
+  html`<span class="badge ${tone}">${shape(tone, 12)}${word}</span>`;
 
 export const healthTones: Readonly<Record<Health, Tone>> = {
   healthy: "good",

@@ -57,16 +57,29 @@ export function faultChart(bars: readonly FaultBar[], spanWords: string): Html {
     });
   });
   const failed = bars.reduce((count, bar) => count + bar.failed, 0);
-  const words = sum === 0 ? `No faults in the ${spanWords}.` : `${plural(sum, "fault")} in the ${spanWords}, ${failed === 0 ? "none" : failed} of them not survived; at most ${most} in one bar.`;
+  const words =
+    sum === 0
+      ? `No faults in the ${spanWords}.`
+      : `${plural(sum, "fault")} in the ${spanWords}, ${failed === 0 ? "none failed" : `${failed} failed`}; at most ${most} in one bar.`;
   const partMs = bars.length > 1 ? bars[1]!.fromMs - bars[0]!.fromMs : 0;
   const rows = bars.filter((bar) => total(bar) > 0);
   const table = html`<details><summary>The numbers as a table</summary><table class="list"><thead><tr><th scope="col">From</th>${kinds.map((kind) => html`<th scope="col" class="number">${kind}</th>`)}</tr></thead><tbody>${
-    rows.length === 0 ? html`<tr><td colspan="5">nothing in this span</td></tr>` : rows.map((bar) => html`<tr><th scope="row"><time datetime="${iso(bar.fromMs)}">${iso(bar.fromMs).slice(0, 16).replace("T", " ")} UTC</time></th>${kinds.map((kind) => html`<td class="number">${bar[kind]}</td>`)}</tr>`)
+    rows.length === 0
+      ? html`<tr><td colspan="5">nothing in this span</td></tr>`
+      : rows.map(
+          (bar) =>
+            html`<tr><th scope="row"><time datetime="${iso(bar.fromMs)}">${iso(bar.fromMs).slice(0, 16).replace("T", " ")} UTC</time></th>${kinds.map((kind) => html`<td class="number">${bar[kind]}</td>`)}</tr>`,
+        )
   }</tbody></table></details>`;
   return html`<figure class="chart"><figcaption>${words}</figcaption><svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${words}"><defs>${patterns}</defs>${axes(scale, "faults")}${timeTicks(bars[0]?.fromMs ?? 0, partMs * bars.length)}${drawn}</svg><ul class="legend">${kinds.map((kind) => html`<li><svg width="12" height="12" aria-hidden="true" focusable="false"><rect class="${kind}" width="12" height="12"/></svg>${kind}</li>`)}</ul>${table}</figure>`;
 }
 
-export type CurvePoint = { readonly atMs: number; readonly mean: number; readonly least: number; readonly greatest: number };
+export type CurvePoint = {
+  readonly atMs: number;
+  readonly mean: number;
+  readonly least: number;
+  readonly greatest: number;
+};
 
 /** One series over time: the mean as a line, least to greatest as a band. A gap of three steps stays a gap. */
 export function lineChart(
@@ -80,21 +93,30 @@ export function lineChart(
   const least = Math.min(0, ...points.map((point) => point.least));
   const x = (atMs: number): number => left + ((atMs - span.fromMs) / (span.toMs - span.fromMs)) * plotWidth;
   const y = (value: number): number => top + plotHeight - ((value - least) / (most - least || 1)) * plotHeight;
-  const steps = points.slice(1).map((point, index) => point.atMs - points[index]!.atMs).sort((a, b) => a - b);
+  const steps = points
+    .slice(1)
+    .map((point, index) => point.atMs - points[index]!.atMs)
+    .sort((a, b) => a - b);
   const gapMs = 3 * (steps[Math.floor(steps.length / 2)] ?? 0);
   let line = "";
   for (const [index, point] of points.entries()) {
     const jump = index === 0 || point.atMs - points[index - 1]!.atMs > gapMs;
     line += `${jump ? "M" : "L"}${x(point.atMs).toFixed(1)} ${y(point.mean).toFixed(1)}`;
   }
-  const band = points.map((point) => html`<line class="band" x1="${x(point.atMs).toFixed(1)}" x2="${x(point.atMs).toFixed(1)}" y1="${y(point.least).toFixed(1)}" y2="${y(point.greatest).toFixed(1)}"/>`);
+  const band = points.map(
+    (point) =>
+      html`<line class="band" x1="${x(point.atMs).toFixed(1)}" x2="${x(point.atMs).toFixed(1)}" y1="${y(point.least).toFixed(1)}" y2="${y(point.greatest).toFixed(1)}"/>`,
+  );
   const last = points.at(-1);
   const shown = (value: number): string => `${short(value)}${unit === "" ? "" : ` ${unit}`}`;
   const words =
     last === undefined
       ? `${name}: nothing was recorded in this span.`
       : `${name}: ${shown(last.mean)} at the end, ${shown(Math.min(...points.map((point) => point.least)))} to ${shown(Math.max(...values))} over ${plural(points.length, "point")}.`;
-  const rows = thin(points).map((point) => html`<tr><th scope="row"><time datetime="${iso(point.atMs)}">${iso(point.atMs).slice(0, 16).replace("T", " ")} UTC</time></th><td class="number">${short(point.mean)}</td><td class="number">${short(point.least)}</td><td class="number">${short(point.greatest)}</td></tr>`);
+  const rows = thin(points).map(
+    (point) =>
+      html`<tr><th scope="row"><time datetime="${iso(point.atMs)}">${iso(point.atMs).slice(0, 16).replace("T", " ")} UTC</time></th><td class="number">${short(point.mean)}</td><td class="number">${short(point.least)}</td><td class="number">${short(point.greatest)}</td></tr>`,
+  );
   return html`<figure class="chart"><figcaption>${words}</figcaption><svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${words}">${axes(most, unit)}${timeTicks(span.fromMs, span.toMs - span.fromMs)}${band}<path class="curve" d="${line}"/></svg>${
     points.length === 0
       ? nothing
@@ -129,7 +151,8 @@ function timeTicks(fromMs: number, spanMs: number): Html {
     const at = iso(fromMs + spanMs * share);
     const anchor = share === 0 ? "start" : share === 1 ? "end" : "middle";
     const label = spanMs > 2 * 86_400_000 ? at.slice(5, 10) : at.slice(11, 16);
-    return html`<text x="${left + plotWidth * share}" y="${height - 6}" text-anchor="${anchor}" data-time="${at}">${label}${share === 1 ? " UTC" : ""}</text>`;
+    const inner = share > 0 && share < 1 ? html` class="wide"` : nothing;
+    return html`<text${inner} x="${left + plotWidth * share}" y="${height - 6}" text-anchor="${anchor}" data-time="${at}">${label}${share === 1 ? " UTC" : ""}</text>`;
   });
   return html`<g aria-hidden="true">${ticks}</g>`;
 }

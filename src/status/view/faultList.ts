@@ -25,7 +25,11 @@ function row(fault: FaultLine): Html {
   }</td><td class="number wide">${last?.stopUs ? micros(last.stopUs) : dash}</td><td class="wide">${last?.cut ?? dash}</td><td>${endBadge(verdictOf(fault))}</td></tr>`;
 }
 
-export type FaultFilter = { readonly workload: string; readonly verdict: FaultEnd | ""; readonly before: number | null };
+export type FaultFilter = {
+  readonly workload: string;
+  readonly verdict: FaultEnd | "";
+  readonly before: number | null;
+};
 
 const verdicts: readonly (readonly [FaultEnd | "", string])[] = [
   ["", "any outcome"],
@@ -50,10 +54,12 @@ export function faultsPage(
   return html`<h1>Faults</h1>
 <form class="filter" method="get" action="/faults">
 <label>Workload <select name="workload">${["", ...workloads].map(
-    (name) => html`<option value="${name}"${name === filter.workload ? html` selected` : nothing}>${name === "" ? "all" : clip(name, nameLength)}</option>`,
+    (name) =>
+      html`<option value="${name}"${name === filter.workload ? html` selected` : nothing}>${name === "" ? "all" : clip(name, nameLength)}</option>`,
   )}</select></label>
 <label>Outcome <select name="verdict">${verdicts.map(
-    ([value, word]) => html`<option value="${value}"${value === filter.verdict ? html` selected` : nothing}>${word}</option>`,
+    ([value, word]) =>
+      html`<option value="${value}"${value === filter.verdict ? html` selected` : nothing}>${word}</option>`,
   )}</select></label>
 <button type="submit">Show</button></form>
 <div data-part="faults">${faultTable(faults, nowMs)}${older}</div>`;

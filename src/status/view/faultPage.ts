@@ -6,10 +6,9 @@
  */
 import type { Frame, Outcome, RescuePoint } from "#fault.ts";
 import type { FaultRecord, TrialRecord } from "#storage/journalReader.ts";
-import { actWords, frameName, outcomeWords, registerNames } from "../model/faultWords.ts";
-import { verdictOfRecord } from "../model/faultWords.ts";
+import { actWords, frameName, outcomeWords, placeOf, registerNames, verdictOfRecord } from "../model/faultWords.ts";
 import { endBadge } from "./badge.ts";
-import { fileName, hex64, micros, when } from "./format.ts";
+import { fileName, hex64, micros, plural, when } from "./format.ts";
 import { type Html, html, nothing } from "./html.ts";
 
 const framesMax = 64;
@@ -17,7 +16,7 @@ const framesMax = 64;
 export function faultPage(record: FaultRecord, counters: string): Html {
   const { head } = record;
   const last = record.trials.at(-1);
-  const where = record.report?.frames[0] === undefined ? head.symbol : frameName(record.report, record.report.frames[0]);
+  const where = placeOf(record);
   return html`<p class="crumb"><a href="/faults">Faults</a> <span aria-hidden="true">/</span> ${record.id}</p>
 <h1>${head.signal} in <code>${where ?? "unknown code"}</code></h1>
 <div class="lead">${endBadge(verdictOfRecord(record))} <p>${outcomeWords(record)}</p></div>
@@ -59,11 +58,12 @@ function sessionWords(outcome: Outcome | null, last: TrialRecord | undefined): s
 function done(record: FaultRecord): Html {
   if (record.trials.length === 0) return nothing;
   return html`<section aria-labelledby="done"><h2 id="done">What was done, and why</h2><ol class="trials">${record.trials.map(
-    (trial) => html`<li><p><strong>${actWords(record.report, trial.decision.edit)}</strong></p><p>${trial.decision.reason}</p>${
-      trial.outcome === null
-        ? html`<p class="soft">No verdict: still on trial, passed on, or the supervisor ended first.</p>`
-        : html`<p>${endBadge(trial.outcome.verdict)} after ${trial.outcome.probationMs} ms of probation</p><ul class="why">${trial.outcome.evidence.map((line) => html`<li>${line}</li>`)}</ul>`
-    }</li>`,
+    (trial) =>
+      html`<li><p><strong>${actWords(record.report, trial.decision.edit)}</strong></p><p>${trial.decision.reason}</p>${
+        trial.outcome === null
+          ? html`<p class="soft">No verdict: still on trial, passed on, or the supervisor ended first.</p>`
+          : html`<p>${endBadge(trial.outcome.verdict)} after ${trial.outcome.probationMs} ms of probation</p><ul class="why">${trial.outcome.evidence.map((line) => html`<li>${line}</li>`)}</ul>`
+      }</li>`,
   )}</ol>${candidates(record)}</section>`;
 }
 
@@ -83,15 +83,24 @@ function stack(record: FaultRecord, last: TrialRecord | undefined): Html {
   const point = edit?.kind === "abandon" ? edit.point : null;
   const frames = report.frames.slice(0, framesMax);
   const left = report.frames.length - frames.length;
-  const note = point === null ? "Nothing of it was abandoned." : `The marked part was abandoned; ${frameName(report, report.frames[point.frame + 1])} went on as if it had returned ${point.returnValue}.`;
-  return html`<section aria-labelledby="stack"><h2 id="stack">Stack</h2><p>${note}</p><div class="scroll" tabindex="0" role="region" aria-labelledby="stack"><table class="stack"><thead><tr><th scope="col">#</th><th scope="col">Function</th><th scope="col">Where</th><th scope="col">Entered</th><th scope="col">Part</th></tr></thead><tbody>${frames.map(
+  const note =
+    point === null
+      ? "Nothing of it was abandoned."
+      : `The marked part was abandoned; ${frameName(report, report.frames[point.frame + 1])} went on as if it had returned ${point.returnValue}.`;
+  return html`<section aria-labelledby="stack"><h2 id="stack">Stack</h2><p>${note}</p><div class="scroll" tabindex="0" role="region" aria-labelledby="stack"><table class="stack"><thead><tr><th scope="col">#</th><th scope="col">Function</th><th scope="col" class="wide">Where</th><th scope="col" class="wide">Entered</th><th scope="col">Part</th></tr></thead><tbody>${frames.map(
     (frame, index) => frameRow(record, frame, index, point),
   )}</tbody></table></div>${left > 0 ? html`<p class="soft">… ${left} more frames</p>` : nothing}${
     report.complete ? nothing : html`<p class="soft">The stack could not be unwound further.</p>`
   }</section>`;
 }
 
-const entries = { direct: "by call", pointer: "through a pointer", library: "library call", signal: "by the kernel", none: "" };
+const entries = {
+  direct: "by call",
+  pointer: "through a pointer",
+  library: "library call",
+  signal: "by the kernel",
+  none: "",
+};
 
 function frameRow({ report }: FaultRecord, frame: Frame, index: number, point: RescuePoint | null): Html {
   const module = frame.module === null ? undefined : report!.modules[frame.module];
@@ -105,17 +114,20 @@ function frameRow({ report }: FaultRecord, frame: Frame, index: number, point: R
           ? ["spine", "spine"]
           : ["", ""];
   const edge = kind === "gone" && index === 0 ? " first" : kind === "gone" && index === point!.frame ? " last" : "";
-  return html`<tr class="${kind}${edge}"><td class="number">${index}</td><th scope="row"><code>${frameName(report!, frame)}</code></th><td><code>${
+  return html`<tr class="${kind}${edge}"><td class="number">${index}</td><th scope="row"><code>${frameName(report!, frame)}</code></th><td class="wide"><code>${
     module === undefined ? "no file" : `${fileName(module.path)}+0x${frame.offset.toString(16)}`
-  }</code></td><td>${entries[frame.enteredBy]}</td><td>${word}</td></tr>`;
+  }</code></td><td class="wide">${entries[frame.enteredBy]}</td><td>${word}</td></tr>`;
 }
 
 function evidence({ report }: FaultRecord): Html {
   if (report === null || report.sessions.length === 0) return nothing;
-  const rows = report.sessions.slice(0, framesMax).map(
-    (session) => html`<tr><th scope="row"><code>${session.peer}</code></th><td class="number">${session.fd}</td><td class="number">${session.lastReceivedMs ?? "–"}</td><td class="number">${session.lastSentMs ?? "–"}</td><td class="number">${session.unreadBytes}</td><td class="number">${session.reach.direct} / ${session.reach.near} / ${session.reach.far}</td></tr>`,
-  );
-  return html`<section aria-labelledby="evidence"><h2 id="evidence">Evidence for the session</h2><details><summary>${report.sessions.length} connections were open</summary><div class="scroll" tabindex="0" role="region" aria-labelledby="evidence"><table class="list"><thead><tr><th scope="col">Client</th><th scope="col" class="number">Descriptor</th><th scope="col" class="number">Received, ms ago</th><th scope="col" class="number">Sent, ms ago</th><th scope="col" class="number">Unread bytes</th><th scope="col" class="number">Reach</th></tr></thead><tbody>${rows}</tbody></table></div></details></section>`;
+  const rows = report.sessions
+    .slice(0, framesMax)
+    .map(
+      (session) =>
+        html`<tr><th scope="row"><code>${session.peer}</code></th><td class="number">${session.fd}</td><td class="number">${session.lastReceivedMs ?? "–"}</td><td class="number">${session.lastSentMs ?? "–"}</td><td class="number">${session.unreadBytes}</td><td class="number">${session.reach.direct} / ${session.reach.near} / ${session.reach.far}</td></tr>`,
+    );
+  return html`<section aria-labelledby="evidence"><h2 id="evidence">Evidence for the session</h2><details><summary>${plural(report.sessions.length, "connection")} could be meant</summary><div class="scroll" tabindex="0" role="region" aria-labelledby="evidence"><table class="list"><thead><tr><th scope="col">Client</th><th scope="col" class="number">Descriptor</th><th scope="col" class="number">Received, ms ago</th><th scope="col" class="number">Sent, ms ago</th><th scope="col" class="number">Unread bytes</th><th scope="col" class="number">Reach</th></tr></thead><tbody>${rows}</tbody></table></div></details></section>`;
 }
 
 function registers({ report }: FaultRecord): Html {
@@ -126,4 +138,5 @@ function registers({ report }: FaultRecord): Html {
   )}</dl></section>`;
 }
 
-const replay = (record: FaultRecord): Html => html`<section aria-labelledby="replay"><h2 id="replay">Look closer</h2><p>The same decision, made again from the record, with its reasons:</p><pre tabindex="0"><code>holdfast replay ${record.id}</code></pre><p>As a file to take elsewhere:</p><pre tabindex="0"><code>holdfast show ${record.id} --export fault.json</code></pre></section>`;
+const replay = (record: FaultRecord): Html =>
+  html`<section aria-labelledby="replay"><h2 id="replay">Look closer</h2><p>The same decision, made again from the record, with its reasons:</p><pre tabindex="0"><code>holdfast replay ${record.id}</code></pre><p>As a file to take elsewhere:</p><pre tabindex="0"><code>holdfast show ${record.id} --export fault.json</code></pre></section>`;

@@ -58,4 +58,5 @@ export const shortSite = (site: string): string =>
   site.replace(/^([0-9a-f]{8})[0-9a-f]+/, (_, start: string) => `${start}…`);
 
 /** Text cut to a length, for names that an attacker may have made very long. */
-export const clip = (text: string, most: number): string => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
+export const clip = (text: string, most: number): string =>
+  text.length <= most ? text : `${text.slice(0, most - 1)}…`;

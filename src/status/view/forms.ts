@@ -2,7 +2,7 @@
 /**
  * Plain forms, each bound to the login by its token: they work without script. Gets what is asked for; gives HTML.
  */
-import { roleAllows, type Role, type VerbName, verbRoles } from "#verbs.ts";
+import { type Role, roleAllows, type VerbName, verbRoles } from "#verbs.ts";
 import { type Html, html } from "./html.ts";
 import type { Viewer } from "./layout.ts";
 

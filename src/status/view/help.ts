@@ -18,6 +18,7 @@ const words: readonly (readonly [string, string])[] = [
   ["Protected", "A fault would be met now."],
 ];
 
-export const helpPage = (): Html => html`<h1>Help</h1><dl class="pairs">${words.map(([word, meaning]) => html`<dt>${word}</dt><dd>${meaning}</dd>`)}</dl>
+export const helpPage =
+  (): Html => html`<h1>Help</h1><dl class="pairs">${words.map(([word, meaning]) => html`<dt>${word}</dt><dd>${meaning}</dd>`)}</dl>
 <h2>From a terminal on the box</h2><p><code>holdfast faults</code> lists what happened, <code>holdfast show ID</code> shows one fault, <code>holdfast doctor</code> says what this machine can do. For scripts there is a <a href="/api/v1/openapi.json">JSON interface</a>; tokens are made under <a href="/account">your account</a>.</p>
 <h2>No way in</h2><p>Somebody who can write to the state directory makes a new admin: put a code of at least ten characters into <code>page/claim</code> there, then open <code>/claim</code>.</p>`;

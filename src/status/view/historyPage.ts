@@ -7,7 +7,12 @@ import type { FaultLine } from "../model/readModel.ts";
 import { faultBars, faultChart, lineChart } from "./chart.ts";
 import { type Html, html, nothing } from "./html.ts";
 
-const spanWords: Readonly<{ [Name in Span]: string }> = { "1h": "last hour", "24h": "last 24 hours", "7d": "last 7 days", "1y": "last year" };
+const spanWords: Readonly<{ [Name in Span]: string }> = {
+  "1h": "last hour",
+  "24h": "last 24 hours",
+  "7d": "last 7 days",
+  "1y": "last year",
+};
 const bars = 48;
 
 export type HistoryView = {
@@ -25,11 +30,17 @@ export function historyPage({ span, group, groups, curves, faults, nowMs }: Hist
   const spans = (Object.keys(spanWords) as Span[]).map(
     (each) => html`<option value="${each}"${each === span ? html` selected` : nothing}>${spanWords[each]}</option>`,
   );
-  const places = groups.map((each) => html`<option value="${each}"${each === group ? html` selected` : nothing}>${each === "" ? "the box" : each}</option>`);
+  const places = groups.map(
+    (each) =>
+      html`<option value="${each}"${each === group ? html` selected` : nothing}>${each === "" ? "the box" : each}</option>`,
+  );
   return html`<h1>History</h1><form class="filter" method="get" action="/history"><label>Of <select name="workload">${places}</select></label><label>Span <select name="span">${spans}</select></label><button type="submit">Show</button></form>
 <div data-part="history"><section><h2>Faults</h2>${faultChart(faultBars(faults, nowMs, spanMs[span], bars), spanWords[span])}</section>${
     curves.length === 0
       ? html`<p class="empty">No series are recorded for ${group === "" ? "the box" : group} yet.</p>`
-      : curves.map((curve) => html`<section><h2>${curve.series}</h2>${lineChart(curve.series, curve.unit, curve.points, range)}</section>`)
+      : curves.map(
+          (curve) =>
+            html`<section><h2>${curve.series}</h2>${lineChart(curve.series, curve.unit, curve.points, range)}</section>`,
+        )
   }</div>`;
 }

@@ -53,7 +53,12 @@ async function login(c: Ask, cookie: Cookie): Promise<Response> {
   const waitSeconds = page.tries.waitSeconds(from);
   if (waitSeconds > 0) {
     c.header("retry-after", String(waitSeconds));
-    return pageAnswer(c, "Log in", loginForm(c, `Too many wrong passwords. Try again in ${Math.ceil(waitSeconds / 60)} minutes.`), { status: 429, live: false });
+    return pageAnswer(
+      c,
+      "Log in",
+      loginForm(c, `Too many wrong passwords. Try again in ${Math.ceil(waitSeconds / 60)} minutes.`),
+      { status: 429, live: false },
+    );
   }
   // Counted before the password is looked at: many tries at once are many tries.
   page.tries.wrong(from);
@@ -61,7 +66,10 @@ async function login(c: Ask, cookie: Cookie): Promise<Response> {
   if (account === null) {
     await page.clock.sleep(page.tries.delayMs(from));
     page.audit("page.loginRefused", (form.name ?? "").slice(0, 32), from);
-    return pageAnswer(c, "Log in", loginForm(c, "The name or the password is not right.", form.name), { status: 401, live: false });
+    return pageAnswer(c, "Log in", loginForm(c, "The name or the password is not right.", form.name), {
+      status: 401,
+      live: false,
+    });
   }
   page.tries.right(from);
   begin(c, cookie, page.logins.begin(account.name, account.role, from));
@@ -73,7 +81,8 @@ async function claim(c: Ask, cookie: Cookie): Promise<Response> {
   const page = c.get("page");
   const { from } = c.env;
   const form = await readForm(c);
-  const refuse = (why: string, status: 400 | 403 | 429): Response => pageAnswer(c, "Claim this box", claimForm(c, why, form), { status, live: false });
+  const refuse = (why: string, status: 400 | 403 | 429): Response =>
+    pageAnswer(c, "Claim this box", claimForm(c, why, form), { status, live: false });
   const waitSeconds = page.tries.waitSeconds(from);
   if (waitSeconds > 0) return refuse(`Too many wrong codes. Try again in ${Math.ceil(waitSeconds / 60)} minutes.`, 429);
   const name = (form.name ?? "").trim();

@@ -8,8 +8,8 @@ import type { WorkloadLine } from "../model/workloads.ts";
 import { healthTones, shape, stateBadge } from "./badge.ts";
 import { faultTable } from "./faultList.ts";
 import { duration, micros, plural } from "./format.ts";
-import { type Html, html, nothing } from "./html.ts";
 import { verbForm } from "./forms.ts";
+import { type Html, html, nothing } from "./html.ts";
 import type { Viewer } from "./layout.ts";
 
 export type Day = {
@@ -49,7 +49,8 @@ function issueSection({ issues, nowMs, viewer }: Overview): Html {
 
 function issueItem(issue: Issue, nowMs: number, viewer: Viewer): Html {
   const tone = healthTones[issue.severity];
-  const since = issue.sinceMs === null ? nothing : html`<span class="soft">since ${duration(nowMs - issue.sinceMs)}</span>`;
+  const since =
+    issue.sinceMs === null ? nothing : html`<span class="soft">since ${duration(nowMs - issue.sinceMs)}</span>`;
   return html`<li class="issue ${tone}">${shape(tone, 18)}<div><h3>${issue.title}</h3> ${since}<p>${issue.effect}</p><p class="fix"><strong>What to do:</strong> ${issue.fix}</p>${
     issue.verb === null ? nothing : verbForm(issue.verb, issue.workload, viewer)
   }<p class="code">${issue.code}</p></div></li>`;
@@ -63,22 +64,25 @@ function dayFacts(day: Day): Html {
     ["Longest stop", day.stopUsMax === null ? "–" : micros(day.stopUsMax), "of the one thread that faulted"],
   ];
   return html`<dl class="facts">${facts.map(
-    ([name, value, note]) => html`<div><dt>${name}</dt><dd><span class="figure">${value}</span><span class="soft">${note}</span></dd></div>`,
+    ([name, value, note]) =>
+      html`<div><dt>${name}</dt><dd><span class="figure">${value}</span><span class="soft">${note}</span></dd></div>`,
   )}</dl>`;
 }
 
 export function workloadTable(workloads: readonly WorkloadLine[], nowMs: number): Html {
-  if (workloads.length === 0) return html`<p class="empty">No workload is configured. Start one with <code>holdfast guard -- COMMAND</code>.</p>`;
+  if (workloads.length === 0)
+    return html`<p class="empty">No workload is configured. Start one with <code>holdfast guard -- COMMAND</code>.</p>`;
   return html`<table class="list"><caption class="unseen">Workloads</caption><thead><tr><th scope="col">Name</th><th scope="col">State</th><th scope="col" class="wide">For</th><th scope="col" class="number">Faults</th><th scope="col" class="number wide">Median stop</th><th scope="col" class="number wide">Sessions cut</th><th scope="col" class="wide">Restarts</th></tr></thead><tbody>${workloads.map(
     (line) => workloadRow(line, nowMs),
   )}</tbody></table>`;
 }
 
 function workloadRow({ told, faults, survived, cut, stopUsMedian }: WorkloadLine, nowMs: number): Html {
-  const budget = told.restarts === null ? "–" : `${told.restarts.max - told.restarts.used} of ${told.restarts.max} left`;
+  const budget =
+    told.restarts === null ? "–" : `${told.restarts.max - told.restarts.used} of ${told.restarts.max} left`;
   return html`<tr><th scope="row"><a href="/workloads/${encodeURIComponent(told.name)}">${told.name}</a><span class="soft">${told.kind}${
     told.pid === null ? "" : `, process ${told.pid}`
   }</span></th><td>${stateBadge(told.state)}</td><td class="wide">${duration(nowMs - told.sinceMs)}</td><td class="number">${faults}${
-    faults === 0 ? nothing : html`<span class="soft">${survived} survived</span>`
+    faults === 0 ? nothing : html`<span class="soft wide">${survived} survived</span>`
   }</td><td class="number wide">${stopUsMedian === null ? "–" : micros(stopUsMedian)}</td><td class="number wide">${cut}</td><td class="wide">${budget}</td></tr>`;
 }

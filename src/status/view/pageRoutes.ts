@@ -6,7 +6,7 @@ import { Hono } from "hono";
 import * as v from "valibot";
 import { readFault } from "#storage/journalReader.ts";
 import { ends, eventsQuery, faultsQuery, logsQuery } from "../api/schemas.ts";
-import { readSpan, seriesOf, type Span, spanMs } from "../model/curves.ts";
+import { readSpan, type Span, seriesOf, spanMs } from "../model/curves.ts";
 import { readLogs } from "../model/logs.ts";
 import { limits } from "../settings.ts";
 import { type Ask, pageAnswer, viewerOf, type Web } from "../web.ts";
@@ -49,13 +49,21 @@ function overviewRoute(c: Ask): Response {
   const recent = record.faults({ limit: limits.faultsKept, since: nowMs - dayMs });
   const chart = faultChart(faultBars(recent, nowMs, dayMs, 48), "last 24 hours");
   const viewer = viewerOf(c)!;
-  return pageAnswer(c, "Overview", overview({ issues, workloads, day, faults: recent.slice(0, lastFaults), chart, nowMs, viewer }));
+  return pageAnswer(
+    c,
+    "Overview",
+    overview({ issues, workloads, day, faults: recent.slice(0, lastFaults), chart, nowMs, viewer }),
+  );
 }
 
 function faultsRoute(c: Ask): Response {
   const { view, record } = c.get("page");
   const query = c.req.query();
-  const read = v.safeParse(faultsQuery, { workload: query.workload || undefined, before: query.before, end: query.verdict || undefined });
+  const read = v.safeParse(faultsQuery, {
+    workload: query.workload || undefined,
+    before: query.before,
+    end: query.verdict || undefined,
+  });
   if (!read.success) return badQuery(c);
   const { workload, before, end } = read.output;
   const limit = limits.pageRowsMax;
@@ -66,7 +74,11 @@ function faultsRoute(c: Ask): Response {
     ...(end === undefined ? {} : { verdict: end }),
   });
   const names = [...new Set([...view.told.workloads.map(({ name }) => name), ...record.tallies.keys()])].sort();
-  const filter = { workload: workload ?? "", verdict: end ?? ("" as const), before: before === undefined ? null : Number(before) };
+  const filter = {
+    workload: workload ?? "",
+    verdict: end ?? ("" as const),
+    before: before === undefined ? null : Number(before),
+  };
   const more = found.length < limit ? null : found.at(-1)!.n;
   return pageAnswer(c, "Faults", faultsPage(found, filter, names, more, view.nowMs), { live: before === undefined });
 }
@@ -77,7 +89,9 @@ function faultRoute(c: Ask): Response {
   const id = c.req.param("id")!;
   const record = readFault(page.directory, /^[0-9a-z-]{1,40}$/.test(id) ? id : "");
   const { counters } = page.view.told;
-  const words = counters.known ? "No picture of the counters is on record for this fault." : `Not available: ${counters.why}.`;
+  const words = counters.known
+    ? "No picture of the counters is on record for this fault."
+    : `Not available: ${counters.why}.`;
   return pageAnswer(c, `${record.head.signal} in ${record.head.workload}`, faultPage(record, words));
 }
 
@@ -86,12 +100,19 @@ function workloadRoute(c: Ask): Response {
   const name = c.req.param("name")!;
   const line = view.workloads.find(({ told }) => told.name === name);
   if (line === undefined) {
-    return pageAnswer(c, "Not found", html`<h1>Not found</h1><p>There is no workload of this name.</p>`, { status: 404, live: false });
+    return pageAnswer(c, "Not found", html`<h1>Not found</h1><p>There is no workload of this name.</p>`, {
+      status: 404,
+      live: false,
+    });
   }
   const faults = record.faults({ limit: limits.faultsKept, workload: name, since: view.nowMs - dayMs });
   const chart = faultChart(faultBars(faults, view.nowMs, dayMs, 48), "last 24 hours");
   const issues = view.issues.filter(({ workload }) => workload === name);
-  return pageAnswer(c, name, workloadPage({ line, faults: faults.slice(0, 20), chart, issues, nowMs: view.nowMs, viewer: viewerOf(c)! }));
+  return pageAnswer(
+    c,
+    name,
+    workloadPage({ line, faults: faults.slice(0, 20), chart, issues, nowMs: view.nowMs, viewer: viewerOf(c)! }),
+  );
 }
 
 function historyRoute(c: Ask): Response {
@@ -103,15 +124,25 @@ function historyRoute(c: Ask): Response {
   const group = c.req.query("workload") ?? "";
   const chosen = series.filter(({ workload }) => workload === group).slice(0, 12);
   const curves = chosen.map((each) => readSpan(page.directory, each, span, nowMs));
-  const faults = page.record.faults({ limit: limits.faultsKept, since: nowMs - spanMs[span], ...(group === "" ? {} : { workload: group }) });
-  const groups = [...new Set(["", ...series.map(({ workload }) => workload), ...page.view.told.workloads.map(({ name }) => name)])];
+  const faults = page.record.faults({
+    limit: limits.faultsKept,
+    since: nowMs - spanMs[span],
+    ...(group === "" ? {} : { workload: group }),
+  });
+  const groups = [
+    ...new Set(["", ...series.map(({ workload }) => workload), ...page.view.told.workloads.map(({ name }) => name)]),
+  ];
   return pageAnswer(c, "History", historyPage({ span, group, groups, curves, faults, nowMs }));
 }
 
 function eventsRoute(c: Ask): Response {
   const { record, view } = c.get("page");
   const query = c.req.query();
-  const read = v.safeParse(eventsQuery, { before: query.before, workload: query.workload || undefined, event: query.event || undefined });
+  const read = v.safeParse(eventsQuery, {
+    before: query.before,
+    workload: query.workload || undefined,
+    event: query.event || undefined,
+  });
   if (!read.success) return badQuery(c);
   const { before, workload, event } = read.output;
   const limit = limits.pageRowsMax;
@@ -122,12 +153,22 @@ function eventsRoute(c: Ask): Response {
     ...(event === undefined ? {} : { event }),
   });
   const more = found.length < limit ? null : found.at(-1)!.n;
-  return pageAnswer(c, "Events", eventsPage(found, { workload: workload ?? "", event: event ?? "" }, more, view.nowMs), { live: before === undefined });
+  return pageAnswer(
+    c,
+    "Events",
+    eventsPage(found, { workload: workload ?? "", event: event ?? "" }, more, view.nowMs),
+    { live: before === undefined },
+  );
 }
 
 async function logsRoute(c: Ask): Promise<Response> {
   const query = c.req.query();
-  const read = v.safeParse(logsQuery, { unit: query.unit || undefined, level: query.level || undefined, text: query.text || undefined, since: query.since || undefined });
+  const read = v.safeParse(logsQuery, {
+    unit: query.unit || undefined,
+    level: query.level || undefined,
+    text: query.text || undefined,
+    since: query.since || undefined,
+  });
   if (!read.success) return badQuery(c);
   const { unit = "", level = "6", text = "", since = "60" } = read.output;
   const filter = { unit, level: Number(level), text, sinceMs: Number(since) * minuteMs };
@@ -136,7 +177,12 @@ async function logsRoute(c: Ask): Promise<Response> {
 }
 
 const badQuery = (c: Ask): Response =>
-  pageAnswer(c, "Not understood", html`<h1>Not understood</h1><p>The filter in the address is not one of ours: an outcome is one of ${ends.join(", ")}. <a href="${c.req.path}">Without filter</a></p>`, {
-    status: 400,
-    live: false,
-  });
+  pageAnswer(
+    c,
+    "Not understood",
+    html`<h1>Not understood</h1><p>The filter in the address is not one of ours: an outcome is one of ${ends.join(", ")}. <a href="${c.req.path}">Without filter</a></p>`,
+    {
+      status: 400,
+      live: false,
+    },
+  );

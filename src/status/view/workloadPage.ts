@@ -29,7 +29,12 @@ export function workloadPage({ line, faults, chart, issues, nowMs, viewer }: Wor
     ["Protected", told.protected ? "yes: a fatal fault would be met" : `no${told.why === null ? "" : `: ${told.why}`}`],
     ["Kind", told.kind],
     ["Process", told.pid === null ? dash : `${told.pid}${told.threads === null ? "" : `, ${told.threads} threads`}`],
-    ["Restarts", told.restarts === null ? "nothing restarts it by itself" : `${told.restarts.used} used, ${told.restarts.max - told.restarts.used} left in this window`],
+    [
+      "Restarts",
+      told.restarts === null
+        ? "nothing restarts it by itself"
+        : `${told.restarts.used} used, ${told.restarts.max - told.restarts.used} left in this window`,
+    ],
     ["Programs inside", told.programs.length === 0 ? dash : told.programs.join(", ")],
     ["Faults on record", `${line.faults}, ${line.survived} survived`],
     ["Sessions cut", String(line.cut)],
@@ -48,6 +53,7 @@ function rungTable({ outcomes }: WorkloadLine): Html {
   if (rows.length === 0) return html`<p class="empty">Nothing had to be done so far.</p>`;
   const verdicts = ["clean", "degraded", "failed"] as const;
   return html`<table class="list"><caption class="unseen">Acts by rung and outcome</caption><thead><tr><th scope="col">Rung</th>${verdicts.map((verdict) => html`<th scope="col" class="number">${verdict}</th>`)}</tr></thead><tbody>${rows.map(
-    (rung) => html`<tr><th scope="row">${rung}</th>${verdicts.map((verdict) => html`<td class="number">${outcomes.get(`${rung} ${verdict}`) ?? 0}</td>`)}</tr>`,
+    (rung) =>
+      html`<tr><th scope="row">${rung}</th>${verdicts.map((verdict) => html`<td class="number">${outcomes.get(`${rung} ${verdict}`) ?? 0}</td>`)}</tr>`,
   )}</tbody></table>`;
 }

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The status page of a running supervisor: what it is told, what it may ask for, and what is said of it on the console.
+ *
+ * Parts that this version does not have are told as such, with the reason. A page that cannot open is a warning: guarding
+ * does not depend on it.
+ */
+import { hostname } from "node:os";
+import type { Clock } from "#clock.ts";
+import type { MetricSample } from "#metrics.ts";
+import type { StatusSettings } from "#status/settings.ts";
+import { StatusPage } from "#status/statusPage.ts";
+import { type Known, type Told, unknown, type WorkloadTold } from "#status/told.ts";
+import type { Storage } from "#storage/storage.ts";
+import type { VerbRequest, VerbResult } from "#verbs.ts";
+import type { Notices } from "../notices.ts";
+import type { WorkloadBook } from "./workloadBook.ts";
+
+export type PageOptions = {
+  readonly settings: StatusSettings;
+  readonly directory: string;
+  readonly storage: Storage;
+  readonly clock: Clock;
+  readonly version: string;
+  readonly mode: "guard" | "run";
+  readonly book: WorkloadBook;
+  readonly notices: Notices;
+  /** Workloads beside those of the book, such as guests. */
+  readonly more?: (nowMs: number) => readonly WorkloadTold[];
+  readonly perform?: (request: VerbRequest, nowMs: number) => Promise<VerbResult>;
+  readonly metrics?: () => readonly MetricSample[];
+  readonly uplink?: () => Told["uplink"];
+  readonly counters?: () => Told["counters"];
+  readonly checkpoints?: () => Told["checkpoints"];
+  readonly updateLock?: () => Told["updateLock"];
+};
+
+const without = (part: string): (() => Known<never>) => {
+  const told = unknown(part);
+  return () => told;
+};
+const absent = {
+  uplink: without("no uplink is configured for this supervisor"),
+  counters: without("this supervisor samples no hardware counters"),
+  checkpoints: without("this supervisor takes no checkpoints"),
+  updateLock: without("this supervisor installs no updates"),
+};
+
+export function openPage(options: PageOptions): AsyncDisposable {
+  const { settings, directory, storage, clock, notices, perform } = options;
+  const workload = notices.workload;
+  const host = hostname();
+  return new StatusPage({
+    settings,
+    directory,
+    names: [host, `${host.split(".")[0]}.local`],
+    clock,
+    collect: collector(options, host),
+    perform: async (request) =>
+      perform === undefined
+        ? { kind: "failed", why: "nothing can be asked for here" }
+        : await perform(request, clock.wallMs()),
+    audit: ({ event, who, from, facts }) => storage.event(event, "", { who, from, ...facts }),
+    listening: ({ url, fingerprint, claim }) => notices.tell({ event: "status", workload, url, fingerprint, claim }),
+    failed: (why) => notices.tell({ event: "warning", workload, text: `no status page: ${why}` }),
+  });
+}
+
+function collector(options: PageOptions, box: string): () => Told {
+  const { storage, clock, version, mode, book, more, metrics } = options;
+  const startedMs = clock.wallMs();
+  const parts = { ...absent, ...options };
+  return () => {
+    const atMs = clock.wallMs();
+    return {
+      atMs,
+      box,
+      version,
+      runtime: `Bun ${Bun.version}`,
+      mode,
+      startedMs,
+      pid: process.pid,
+      workloads: [...(more?.(atMs) ?? []), ...book.programs],
+      storage: storage.state(),
+      cursor: storage.durableCursor,
+      uplink: parts.uplink(),
+      counters: parts.counters(),
+      checkpoints: parts.checkpoints(),
+      updateLock: parts.updateLock(),
+      warnings: book.warnings,
+      metrics: metrics?.() ?? [],
+    };
+  };
+}

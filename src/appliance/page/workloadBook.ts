@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * How each program is, learned from what is told of it anyway. Gets notices as they go out; gives what the page is told.
+ *
+ * Nothing is asked and nothing waits: a notice changes a few words in memory. At most `programsMax` programs are kept.
+ */
+import type { Clock } from "#clock.ts";
+import type { WorkloadTold } from "#status/told.ts";
+import type { Notice } from "../notices.ts";
+
+const programsMax = 1_024;
+const warningsMax = 50;
+
+type Warning = { readonly atMs: number; readonly workload: string; readonly text: string };
+
+export class WorkloadBook {
+  readonly #programs = new Map<string, WorkloadTold>();
+  #warnings: Warning[] = [];
+
+  constructor(private readonly clock: Clock) {}
+
+  get programs(): readonly WorkloadTold[] {
+    return [...this.#programs.values()];
+  }
+  get warnings(): readonly Warning[] {
+    return this.#warnings;
+  }
+
+  /** A program that is about to be guarded. */
+  expect(name: string, pid: number | null): void {
+    this.#put(name, { state: "starting", pid, protected: false, why: "it is being attached to" });
+  }
+
+  hear(notice: Notice): void {
+    const { workload } = notice;
+    switch (notice.event) {
+      case "guarding":
+        this.#put(workload, { state: "guarded", pid: notice.pid, threads: notice.threads, protected: true, why: null });
+        break;
+      case "unguarded":
+        this.#put(workload, { state: "unguarded", pid: notice.pid, protected: false, why: notice.reason });
+        break;
+      case "exit": {
+        const how = notice.signal === null ? `exit code ${notice.code ?? "not known"}` : notice.signal;
+        this.#put(workload, { state: "ended", pid: null, threads: null, protected: false, why: `it ended: ${how}` });
+        break;
+      }
+      case "warning":
+        this.#warnings = [...this.#warnings, { atMs: this.clock.wallMs(), workload, text: notice.text }].slice(
+          -warningsMax,
+        );
+        break;
+    }
+  }
+
+  #put(name: string, change: Partial<WorkloadTold> & Pick<WorkloadTold, "state">): void {
+    const known = this.#programs.get(name);
+    if (known === undefined && this.#programs.size >= programsMax) return;
+    const nowMs = this.clock.wallMs();
+    const sinceMs = known !== undefined && known.state === change.state ? known.sinceMs : nowMs;
+    this.#programs.set(name, { ...(known ?? fresh(name)), ...change, sinceMs });
+  }
+}
+
+const fresh = (name: string): WorkloadTold => ({
+  name,
+  kind: "program",
+  state: "starting",
+  sinceMs: 0,
+  pid: null,
+  threads: null,
+  protected: false,
+  why: null,
+  restarts: null,
+  programs: [],
+  verbs: [],
+});
