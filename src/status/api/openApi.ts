@@ -17,8 +17,7 @@ export function jsonSchema(schema: v.GenericSchema): JsonSchema {
     type: string;
     pipe?: readonly Record<string, unknown>[];
   };
-  if (given.pipe !== undefined)
-    return given.pipe.slice(1).reduce((made, rule) => ({ ...made, ...ruleOf(rule) }), plainSchema(given));
+  if (given.pipe !== undefined) return Object.assign({}, plainSchema(given), ...given.pipe.slice(1).map(ruleOf));
   return plainSchema(given);
 }
 

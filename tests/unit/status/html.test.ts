@@ -17,9 +17,9 @@ test("text that is put in cannot open a tag, close an attribute or start an enti
 });
 
 test("HTML stays HTML, lists are joined, and what is nothing shows nothing", () => {
-  expect(html`<ul>${(["<a>", null, false, undefined, 7] as const).map((item) => html`<li>${item}</li>`)}</ul>`.text).toBe(
-    "<ul><li>&lt;a&gt;</li><li></li><li></li><li></li><li>7</li></ul>",
-  );
+  expect(
+    html`<ul>${(["<a>", null, false, undefined, 7] as const).map((item) => html`<li>${item}</li>`)}</ul>`.text,
+  ).toBe("<ul><li>&lt;a&gt;</li><li></li><li></li><li></li><li>7</li></ul>");
   expect(html`${new Html("<b>")}`.text).toBe("<b>");
 });
 
