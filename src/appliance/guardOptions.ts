@@ -4,6 +4,7 @@
  */
 import { closeSync, openSync, writeSync } from "node:fs";
 import type { Clock } from "#clock.ts";
+import type { StatusSection } from "#config/schema.ts";
 import { ConfigError } from "#errors.ts";
 import { defaultHangLimits, type HangLimits } from "#monitor/busyStretches.ts";
 import { WireTrace } from "#monitor/gdb/trace.ts";
@@ -17,6 +18,15 @@ const hangSecondsMin = 0.5;
 /** Where the status page is to be; null where there is to be none. @throws ConfigError "config.argument" */
 export const openStatus = (text: string | undefined): StatusSettings | null =>
   text === undefined || text === "off" ? null : parseStatusAddress(text);
+
+/** The same from a configuration. @throws ConfigError "config.argument" */
+export function statusOf(section: StatusSection | null): StatusSettings | null {
+  const address = openStatus(section?.listen);
+  if (section === null || address === null) return null;
+  const { certificate, key, tls, hosts, openHealth, idleMs } = section;
+  const own = certificate === undefined || key === undefined ? {} : { certificate, key };
+  return { ...address, ...own, tls, hosts, openHealth, idleMs };
+}
 
 /** @throws ConfigError "config.argument" for a probe of no known form */
 export const openProbes = (texts: readonly string[]): Probe[] => texts.map(parseProbe);

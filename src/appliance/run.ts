@@ -16,6 +16,9 @@ import { TaskGroup } from "#tasks.ts";
 import { openControl } from "./control.ts";
 import { Guests } from "./guests/guests.ts";
 import { Notices } from "./notices.ts";
+import { GuestsTold } from "./page/guestsTold.ts";
+import { openPageOf } from "./page/openPage.ts";
+import { WorkloadBook } from "./page/workloadBook.ts";
 import { openRescues } from "./rescue/rescueOrders.ts";
 
 export type RunOptions = {
@@ -23,6 +26,7 @@ export type RunOptions = {
   readonly stateDirectory: string;
   readonly runDirectory: string;
   readonly clock: Clock;
+  readonly version: string;
   readonly logFor: (part: string) => Log;
   readonly form: "json" | "text";
   readonly write: (line: string) => void;
@@ -36,7 +40,10 @@ export type RunOptions = {
 export async function runAppliance(options: RunOptions): Promise<void> {
   const { config, stateDirectory: directory, runDirectory, clock, logFor, stop } = options;
   const user = config.hypervisor.user === undefined ? undefined : await userOf(config.hypervisor.user);
-  const notices = new Notices("holdfast", options.form, options.write);
+  const book = new WorkloadBook(clock);
+  const noticesFor = (workload: string): Notices =>
+    new Notices(workload, options.form, options.write, (notice) => book.hear(notice));
+  const notices = noticesFor("holdfast");
   claimDirectory(runDirectory);
   await using storage = await Storage.open({ directory, runDirectory, clock, log: logFor("storage") });
   await using tasks = new TaskGroup();
@@ -56,10 +63,12 @@ export async function runAppliance(options: RunOptions): Promise<void> {
     logFor,
     storage,
     rescues,
-    noticesFor: (workload) => new Notices(workload, options.form, options.write),
+    noticesFor,
   });
   guests.open();
   await using _control = openControl(runDirectory, guests);
+  const page = { directory, storage, clock, version: options.version, mode: "run", book, notices } as const;
+  await using _page = openPageOf(config.status, page, new GuestsTold(guests));
   await ended(stop);
   if (options.stopGuests) await guests.stopAll(new AbortController().signal);
   storage.event("run.ended", "holdfast", { stoppedGuests: options.stopGuests });

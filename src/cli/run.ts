@@ -11,6 +11,7 @@ import { systemClock } from "#clock.ts";
 import { loadConfig } from "#config/load.ts";
 import { openLog } from "#log.ts";
 import { defaultRunDirectory, defaultStateDirectory } from "#storage/ownership.ts";
+import { version } from "./program.ts";
 import { defaultConfigPath } from "./validate.ts";
 
 type RunFlags = {
@@ -48,6 +49,7 @@ async function run(flags: RunFlags): Promise<void> {
     stateDirectory: flags.state ?? config.state ?? defaultStateDirectory(process.env, userId),
     runDirectory: flags.run ?? config.run ?? defaultRunDirectory(process.env, userId),
     clock: systemClock,
+    version,
     logFor: (part) => openLog(part, level, systemClock, (line) => process.stderr.write(`${line}\n`)),
     form: flags.json ? "json" : "text",
     write: (line) => out.write(`${line}\n`),

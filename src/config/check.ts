@@ -17,6 +17,7 @@ export function check(document: Document): Finding[] {
     ...document.guest.flatMap((guest, index) => checkGuest(guest, ["guest", index])),
     ...document.program.flatMap((program, index) => checkProgram(program, ["program", index])),
     ...order(document),
+    ...checkStatus(document.status),
   ];
 }
 
@@ -63,6 +64,11 @@ function checkGuest(guest: Document["guest"][number], path: KeyPath): Finding[] 
     if (guest.vsock === false) say(here, "guarding a program in a guest needs vsock");
   }
   return [...findings, ...checkRestart(guest.restart, [...path, "restart"])];
+}
+
+function checkStatus(status: Document["status"]): Finding[] {
+  if (status === undefined || (status.certificate === undefined) === (status.key === undefined)) return [];
+  return [{ path: ["status"], text: "a certificate needs its key, and a key its certificate" }];
 }
 
 function checkProgram(program: Document["program"][number], path: KeyPath): Finding[] {

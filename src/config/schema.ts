@@ -8,7 +8,7 @@
 import * as v from "valibot";
 import { rungs } from "#fault.ts";
 import type { GuestMachine } from "#vm/guestMachine.ts";
-import { count, device, file, flag, mac, name, probe, size, words } from "./values.ts";
+import { count, device, file, flag, hostName, listen, mac, name, probe, size, words } from "./values.ts";
 
 const dayMs = 86_400_000;
 /** Context ids 0 to 2 belong to the hypervisor, loopback and the host (vsock(7)). */
@@ -111,6 +111,22 @@ const program = v.strictObject({
   rungsOff,
 });
 
+/** The status page. Without this section there is none. */
+const status = v.strictObject({
+  /** `ADDRESS:PORT`, or `PORT` on loopback; `off` for none. Elsewhere than on loopback it is served by TLS only. */
+  listen: v.optional(listen, "127.0.0.1:8443"),
+  /** PEM files of the operator; left out, the box makes a certificate of its own. */
+  certificate: v.optional(file),
+  key: v.optional(file),
+  tls: v.optional(flag, false),
+  /** Names by which browsers may ask, beside the box's own. */
+  hosts: v.optional(v.array(hostName), []),
+  /** Answers /livez, /readyz and /metrics to others than loopback, without a login. */
+  openHealth: v.optional(flag, false),
+  /** A login ends after so long without a request. */
+  idleMs: v.optional(count(60_000, dayMs), 1_800_000),
+});
+
 export const documentSchema = v.strictObject({
   /** Where records are kept, and where sockets are. Left out: as for every other verb. */
   state: v.optional(file),
@@ -124,6 +140,7 @@ export const documentSchema = v.strictObject({
     }),
     {},
   ),
+  status: v.optional(status),
   guest: v.optional(v.array(guest), []),
   program: v.optional(v.array(program), []),
 });
@@ -141,7 +158,10 @@ export type GuestSection = Pick<
   "name" | "start" | "after" | "bootMs" | "stopMs" | "restart" | "probes" | "probeEveryMs" | "probeFailuresMax"
 > & { readonly machine: GuestMachine; readonly programs: readonly GuestProgram[] };
 
+export type StatusSection = NonNullable<Document["status"]>;
 export type Config = Pick<Document, "state" | "run" | "hypervisor"> & {
+  /** null where there is to be no page. */
+  readonly status: StatusSection | null;
   readonly guests: readonly GuestSection[];
   readonly programs: readonly ProgramSection[];
 };
@@ -152,6 +172,7 @@ export function configOf(document: Document): Config {
     ...(state === undefined ? {} : { state }),
     ...(run === undefined ? {} : { run }),
     hypervisor,
+    status: document.status ?? null,
     guests: document.guest.map(guestOf),
     programs: document.program,
   };

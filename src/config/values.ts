@@ -34,6 +34,14 @@ export const probe = matching(
   "tcp:PORT, http:PORT/PATH, redis:PORT, mqtt:PORT (HOST: may stand before the port) or cmd:COMMAND",
 );
 
+/** Where something listens. */
+export const listen = matching(
+  /^(off|((\[[0-9a-fA-F:]+\]|[\w.-]+):)?\d{1,5})$/,
+  "ADDRESS:PORT, PORT, or off, such as 127.0.0.1:8443",
+);
+
+export const hostName = matching(/^[A-Za-z0-9][A-Za-z0-9.:-]{0,252}$/, "a host name or an address");
+
 export const words = (wanted: string) =>
   v.pipe(v.array(v.string(`wants ${wanted}`), `wants ${wanted}`), v.minLength(1, `wants ${wanted}`));
 

@@ -7,13 +7,16 @@
  */
 import { hostname } from "node:os";
 import type { Clock } from "#clock.ts";
+import type { StatusSection } from "#config/schema.ts";
 import type { MetricSample } from "#metrics.ts";
 import type { StatusSettings } from "#status/settings.ts";
 import { StatusPage } from "#status/statusPage.ts";
 import { type Known, type Told, unknown, type WorkloadTold } from "#status/told.ts";
 import type { Storage } from "#storage/storage.ts";
 import type { VerbRequest, VerbResult } from "#verbs.ts";
+import { statusOf } from "../guardOptions.ts";
 import type { Notices } from "../notices.ts";
+import type { GuestsTold } from "./guestsTold.ts";
 import type { WorkloadBook } from "./workloadBook.ts";
 
 export type PageOptions = {
@@ -64,6 +67,18 @@ export function openPage(options: PageOptions): AsyncDisposable {
     listening: ({ url, fingerprint, claim }) => notices.tell({ event: "status", workload, url, fingerprint, claim }),
     failed: (why) => notices.tell({ event: "warning", workload, text: `no status page: ${why}` }),
   });
+}
+
+/** The page of a configuration, beside its guests; null where there is to be none. @throws ConfigError */
+export function openPageOf(
+  section: StatusSection | null,
+  options: Omit<PageOptions, "settings">,
+  guests: GuestsTold,
+): AsyncDisposable | null {
+  const settings = statusOf(section);
+  if (settings === null) return null;
+  const more = (nowMs: number): readonly WorkloadTold[] => guests.collect(nowMs);
+  return openPage({ ...options, settings, more, perform: (request, nowMs) => guests.perform(request, nowMs) });
 }
 
 function collector(options: PageOptions, box: string): () => Told {

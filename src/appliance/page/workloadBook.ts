@@ -5,7 +5,7 @@
  * Nothing is asked and nothing waits: a notice changes a few words in memory. At most `programsMax` programs are kept.
  */
 import type { Clock } from "#clock.ts";
-import type { WorkloadTold } from "#status/told.ts";
+import type { WorkloadState, WorkloadTold } from "#status/told.ts";
 import type { Notice } from "../notices.ts";
 
 const programsMax = 1_024;
@@ -40,6 +40,9 @@ export class WorkloadBook {
       case "unguarded":
         this.#put(workload, { state: "unguarded", pid: notice.pid, protected: false, why: notice.reason });
         break;
+      case "program":
+        this.#phase(workload, notice.phase, notice.pid, notice.why);
+        break;
       case "exit": {
         const how = notice.signal === null ? `exit code ${notice.code ?? "not known"}` : notice.signal;
         this.#put(workload, { state: "ended", pid: null, threads: null, protected: false, why: `it ended: ${how}` });
@@ -53,6 +56,19 @@ export class WorkloadBook {
     }
   }
 
+  /** A program's phases; that it runs says nothing yet of whether it is guarded. */
+  #phase(name: string, phase: string, pid: number | null, why: string | null): void {
+    const state = phases[phase];
+    if (state === undefined) return;
+    if (state === "starting" && this.#programs.get(name)?.state === "guarded") return;
+    this.#put(name, {
+      state,
+      pid,
+      protected: false,
+      why: why ?? (state === "starting" ? "it is being started" : null),
+    });
+  }
+
   #put(name: string, change: Partial<WorkloadTold> & Pick<WorkloadTold, "state">): void {
     const known = this.#programs.get(name);
     if (known === undefined && this.#programs.size >= programsMax) return;
@@ -61,6 +77,15 @@ export class WorkloadBook {
     this.#programs.set(name, { ...(known ?? fresh(name)), ...change, sinceMs });
   }
 }
+
+const phases: Readonly<Record<string, WorkloadState>> = {
+  stopped: "down",
+  starting: "starting",
+  running: "starting",
+  ending: "restarting",
+  backoff: "restarting",
+  error: "held",
+};
 
 const fresh = (name: string): WorkloadTold => ({
   name,
