@@ -75,6 +75,7 @@ export class GuestRun implements AsyncDisposable {
     for (const { name } of reading.config.guests) playground.directory(name);
     this.control = new ControlClient(playground.runDirectory);
     this.#ended = runAppliance({
+      version: "0.0.0",
       config: reading.config,
       stateDirectory: playground.stateDirectory,
       runDirectory: playground.runDirectory,
