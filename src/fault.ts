@@ -164,6 +164,8 @@ export type FaultReport = {
   readonly threadName: string;
   /** Threads that the program has, this one among them. */
   readonly threads: number;
+  /** Threads that the program itself has ended on its way to an abort; absent where not looked for. */
+  readonly threadsLost?: number;
   readonly architecture: Architecture;
   readonly signal: FaultSignal;
   readonly cause: SignalCause | null;
@@ -301,6 +303,8 @@ export type PastTrial = {
   readonly session: Session | null;
   /** True where that session was connected already when its site faulted first: it is no client that comes to kill. */
   readonly veteran: boolean;
+  /** True where the fault came of what an earlier act at another site left behind. */
+  readonly consequence?: boolean;
   /** Failed only in so far as the supervisor ended before the verdict. */
   readonly interrupted?: boolean;
   /** What the thread was at, as long as it may be at it still: equal where the very same work is tried again. */

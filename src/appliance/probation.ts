@@ -42,6 +42,7 @@ export interface SignsOfLife {
 }
 
 type OpenTrial = {
+  readonly past: PastTrial;
   readonly report: FaultReport;
   readonly decision: Decision;
   readonly applied: Applied;
@@ -64,8 +65,8 @@ export class Probation {
   ) {}
 
   begin(report: FaultReport, decision: Decision, applied: Applied, stopUs: number): void {
-    this.trials.open(report, decision, applied.rung);
     const trial = {
+      past: this.trials.open(report, decision, applied.rung),
       report,
       decision,
       applied,
@@ -123,6 +124,7 @@ export class Probation {
         thread: idleAtNs !== null ? "idle" : thread,
         timesBlocked: blockedAtStart === null || blockedNow === null ? null : blockedNow - blockedAtStart,
         leftovers: this.life.leftovers(trial.beganNs),
+        aftermath: trial.past.consequence === true ? { payers: this.trials.payersOf(trial.past) } : null,
         probeFailures: await this.#probe(trial, signal),
       };
     }

@@ -6,6 +6,7 @@
  */
 import type { Decision, FaultReport, PastTrial, Rung, Session, TrialId, Verdict } from "#fault.ts";
 import { workOf } from "#suppression/site.ts";
+import { isConsequence, payers } from "./aftermath.ts";
 
 const trialsPerSiteMax = 16;
 const trialsMax = 4096;
@@ -61,6 +62,7 @@ export class Trials {
       session,
       veteran: session !== null && this.#isVeteran(report, session),
       work: workOf(report),
+      consequence: isConsequence(report, this.#trials),
     };
     this.#trials.push(trial);
     this.#trim(report.site.fault);
@@ -69,6 +71,11 @@ export class Trials {
 
   close(id: TrialId, verdict: Verdict): void {
     this.#trials = this.#trials.map((past) => (past.trial === id ? { ...past, verdict } : past));
+  }
+
+  /** How many clients have paid so far for what an earlier act left behind at the place of this trial. */
+  payersOf(trial: PastTrial): number {
+    return payers(trial, this.#trials);
   }
 
   #isVeteran(report: FaultReport, session: Session): boolean {

@@ -16,7 +16,12 @@ export type Evidence = {
   /** Locks of abandoned work: threads that still wait for one, and those released because somebody waited. */
   readonly leftovers: { readonly waiters: number; readonly released: number };
   readonly probeFailures: readonly string[];
+  /** Where the fault came of what an earlier act left behind: how many clients have paid for that. Else null. */
+  readonly aftermath?: { readonly payers: number } | null;
 };
+
+/** One client may be the one whose request did the damage; so many are not. */
+const payersMax = 1;
 
 export function judge(
   report: FaultReport,
@@ -41,6 +46,8 @@ function proofOf({ thread, timesBlocked }: Evidence): string {
 function failureOf(evidence: Evidence, applied: Applied): string | null {
   if (!evidence.alive) return "the program is gone";
   if (evidence.probeFailures.length > 0) return `probe failed: ${evidence.probeFailures.join("; ")}`;
+  const payers = evidence.aftermath?.payers ?? 0;
+  if (payers > payersMax) return `what an earlier act left behind has cost ${payers} clients a request`;
   const { waiters } = evidence.leftovers;
   if (waiters > 0)
     return `${waiters} thread${waiters === 1 ? " waits" : "s wait"} for a lock that was left behind and cannot be released`;
@@ -63,6 +70,8 @@ function lossesOf(report: FaultReport, decision: Decision, applied: Applied, evi
   if (decision.edit.kind === "mend") losses.push("the program had damaged thread-local memory");
   const { released } = evidence.leftovers;
   if (released > 0) losses.push(`${released} lock${released === 1 ? "" : "s"} left behind had to be released`);
+  const lost = report.threadsLost ?? 0;
+  if (lost > 0) losses.push(`the program ended ${lost} thread${lost === 1 ? "" : "s"} of its own before the abort`);
   if (report.inAllocator) losses.push("the fault was inside the memory allocator");
   if (report.spine === null) losses.push("the spine of the thread was not known");
   const { edit } = decision;

@@ -65,6 +65,7 @@ export type StopFacts = {
   readonly tid: number;
   readonly threadName: string;
   readonly threads: number;
+  readonly threadsLost?: number;
   readonly signal: FaultSignal;
   readonly registers: Registers;
   readonly cause: SignalCause | null;

@@ -32,6 +32,7 @@ import { rehearsalOf } from "./rehearsedStop.ts";
 import { RestartableSequences } from "./restartableSequences.ts";
 import { type Connections, Sessions } from "./sessions.ts";
 import { Spines } from "./spines.ts";
+import { ThreadCensus } from "./threadCensus.ts";
 import { ThreadProgress } from "./threadProgress.ts";
 import { waitKind } from "./waits.ts";
 
@@ -69,6 +70,7 @@ export class Watch implements Disposable {
   readonly #progress = new Progress();
   readonly #sequences: RestartableSequences;
   readonly #lockWaits: LockWaits;
+  readonly #census: ThreadCensus;
   #systemCallAt: bigint | null = null;
   /** The fatal signal that a thread was given last; forgotten once it is seen to wait for work again. */
   readonly #delivered = new Map<number, string>();
@@ -102,6 +104,7 @@ export class Watch implements Disposable {
     this.#callSites = new CallSites(instructions, this.#facts);
     this.#sequences = new RestartableSequences(this.#view);
     this.#sessions = new Sessions(this.#view, options.log);
+    this.#census = new ThreadCensus(() => readThreads(options.pid), options.clock);
     this.#lockWaits = new LockWaits(options.pid, options.architecture);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
     this.busy = new ThreadProgress(options.pid, this.spines, () => this.#sessions.look().sockets, options.log);
@@ -128,6 +131,7 @@ export class Watch implements Disposable {
       tid: stop.tid,
       threadName: status?.name ?? "",
       threads: status?.threads ?? 1,
+      threadsLost: stop.signal === "SIGABRT" ? this.#census.lost() : 0,
       signal: stop.signal as FaultSignal,
       registers,
       cause: cause === null ? null : { ...cause, senderPid: this.#ownPid(cause.senderPid, status?.innermostPid) },
@@ -159,18 +163,18 @@ export class Watch implements Disposable {
 
   /** Looks at every thread once; true while some thread's way of waiting is not known. */
   lookOnce(): boolean {
-    return this.#lookAt(readThreads(this.pid));
+    return this.#lookAt(this.#census.list());
   }
 
-  /** Looks at threads that were never seen waiting: mostly none, then it costs one listing. */
   /** A thread that stops before it was ever seen waiting is known by others that run the same code. */
   #lookAtPeers(): void {
     const unknown = readThreads(this.pid).filter((tid) => !this.spines.knows(tid));
     this.#lookAt(unknown.slice(0, peersMax));
   }
 
+  /** Looks at threads that were never seen waiting: mostly none, then it costs one listing. */
   #lookAtUnknown(): boolean {
-    return this.#lookAt(readThreads(this.pid).filter((tid) => !this.spines.knows(tid)));
+    return this.#lookAt(this.#census.list().filter((tid) => !this.spines.knows(tid)));
   }
 
   #lookAt(threads: readonly number[]): boolean {

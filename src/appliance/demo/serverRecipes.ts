@@ -4,11 +4,6 @@
  *
  * Gets a directory, a port and whether we are root; gives files to write, a command to run first, the command, and the
  * question that shows it serves. No well-known port is ever used. Source: each program's manual page.
- *
- * redis: the memory test of its crash report is off (`crash-memcheck-enabled no`). Before it aborts it would join its own
- * background threads, stop for 150 to 700 ms, and fill all anonymous memory with patterns, its thread-local storage too;
- * if it is preempted while the rseq area in there holds a pattern, the kernel kills it with SIGSEGV, si_code 128 (seen in
- * 4 of 66 reports, redis 7.0.15, glibc 2.36), and what is left behind is not a redis any more.
  */
 import { bytesOf } from "./traffic.ts";
 
@@ -41,8 +36,6 @@ export const serverRecipes: Readonly<Record<ServerProgram, ServerRecipe>> = {
     command: ({ directory, port }) => [
       ...["redis-server", "--port", String(port), "--bind", "127.0.0.1", "--dir", directory],
       ...["--save", "", "--appendonly", "no", "--daemonize", "no", "--enable-debug-command", "local"],
-      // See the header of this file.
-      ...["--crash-memcheck-enabled", "no"],
     ],
     question: bytesOf("PING\r\n"),
     answer: bytesOf("+PONG\r\n"),

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What an act has left behind in a program: whether a new fault comes of it, and whom that costs a request. Pure.
+ *
+ * Gets a report or a trial, and the trials remembered; gives whether it is a consequence, and how many clients paid for it.
+ * A site is one of consequences where it faulted first within `spreadMs` of an act at another site that was not clean, on
+ * any thread: the data that it worked on may be the same. Those who pay are clients that were connected before; one that
+ * comes later may have come to kill.
+ */
+import type { FaultReport, PastTrial } from "#fault.ts";
+
+const spreadMs = 5_000;
+/** A site that has been quiet for so long is a new one. */
+const quietMs = 60_000;
+
+export function isConsequence(report: FaultReport, trials: readonly PastTrial[]): boolean {
+  const earlier = trials.findLast((past) => isHere(past, report) && past.atMs >= report.atMs - quietMs);
+  if (earlier !== undefined) return earlier.consequence === true;
+  return trials.some(
+    (past) =>
+      !isHere(past, report) &&
+      past.interrupted !== true &&
+      past.atMs >= report.atMs - spreadMs &&
+      past.verdict !== null &&
+      past.verdict !== "clean",
+  );
+}
+
+/** Clients, connected before the site of a consequence faulted first, that have lost a request there since. */
+export function payers(trial: PastTrial, trials: readonly PastTrial[]): number {
+  if (trial.consequence !== true) return 0;
+  const here = [...trials, trial].filter(
+    (past) => past.site.fault === trial.site.fault && past.veteran && past.atMs >= trial.atMs - quietMs,
+  );
+  return new Set(here.map((past) => past.session?.peer)).size;
+}
+
+const isHere = (past: PastTrial, report: FaultReport): boolean => past.site.fault === report.site.fault;
