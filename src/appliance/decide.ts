@@ -32,7 +32,10 @@ const sameSessionConfidence = 0.5;
 
 export function decide(report: FaultReport, plan: Plan, trials: readonly PastTrial[], policy: Policy): Decision {
   const trial = nextTrial(report, trials);
-  if (plan.kind === "deliver") return deliver(report, trial, plan.reason, "the signal belongs to the program", trials);
+  if (plan.kind === "deliver") {
+    const because = plan.reason === "disabled" ? "suppression is switched off" : "the signal belongs to the program";
+    return deliver(report, trial, plan.reason, because, trials);
+  }
   const consequences = openSites(report, trials);
   if (consequences > policy.consequencesMax) {
     return deliver(

@@ -10,14 +10,12 @@
  * could not be guarded from the beginning, is ended again, so that nothing runs which nobody asked for.
  */
 import { explain } from "#errors.ts";
-import type { FaultReport, Outcome } from "#fault.ts";
-import type { UnsitedReport } from "#monitor/faultDecoder.ts";
+import type { Outcome } from "#fault.ts";
 import type { GdbClient } from "#monitor/gdb/client.ts";
 import { isAlive, readStatus, readWaitStatus } from "#monitor/processes.ts";
 import type { Excused } from "#monitor/progress.ts";
 import type { Watch } from "#monitor/watch.ts";
 import type { Storage } from "#storage/storage.ts";
-import { siteOf } from "#suppression/site.ts";
 import { TaskGroup } from "#tasks.ts";
 import { findSuccessor, type Portrait, portrayProgram } from "./daemon.ts";
 import { requireSupported } from "./guardable.ts";
@@ -35,6 +33,7 @@ import { Protection } from "./protection.ts";
 import { tellRecordState } from "./recordState.ts";
 import { rehearse } from "./rehearsal.ts";
 import { noteServed, removeRunRecord } from "./runRecord.ts";
+import { sited } from "./sited.ts";
 import { removeSpines } from "./spineNotes.ts";
 import { keepStubHonest } from "./stubHonesty.ts";
 import { Trials } from "./trials.ts";
@@ -278,19 +277,20 @@ class Guard implements AsyncDisposable {
   }
 
   #workload(watch: Watch, client: GdbClient): Workload {
-    const { name, clock, storage, notices, policy } = this.parts;
+    const { name, clock, storage, notices, policy, suppression } = this.parts;
     const report: Workload["watch"]["report"] = async (stop) => {
       const { report, control } = await watch.report(stop, client);
       return { report: sited({ ...report, serving: report.serving || this.#served }), control };
     };
-    const { trials } = this;
     return {
       name,
       clock,
-      policy,
+      get policy() {
+        return suppression.policyOf(name, policy);
+      },
       watch: { report },
       storage: this.#noting(storage),
-      trials,
+      trials: this.trials,
       probation: this.#probation,
       locks: this.#locks,
       notices,
@@ -324,6 +324,7 @@ class Guard implements AsyncDisposable {
     this.#served ||= serving;
     this.#toldWhy = "";
     if (serving) noteServed(runDirectory, true);
+    this.parts.storage.event("guard.protected", name, { pid: program.pid, ...watch.program });
     this.parts.rescues.adopted(name, watch.program);
     this.parts.news?.({ kind: "guarding", serving });
     notices.tell({
@@ -365,8 +366,3 @@ class Guard implements AsyncDisposable {
     await program.ended;
   }
 }
-
-const sited = (report: UnsitedReport): FaultReport => ({
-  ...report,
-  site: siteOf(report.frames, report.modules, report.spine, report.signal),
-});

@@ -13,6 +13,7 @@ import type { Family, GuardNews } from "./family.ts";
 import type { GuardedProgram, ProgramEnd } from "./guardedProgram.ts";
 import type { Notices } from "./notices.ts";
 import type { RescueBook } from "./rescue/rescueBook.ts";
+import type { SuppressionSwitch } from "./suppressionSwitch.ts";
 
 export type GuardParts = {
   readonly name: string;
@@ -23,6 +24,7 @@ export type GuardParts = {
   readonly notices: Notices;
   readonly probes: readonly Probe[];
   readonly policy: Policy;
+  readonly suppression: SuppressionSwitch;
   /** null: hangs are nobody's business. */
   readonly hangs: HangLimits | null;
   readonly clock: Clock;

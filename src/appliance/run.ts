@@ -6,7 +6,8 @@
  *
  * Ending leaves guests running, and the next start takes them over; `stopGuests` ends them too.
  */
-import type { Clock } from "#clock.ts";
+import { type Clock, systemRandom } from "#clock.ts";
+import { flatConfig } from "#config/flat.ts";
 import type { Config } from "#config/schema.ts";
 import { ConfigError } from "#errors.ts";
 import type { Log } from "#log.ts";
@@ -20,6 +21,9 @@ import { GuestsTold } from "./page/guestsTold.ts";
 import { openPageOf } from "./page/openPage.ts";
 import { WorkloadBook } from "./page/workloadBook.ts";
 import { openRescues } from "./rescue/rescueOrders.ts";
+import { SuppressionSwitch } from "./suppressionSwitch.ts";
+import { startUplink } from "./uplink/startUplink.ts";
+import { guestOrders } from "./workloadOrders.ts";
 
 export type RunOptions = {
   readonly config: Config;
@@ -48,6 +52,7 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   await using storage = await Storage.open({ directory, runDirectory, clock, log: logFor("storage") });
   await using tasks = new TaskGroup();
   const rescues = openRescues(storage, directory, clock, tasks);
+  const suppression = new SuppressionSwitch(clock);
   storage.event("run.started", "holdfast", { guests: config.guests.length });
   if (config.programs.length > 0) {
     const text = `${config.programs.length} [[program]] of the configuration: not run yet by this version; use holdfast guard`;
@@ -63,9 +68,19 @@ export async function runAppliance(options: RunOptions): Promise<void> {
     logFor,
     storage,
     rescues,
+    suppression,
     noticesFor,
   });
   guests.open();
+  startUplink(
+    config.telemetry ?? null,
+    {
+      ...{ storage, directory, rescues, orders: guestOrders(guests), suppression, clock, random: systemRandom },
+      ...{ configuration: flatConfig(config), ownsMachine: true, version: options.version, log: logFor("telemetry") },
+      tell: (text) => notices.tell({ event: "warning", workload: "holdfast", text }),
+    },
+    tasks,
+  );
   await using _control = openControl(runDirectory, guests);
   const page = { directory, storage, clock, version: options.version, mode: "run", book, notices } as const;
   await using _page = openPageOf(config.status, page, new GuestsTold(guests));

@@ -19,8 +19,13 @@ import { guardInForeground } from "#appliance/programs/foreground.ts";
 import { commandSource, processSource } from "#appliance/programs/programSource.ts";
 import { Requests } from "#appliance/requests.ts";
 import { openRescues } from "#appliance/rescue/rescueOrders.ts";
-import { systemClock } from "#clock.ts";
+import { SuppressionSwitch } from "#appliance/suppressionSwitch.ts";
+import { startUplink } from "#appliance/uplink/startUplink.ts";
+import { uplinkSettings } from "#appliance/uplink/uplinkSettings.ts";
+import { ForegroundOrders } from "#appliance/workloadOrders.ts";
+import { systemClock, systemRandom } from "#clock.ts";
 import { defaultRestart, type RestartPolicy, restartPolicies } from "#config/schema.ts";
+import { telemetryOf } from "#config/telemetryFlags.ts";
 import { ConfigError } from "#errors.ts";
 import { type Log, openLog } from "#log.ts";
 import { defaultRunDirectory, defaultStateDirectory, guardDirectory } from "#storage/ownership.ts";
@@ -44,6 +49,9 @@ type GuardFlags = {
   readonly restart: RestartPolicy["policy"];
   readonly detachOnExit?: true;
   readonly status?: string;
+  readonly config?: string;
+  readonly broker?: string;
+  readonly device?: string;
   readonly verbose?: true;
 };
 
@@ -76,6 +84,9 @@ export function addGuard(program: Command): void {
     )
     .option("--detach-on-exit", "Ctrl-C leaves a started program running, unguarded")
     .option("--status <[address:]port>", "serve the status page there (loopback unless an address is given), or off")
+    .option("--config <file>", "a holdfast.toml whose [telemetry] section is used")
+    .option("--broker <url>", "tell this MQTT broker what happens: mqtts://HOST:PORT, or mqtt:// on loopback")
+    .option("--device <name>", "name of this box in its fleet (default: of the certificate, or the host)")
     .option("--verbose", "log what the guard does")
     .addHelpText("after", "\nExample:\n  holdfast guard -- redis-server --port 7000")
     .action(guard);
@@ -92,8 +103,9 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
   const probes = openProbes(flags.probe);
   const policy = openPolicy(flags.rungs);
   const hangs = openHangLimits(flags.hang);
-
   const status = openStatus(flags.status);
+  const section = telemetryOf(flags);
+  if (section !== null) uplinkSettings(section, "off");
   const clock = systemClock;
   if (wanted.kind === "pid") requireGuardable(wanted.pid);
   await requireMachine();
@@ -117,25 +129,38 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
     const directory = guardDirectory(state, name);
     await using storage = await Storage.open({ directory, runDirectory, clock, log });
     await using tasks = new TaskGroup();
+    const suppression = new SuppressionSwitch(clock);
     const rescues = openRescues(storage, directory, clock, tasks);
     const requests = new Requests({ name, detach: flags.detachOnExit === true, notices, clock });
     const source =
       wanted.kind === "pid"
         ? processSource(wanted.pid, claim)
         : commandSource({ command: wanted.command, claim, outputToError: flags.json === true });
-    onBug((error) => {
+    const endOnBug = (error: unknown): void => {
       tellBug({ notices, name, program: requests.program });
       complaints.write(`holdfast: ${error instanceof Error ? error.stack : String(error)}`);
       void Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]).then(() => process.exit(exitCodes.bug));
-    });
+    };
+    onBug(endOnBug);
+    const orders = new ForegroundOrders(name);
+    startUplink(
+      section,
+      {
+        ...{ storage, directory, rescues, orders, suppression, clock, log, random: systemRandom },
+        ...{ configuration: { "guard.name": name, "guard.rungs": flags.rungs ?? "" }, ownsMachine: false, version },
+        tell: (text) => notices.tell({ event: "warning", workload: name, text }),
+      },
+      tasks,
+    );
+    tasks.failed.catch(endOnBug);
     const command = wanted.kind === "command" ? wanted.command : null;
     const restart = { ...defaultRestart, policy: flags.restart };
     book.expect(name, null);
     const page = { directory, storage, clock, version, mode: "guard", book, notices } as const;
     await using _page = status === null ? null : openPage({ settings: status, ...page });
-    const told = { storage, rescues, notices, log, trace };
-    const parts = { name, command, source, restart, requests, runDirectory, probes, policy, hangs, clock, ...told };
-    const end = await guardInForeground(parts);
+    const told = { storage, rescues, notices, log, trace, opened: orders.serve };
+    const policies = { restart, probes, policy, hangs, suppression };
+    const end = await guardInForeground({ name, command, source, requests, runDirectory, clock, ...policies, ...told });
     return end === null ? exitCodes.ok : (exitCodeOf(end) ?? exitCodes.protocol);
   } finally {
     await Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]);

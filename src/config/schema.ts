@@ -8,6 +8,7 @@
 import * as v from "valibot";
 import { rungs } from "#fault.ts";
 import type { GuestMachine } from "#vm/guestMachine.ts";
+import { telemetrySection } from "./telemetrySection.ts";
 import { count, device, file, flag, hostName, listen, mac, name, probe, size, words } from "./values.ts";
 
 const dayMs = 86_400_000;
@@ -141,6 +142,7 @@ export const documentSchema = v.strictObject({
     {},
   ),
   status: v.optional(status),
+  telemetry: v.optional(telemetrySection),
   guest: v.optional(v.array(guest), []),
   program: v.optional(v.array(program), []),
 });
@@ -159,7 +161,7 @@ export type GuestSection = Pick<
 > & { readonly machine: GuestMachine; readonly programs: readonly GuestProgram[] };
 
 export type StatusSection = NonNullable<Document["status"]>;
-export type Config = Pick<Document, "state" | "run" | "hypervisor"> & {
+export type Config = Pick<Document, "state" | "run" | "hypervisor" | "telemetry"> & {
   /** null where there is to be no page. */
   readonly status: StatusSection | null;
   readonly guests: readonly GuestSection[];
@@ -167,10 +169,11 @@ export type Config = Pick<Document, "state" | "run" | "hypervisor"> & {
 };
 
 export function configOf(document: Document): Config {
-  const { state, run, hypervisor } = document;
+  const { state, run, hypervisor, telemetry } = document;
   return {
     ...(state === undefined ? {} : { state }),
     ...(run === undefined ? {} : { run }),
+    ...(telemetry === undefined ? {} : { telemetry }),
     hypervisor,
     status: document.status ?? null,
     guests: document.guest.map(guestOf),

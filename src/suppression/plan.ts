@@ -37,6 +37,7 @@ const [usualError, nothing] = [-1n, 0n];
 export function plan(report: FaultReport, trials: readonly PastTrial[], policy: Policy): Plan {
   const reason = whyDeliver(report);
   if (reason !== null) return { kind: "deliver", reason, notes: [] };
+  if (policy.rungs.size === 0) return { kind: "deliver", reason: "disabled", notes: [] };
   const abandoning = distinct([
     ...usedLast(report, [...interfaceEdits(report, policy), ...outermostEdits(report, policy)]),
     ...inwardEdits(report, policy),

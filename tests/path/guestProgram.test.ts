@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { GuestProgram, kitPort } from "#appliance/guests/guestProgram.ts";
 import { Notices } from "#appliance/notices.ts";
 import { RescueBook } from "#appliance/rescue/rescueBook.ts";
+import { SuppressionSwitch } from "#appliance/suppressionSwitch.ts";
 import { deadline, systemClock } from "#clock.ts";
 import { GdbError } from "#errors.ts";
 import { silentLog } from "#log.ts";
@@ -52,6 +53,7 @@ class Guarded implements AsyncDisposable {
       runs: () => true,
       storage: this.#storage,
       rescues: new RescueBook(this.#storage, clock),
+      suppression: new SuppressionSwitch(clock),
       notices,
       clock,
       log: silentLog,

@@ -10,9 +10,7 @@
 import type { Clock } from "#clock.ts";
 import type { GuestProgram as GuestProgramSection } from "#config/schema.ts";
 import { explain, HoldfastError } from "#errors.ts";
-import type { FaultReport } from "#fault.ts";
 import type { Log } from "#log.ts";
-import type { UnsitedReport } from "#monitor/faultDecoder.ts";
 import { GdbClient } from "#monitor/gdb/client.ts";
 import { openSocket } from "#monitor/gdb/transport.ts";
 import { findProgram } from "#monitor/guest/findProgram.ts";
@@ -21,7 +19,6 @@ import type { ImageStore } from "#monitor/guest/remoteCode.ts";
 import { parseProbe } from "#monitor/probes.ts";
 import type { Storage } from "#storage/storage.ts";
 import { defaultPolicy } from "#suppression/plan.ts";
-import { siteOf } from "#suppression/site.ts";
 import { TaskGroup } from "#tasks.ts";
 import { withoutInterruptions } from "../interruptions.ts";
 import { type LaneEnd, runLane } from "../lane.ts";
@@ -29,6 +26,8 @@ import type { Notices } from "../notices.ts";
 import { defaultProbation, Probation } from "../probation.ts";
 import { rehearse } from "../rehearsal.ts";
 import type { RescueBook } from "../rescue/rescueBook.ts";
+import { sited } from "../sited.ts";
+import type { SuppressionSwitch } from "../suppressionSwitch.ts";
 import { Trials } from "../trials.ts";
 import type { Workload } from "../workload.ts";
 
@@ -52,6 +51,7 @@ export type GuestProgramParts = {
   readonly runs: () => boolean;
   readonly storage: Storage;
   readonly rescues: RescueBook;
+  readonly suppression: SuppressionSwitch;
   readonly notices: Notices;
   readonly clock: Clock;
   readonly log: Log;
@@ -170,13 +170,17 @@ export class GuestProgram {
   }
 
   #workload(watch: GuestProgramWatch, probation: Probation): Workload {
-    const { storage, notices, clock, section } = this.parts;
+    const { storage, notices, clock, section, suppression } = this.parts;
+    const { name } = this;
     const off = new Set<string>(section.rungsOff);
     const rungs = new Set([...defaultPolicy.rungs].filter((rung) => !off.has(rung)));
+    const usual = { ...defaultPolicy, rungs };
     return {
-      name: this.name,
+      name,
       clock,
-      policy: { ...defaultPolicy, rungs },
+      get policy() {
+        return suppression.policyOf(name, usual);
+      },
       watch: {
         report: async (stop) => {
           const { report, control } = await watch.report(stop);
@@ -203,6 +207,7 @@ export class GuestProgram {
     if (signal.aborted) return;
     this.#told = "";
     const { storage, notices, rescues, guest } = this.parts;
+    storage.event("guard.protected", this.name, { pid, guest, ...watch.program });
     rescues.adopted(this.name, watch.program);
     storage.event("guard.started", this.name, { pid, guest, serving });
     const threads = watch.threadCount;
@@ -226,11 +231,6 @@ export class GuestProgram {
     this.parts.notices.tell({ event: "warning", workload: this.name, text });
   }
 }
-
-const sited = (report: UnsitedReport): FaultReport => ({
-  ...report,
-  site: siteOf(report.frames, report.modules, report.spine, report.signal),
-});
 
 /** A look that failed means that the stub is lost, like a lane that ended. */
 async function lostBy(tasks: TaskGroup): Promise<LaneEnd> {

@@ -15,6 +15,7 @@ import { RunDirectory } from "#vm/runDirectory.ts";
 import type { Notices } from "../notices.ts";
 import type { RescueBook } from "../rescue/rescueBook.ts";
 import { attemptsInWindow } from "../restart.ts";
+import type { SuppressionSwitch } from "../suppressionSwitch.ts";
 import { GuestLane } from "./guestLane.ts";
 import { GuestNotices } from "./guestNotices.ts";
 import { notStarted, type Phase } from "./supervision.ts";
@@ -29,6 +30,7 @@ export type GuestsOptions = {
   readonly logFor: (part: string) => Log;
   readonly storage: Storage;
   readonly rescues: RescueBook;
+  readonly suppression: SuppressionSwitch;
   readonly noticesFor: (workload: string) => Notices;
 };
 
@@ -62,13 +64,13 @@ export class Guests implements AsyncDisposable {
 
   /** @throws HypervisorError hypervisor.socket where a name is too long for its directory */
   constructor(private readonly options: GuestsOptions) {
-    const { runDirectory, program, user, kvm, clock, logFor, storage, rescues, noticesFor } = options;
+    const { runDirectory, program, user, kvm, clock, logFor, storage, rescues, suppression, noticesFor } = options;
     for (const section of options.sections) {
       const directory = new RunDirectory(guestDirectory(runDirectory, section.name));
       const told = noticesFor(section.name);
       const notices = new GuestNotices(section.name, told, storage, clock);
       const log = logFor(section.name);
-      const parts = { section, directory, program, user, kvm, clock, log, storage, rescues, noticesFor };
+      const parts = { section, directory, program, user, kvm, clock, log, storage, rescues, suppression, noticesFor };
       this.#lanes.set(section.name, new GuestLane(parts, notices));
     }
   }

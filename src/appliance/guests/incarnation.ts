@@ -20,6 +20,7 @@ import type { Version } from "#vm/version.ts";
 import type { VmConfig } from "#vm/vmConfig.ts";
 import type { Notices } from "../notices.ts";
 import type { RescueBook } from "../rescue/rescueBook.ts";
+import type { SuppressionSwitch } from "../suppressionSwitch.ts";
 import { openCards } from "./guestNet.ts";
 import { GuestProgram } from "./guestProgram.ts";
 import { GuestWatch, type Seen } from "./guestWatch.ts";
@@ -38,6 +39,7 @@ export type GuestParts = {
   readonly log: Log;
   readonly storage: Storage;
   readonly rescues: RescueBook;
+  readonly suppression: SuppressionSwitch;
   readonly noticesFor: (workload: string) => Notices;
 };
 
@@ -94,7 +96,7 @@ export class Incarnation implements AsyncDisposable {
 
   /** Each program in a task of its own: one that cannot be reached is nobody else's trouble. */
   #guardPrograms(): void {
-    const { section, directory, storage, rescues, noticesFor, clock, log } = this.parts;
+    const { section, directory, storage, rescues, suppression, noticesFor, clock, log } = this.parts;
     for (const program of section.programs) {
       const guarded = new GuestProgram({
         guest: section.name,
@@ -103,6 +105,7 @@ export class Incarnation implements AsyncDisposable {
         runs: () => this.hypervisor.state.kind === "running",
         storage,
         rescues,
+        suppression,
         notices: noticesFor(program.name),
         clock,
         log,

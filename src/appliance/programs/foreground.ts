@@ -20,6 +20,8 @@ export type ForegroundParts = Omit<
   "health" | "stopMs" | "start" | "told" | "remembered" | "lives"
 > & {
   readonly requests: Requests;
+  /** Called with the lane, for orders that come from elsewhere. */
+  readonly opened?: ((lane: ProgramLane) => void) | undefined;
 };
 
 /** @throws GdbError, ProgramError, StorageError where it could not be started or guarded */
@@ -34,6 +36,7 @@ export async function guardInForeground(parts: ForegroundParts): Promise<Program
     told: new ProgramNotices(name, notices, storage, clock, true),
     lives: (program) => requests.serve(program, () => lane.asked("it was asked to end")),
   });
+  parts.opened?.(lane);
   const over = (): Promise<void> =>
     lane.until(({ phase }) => phase.kind === "stopped" || phase.kind === "error", requests.letGo);
   await Promise.race([lane.open().then(over), lane.failed]).catch((error: unknown) => {

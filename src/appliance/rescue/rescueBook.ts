@@ -42,6 +42,7 @@ export interface FleetExperience {
 
 export class RescueBook implements Experience {
   readonly #records = new Map<string, SiteRecord>();
+  readonly #adopted = new Map<string, ProgramIdentity>();
   #fleet: FleetExperience | null = null;
 
   constructor(
@@ -54,6 +55,7 @@ export class RescueBook implements Experience {
   /** What other boxes have learned comes from there from now on. */
   join(fleet: FleetExperience): void {
     this.#fleet = fleet;
+    for (const [workload, program] of this.#adopted) fleet.adopted(workload, program);
   }
 
   /** Newest fault first; those that were forgotten are left out. */
@@ -68,6 +70,7 @@ export class RescueBook implements Experience {
   }
 
   adopted(workload: string, program: ProgramIdentity): void {
+    this.#adopted.set(workload, program);
     this.#fleet?.adopted(workload, program);
   }
 

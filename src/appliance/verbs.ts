@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What a person or a fleet may ask of this supervisor, done: one function a verb. Gets verified requests, whoever asked, and
+ * the parts that they concern; gives the result. What cannot be done here is a refusal that says why and what to do.
+ *
+ * The verbs of telemetry itself (ping, jobs, keys, herd …) never come here: src/telemetry/ownVerbs.ts.
+ */
+import { explain, HoldfastError } from "#errors.ts";
+import type { VerbJob, VerbName, VerbResult, VerbScalar } from "#verbs.ts";
+import type { LiveSettings } from "./liveSettings.ts";
+import type { SuppressionSwitch } from "./suppressionSwitch.ts";
+
+/** Workloads that can be started and stopped, by name. */
+export interface WorkloadOrders {
+  readonly names: readonly string[];
+  /** @throws HoldfastError where it cannot be done */
+  restart(name: string, signal: AbortSignal): Promise<void>;
+  /** Ended, and not started again until it is released. */
+  hold(name: string, signal: AbortSignal): Promise<void>;
+  release(name: string, signal: AbortSignal): Promise<void>;
+}
+
+export type VerbPorts = {
+  readonly orders: WorkloadOrders;
+  readonly suppression: SuppressionSwitch;
+  readonly settings: LiveSettings;
+  /** Small facts of how this supervisor is. */
+  readonly diagnose: () => Readonly<Record<string, VerbScalar>>;
+  readonly maintenance: (on: boolean) => void;
+  /** Restarts the machine; null where that is not ours to do, with the reason. */
+  readonly reboot: ((job: string) => Promise<void>) | { readonly why: string };
+  readonly wait: (delayMs: number, signal: AbortSignal) => Promise<void>;
+  /** Does it later, unless the supervisor ends first. */
+  readonly later: (delayMs: number, act: () => void | Promise<void>) => void;
+};
+
+/** null: whoever outlives us tells the end. */
+type Act = (job: VerbJob, ports: VerbPorts) => VerbResult | null | Promise<VerbResult | null>;
+
+const done: VerbResult = { kind: "succeeded" };
+const failed = (why: string): VerbResult => ({ kind: "failed", why });
+const noCheckpoints = "this version takes no checkpoints of guests yet";
+const noSlots = "this installation has no slots to install into; update it by its package";
+
+const acts: Partial<Record<VerbName, Act>> = {
+  diag: (_, { diagnose }) => ({ kind: "succeeded", result: diagnose() }),
+  "workload.restart": async (job, { orders }) => {
+    job.progress({ percent: 10, step: "restarting" });
+    await orders.restart(nameIn(job), job.signal);
+    return done;
+  },
+  "workload.hold": async (job, { orders, later }) => {
+    const name = nameIn(job);
+    job.progress({ percent: 10, step: "stopping" });
+    await orders.hold(name, job.signal);
+    const forMs = durationMs(job);
+    if (forMs !== undefined) later(forMs, () => orders.release(name, new AbortController().signal));
+    return done;
+  },
+  "workload.release": async (job, { orders }) => {
+    job.progress({ percent: 10, step: "starting" });
+    await orders.release(nameIn(job), job.signal);
+    return done;
+  },
+  "guest.checkpoint": () => failed(noCheckpoints),
+  "guest.restore": () => failed(noCheckpoints),
+  "suppression.off": (job, { suppression, orders }) => {
+    const name = optionalName(job);
+    if (name !== null && !orders.names.includes(name)) return unknownName(name, orders);
+    suppression.off(name, durationMs(job));
+    return done;
+  },
+  "suppression.on": (job, { suppression }) => {
+    suppression.on(optionalName(job));
+    return done;
+  },
+  maintenance: (job, { maintenance, later }) => {
+    const { on } = job.request.args as { on: boolean };
+    maintenance(on);
+    const forMs = durationMs(job);
+    if (on && forMs !== undefined) later(forMs, () => maintenance(false));
+    return done;
+  },
+  reboot: async (job, { reboot, wait }) => {
+    if (typeof reboot !== "function") return failed(reboot.why);
+    const { delay_s = 0 } = job.request.args as { delay_s?: number };
+    job.progress({ percent: 10, step: "waiting", secondsLeft: delay_s });
+    await wait(delay_s * 1000, job.signal);
+    job.progress({ percent: 50, step: "restarting" });
+    await reboot(job.request.id);
+    return null;
+  },
+  "config.get": ({ request }, { settings }) => {
+    const { key } = request.args as { key?: string };
+    const all = settings.effective();
+    if (key === undefined) return { kind: "succeeded", result: all };
+    return key in all
+      ? { kind: "succeeded", result: { [key]: all[key]! } }
+      : failed(`there is no setting ${JSON.stringify(key)}; config.get without a key lists them`);
+  },
+  "config.set": ({ request }, { settings }) => {
+    const { set, revert_s } = request.args as { set: Readonly<Record<string, VerbScalar>>; revert_s?: number };
+    const refusal = settings.set(set, revert_s === undefined ? null : revert_s * 1000);
+    return refusal === null ? done : failed(refusal);
+  },
+  "update.install": () => failed(noSlots),
+  "update.rollback": () => failed(noSlots),
+  wipe: () => failed("a wipe is for flashed boxes; here, remove the state directory"),
+};
+
+/** Does what was asked and ends the job, whatever comes of it. A bug is thrown on. */
+export async function executeVerb(job: VerbJob, ports: VerbPorts): Promise<void> {
+  const act = acts[job.request.verb];
+  let result: VerbResult | null = failed(`${job.request.verb} is not known here`);
+  try {
+    if (act !== undefined) result = await act(job, ports);
+  } catch (error) {
+    if (job.signal.aborted) result = { kind: "cancelled", why: explain(job.signal.reason) };
+    else if (error instanceof HoldfastError && error.code !== "bug") result = failed(explain(error));
+    else throw error;
+  }
+  if (result !== null) await job.finish(result);
+}
+
+const nameIn = ({ request }: VerbJob): string => String(request.args.w);
+const optionalName = ({ request }: VerbJob): string | null =>
+  request.args.w === undefined ? null : nameIn({ request } as VerbJob);
+const durationMs = ({ request }: VerbJob): number | undefined =>
+  request.args.for_s === undefined ? undefined : Number(request.args.for_s) * 1000;
+
+const unknownName = (name: string, { names }: WorkloadOrders): VerbResult =>
+  failed(`there is no workload ${JSON.stringify(name)}; there are: ${names.join(", ") || "none"}`);

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Who carries out an order to a workload: the lanes of a supervisor, or the one program that somebody guards by hand. Gets
+ * the lanes; gives orders by name. What cannot be done is refused with the reason.
+ */
+import { ConfigError, ProgramError } from "#errors.ts";
+import type { GuestCommand } from "./guests/supervision.ts";
+import type { ProgramCommand } from "./programs/supervision.ts";
+import type { WorkloadOrders } from "./verbs.ts";
+
+interface GuestLanes {
+  readonly names: readonly string[];
+  lane(name: string): { command(command: GuestCommand, signal: AbortSignal): Promise<void> };
+}
+
+export function guestOrders(guests: GuestLanes): WorkloadOrders {
+  const order = (command: GuestCommand) => (name: string, signal: AbortSignal) =>
+    guests.lane(name).command(command, signal);
+  return {
+    get names() {
+      return guests.names;
+    },
+    restart: order("reset"),
+    hold: order("stop"),
+    release: order("start"),
+  };
+}
+
+interface ProgramOrders {
+  command(command: ProgramCommand, signal: AbortSignal): Promise<void>;
+}
+
+/** The program of `holdfast guard`: it can be restarted; held, the guard itself would end. */
+export class ForegroundOrders implements WorkloadOrders {
+  #lane: ProgramOrders | null = null;
+
+  constructor(private readonly workload: string) {}
+
+  readonly serve = (lane: ProgramOrders): void => {
+    this.#lane = lane;
+  };
+
+  get names(): readonly string[] {
+    return [this.workload];
+  }
+
+  async restart(name: string, signal: AbortSignal): Promise<void> {
+    this.#requireKnown(name);
+    if (this.#lane === null) throw new ProgramError("program.gone", `${name} is not looked after yet`);
+    await this.#lane.command("restart", signal);
+  }
+
+  hold = (name: string): Promise<never> => this.#refuse(name);
+  release = (name: string): Promise<never> => this.#refuse(name);
+
+  async #refuse(name: string): Promise<never> {
+    this.#requireKnown(name);
+    const advice = "make it a [[program]] of holdfast run for that";
+    throw new ProgramError("program.unsupported", `holdfast guard ends with ${name} and cannot hold it; ${advice}`);
+  }
+
+  #requireKnown(name: string): void {
+    if (name === this.workload) return;
+    throw new ConfigError(
+      "config.argument",
+      `there is no workload ${JSON.stringify(name)}; there is: ${this.workload}`,
+    );
+  }
+}
