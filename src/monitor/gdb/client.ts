@@ -11,8 +11,8 @@ import type { Architecture, Registers, ThreadControl, VirtualAddress } from "#fa
 import { attachRefusal, checkTraceable } from "./attach.ts";
 import { type GdbClientOptions, GdbConnection } from "./connection.ts";
 import { deliverAction, type Inspection, readInspection, writeRequest } from "./inspection.ts";
-import { formatThread, parseProcesses, parseThreads, type ThreadId } from "./messages.ts";
-import { readLayout, readStubFile, readStubMemory } from "./reads.ts";
+import { continueRequests, formatThread, parseProcesses, parseThreads, type ThreadId } from "./messages.ts";
+import { readLayout, readStubFile, readStubMemory, writeStubMemory } from "./reads.ts";
 import type { RegisterLayout } from "./registers.ts";
 import { rehearse } from "./rehearsal.ts";
 import type { Ended, Stopped } from "./session.ts";
@@ -54,7 +54,6 @@ type StopRecord = {
 
 /** Rounds in which new threads may appear while all are being stopped. */
 const stopRoundsMax = 64;
-const resumesPerPacket = 200;
 
 export class GdbClient implements AsyncDisposable {
   readonly #stopped = new Map<number, StopRecord>();
@@ -133,14 +132,9 @@ export class GdbClient implements AsyncDisposable {
   /** Resumes every thread that was stopped on request. Threads that stopped by themselves stay as they are. */
   async resumeAll(): Promise<void> {
     this.#askedAll = false;
-    const requested = [...this.#stopped.values()].filter(({ stop }) => stop.gdbSignal === 0);
-    const threads = requested.map(({ stop }) => stop.thread);
-    const packets: string[] = [];
-    for (let from = 0; from < threads.length; from += resumesPerPacket) {
-      const names = threads.slice(from, from + resumesPerPacket).map(formatThread);
-      packets.push(`vCont${names.map((name) => `;c:${name}`).join("")}`);
-    }
-    if (packets.length === 0) return;
+    const threads = [...this.#stopped.values()].flatMap(({ stop }) => (stop.gdbSignal === 0 ? [stop.thread] : []));
+    if (threads.length === 0) return;
+    const packets = continueRequests(threads);
     for (const { tid } of threads) this.#stopped.delete(tid);
     expectOk(await this.#open().resumeMany(threads, packets), "resume all threads");
   }
@@ -239,10 +233,7 @@ export class GdbClient implements AsyncDisposable {
 
   /** Writes memory of a stopped thread's program. @throws GdbError "gdb.refused" where it cannot be written */
   async writeMemory(at: VirtualAddress, bytes: Uint8Array, tid: number, signal?: AbortSignal): Promise<void> {
-    const packet = `M${at.toString(16)},${bytes.length.toString(16)}:${Buffer.from(bytes).toHex()}`;
-    const [reply = ""] = await this.#open().request([packet], { thread: this.#thread(tid), signal });
-    if (reply === "OK") return;
-    throw new GdbError("gdb.refused", `the stub did not write ${bytes.length} bytes`, { at, reply });
+    await writeStubMemory(this.#open(), this.#thread(tid), at, bytes, signal);
   }
 
   /** A file as the stub sees it, null where it cannot be opened: `/proc` of a guest. */

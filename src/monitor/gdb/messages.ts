@@ -55,6 +55,18 @@ export function errorReply(text: string): string | null {
 export const formatThread = ({ pid, tid }: ThreadId): string =>
   `p${pid.toString(16)}.${tid === -1 ? "-1" : tid.toString(16)}`;
 
+const resumesPerPacket = 200;
+
+/** Requests that let these threads run on, as few as fit. */
+export function continueRequests(threads: readonly ThreadId[]): string[] {
+  const packets: string[] = [];
+  for (let from = 0; from < threads.length; from += resumesPerPacket) {
+    const names = threads.slice(from, from + resumesPerPacket).map(formatThread);
+    packets.push(`vCont${names.map((name) => `;c:${name}`).join("")}`);
+  }
+  return packets;
+}
+
 export function parseThread(text: string): ThreadId {
   const match = /^p([0-9a-f]{1,8})\.([0-9a-f]{1,8})$/.exec(text);
   if (match === null) throw malformed("a thread id", text);

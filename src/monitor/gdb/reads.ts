@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * What can be read through a stub without stopping anything: files as it sees them, memory, the target description.
+ * Files as a stub sees them, memory and the target description, read without stopping anything; and memory, written.
  *
  * A file is read with vFile: the stub's own `/proc`, which inside a guest is the guest's. Limits: `fileBytesMax`.
  * Source: GDB manual, "Host I/O Packets"; gdbserver 13 measured (`m` works on a running thread after `Hg`).
@@ -67,6 +67,20 @@ export async function readStubMemory(
     if (piece.length < sizes[index]!) break;
   }
   return joinBytes(pieces);
+}
+
+/** @throws GdbError "gdb.refused" where it cannot be written */
+export async function writeStubMemory(
+  connection: GdbConnection,
+  thread: ThreadId,
+  at: VirtualAddress,
+  bytes: Uint8Array,
+  signal?: AbortSignal,
+): Promise<void> {
+  const packet = `M${at.toString(16)},${bytes.length.toString(16)}:${Buffer.from(bytes).toHex()}`;
+  const [reply = ""] = await connection.request([packet], { thread, signal });
+  if (reply === "OK") return;
+  throw new GdbError("gdb.refused", `the stub did not write ${bytes.length} bytes`, { at, reply });
 }
 
 /** Where the registers of a process lie in `g`. */
