@@ -92,20 +92,39 @@ export function addGuard(program: Command): void {
     .action(guard);
 }
 
+type GuardOrder = {
+  readonly wanted: ReturnType<typeof readWanted>;
+  readonly probes: ReturnType<typeof openProbes>;
+  readonly policy: ReturnType<typeof openPolicy>;
+  readonly hangs: ReturnType<typeof openHangLimits>;
+  readonly status: ReturnType<typeof openStatus>;
+  readonly section: ReturnType<typeof telemetryOf>;
+  readonly restart: RestartPolicy;
+};
+
 async function guard(command: string[], flags: GuardFlags): Promise<void> {
   const code = await guardToTheEnd(command, flags);
   // A program that was let go is our child still: the runtime would wait for it.
   process.exit(code);
 }
 
+/** What the words ask for. @throws ConfigError for the first that cannot be meant */
+function readOrder(command: string[], flags: GuardFlags): GuardOrder {
+  const order = {
+    wanted: readWanted(command, flags.pid),
+    probes: openProbes(flags.probe),
+    policy: openPolicy(flags.rungs),
+    hangs: openHangLimits(flags.hang),
+    status: openStatus(flags.status),
+    section: telemetryOf(flags),
+    restart: { ...defaultRestart, policy: flags.restart },
+  };
+  if (order.section !== null) uplinkSettings(order.section, "off");
+  return order;
+}
+
 async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<number> {
-  const wanted = readWanted(command, flags.pid);
-  const probes = openProbes(flags.probe);
-  const policy = openPolicy(flags.rungs);
-  const hangs = openHangLimits(flags.hang);
-  const status = openStatus(flags.status);
-  const section = telemetryOf(flags);
-  if (section !== null) uplinkSettings(section, "off");
+  const { wanted, status, section, ...ways } = readOrder(command, flags);
   const clock = systemClock;
   if (wanted.kind === "pid") requireGuardable(wanted.pid);
   await requireMachine();
@@ -124,9 +143,8 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
     (notice) => book.hear(notice),
   );
   const trace = flags.trace === undefined ? undefined : openTrace(flags.trace, clock);
-  const state = flags.state ?? defaultStateDirectory(process.env, userId());
   try {
-    const directory = guardDirectory(state, name);
+    const directory = guardDirectory(flags.state ?? defaultStateDirectory(process.env, userId()), name);
     await using storage = await Storage.open({ directory, runDirectory, clock, log });
     await using tasks = new TaskGroup();
     const suppression = new SuppressionSwitch(clock);
@@ -154,13 +172,12 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
     );
     tasks.failed.catch(endOnBug);
     const command = wanted.kind === "command" ? wanted.command : null;
-    const restart = { ...defaultRestart, policy: flags.restart };
     book.expect(name, null);
     const page = { directory, storage, clock, version, mode: "guard", book, notices } as const;
     await using _page = status === null ? null : openPage({ settings: status, ...page });
     const told = { storage, rescues, notices, log, trace, opened: orders.serve };
-    const policies = { restart, probes, policy, hangs, suppression };
-    const end = await guardInForeground({ name, command, source, requests, runDirectory, clock, ...policies, ...told });
+    const guarded = { name, command, source, requests, runDirectory, clock, suppression, ...ways, ...told };
+    const end = await guardInForeground(guarded);
     return end === null ? exitCodes.ok : (exitCodeOf(end) ?? exitCodes.protocol);
   } finally {
     await Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]);
