@@ -4,6 +4,7 @@
  *
  *     GET  /guests   /guests/NAME      what is known           POST /guests/NAME/console    types the body into it
  *     POST /guests/NAME/VERB           start stop pause resume reset
+ *     /checkpoints …                   see controlCheckpoints.ts
  *
  * HTTP on a unix socket in the run directory, which only its owner can enter. Errors are `{code, message}` with status 404
  * for a name nobody knows, 409 for what makes no sense now, else 500. Limits: `verbTimeoutMs`, `inputBytesMax`.
@@ -12,6 +13,7 @@ import { chmodSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { deadline } from "#clock.ts";
 import { ConfigError, explain, HoldfastError, HypervisorError } from "#errors.ts";
+import { answerCheckpoint } from "./controlCheckpoints.ts";
 import type { Guests } from "./guests/guests.ts";
 import type { GuestCommand } from "./guests/supervision.ts";
 
@@ -20,7 +22,8 @@ export const inputBytesMax = 4_096;
 
 export const controlPath = (runDirectory: string): string => join(runDirectory, "control.sock");
 
-export const guestCommands: readonly GuestCommand[] = ["start", "stop", "pause", "resume", "reset"];
+export type PlainCommand = Exclude<GuestCommand, "restore">;
+export const guestCommands: readonly PlainCommand[] = ["start", "stop", "pause", "resume", "reset"];
 
 /**
  * A verb may take as long as verbTimeoutMs; Bun's own ten seconds are meant for strangers. Bun 1.4.5 heeds this for unix
@@ -55,6 +58,7 @@ export function openControl(runDirectory: string, guests: Guests): AsyncDisposab
 
 async function answer(request: Request, guests: Guests): Promise<Response> {
   const [, place, name, verb] = new URL(request.url).pathname.split("/").map(decodeURIComponent);
+  if (place === "checkpoints") return await answerCheckpoint(request, guests, name, verb);
   if (place !== "guests") throw new ConfigError("config.argument", "there is nothing of that name here");
   if (name === undefined) return Response.json(guests.names.map((each) => guests.status(each)));
   if (request.method === "GET") return Response.json(guests.status(name));
@@ -78,6 +82,7 @@ async function typeInto(guests: Guests, name: string, text: string): Promise<Res
 
 function refusal(error: unknown): Response {
   const code = error instanceof HoldfastError ? error.code : "bug";
-  const status = code === "config.argument" ? 404 : code === "hypervisor.state" ? 409 : 500;
+  const status =
+    code === "config.argument" || code === "storage.notFound" ? 404 : code === "hypervisor.state" ? 409 : 500;
   return Response.json({ code, message: explain(error) }, { status });
 }

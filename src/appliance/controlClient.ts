@@ -2,10 +2,12 @@
 /**
  * Asks a running supervisor through its door (control.ts). Gets the run directory; gives statuses, does verbs.
  */
-import { ConfigError, HypervisorError } from "#errors.ts";
+import { ConfigError, HypervisorError, StorageError } from "#errors.ts";
+import type { CheckpointFacts } from "#restoration/checkpointFacts.ts";
+import type { PlainCommand } from "./control.ts";
 import { controlPath } from "./control.ts";
+import type { CheckpointVerb } from "./controlCheckpoints.ts";
 import type { GuestStatus } from "./guests/guests.ts";
-import type { GuestCommand } from "./guests/supervision.ts";
 
 export class ControlClient {
   readonly #path: string;
@@ -23,8 +25,17 @@ export class ControlClient {
   }
 
   /** Resolves once it is done. @throws HypervisorError hypervisor.state with the reason */
-  async command(name: string, command: GuestCommand): Promise<GuestStatus> {
+  async command(name: string, command: PlainCommand): Promise<GuestStatus> {
     return (await this.#ask("POST", `guests/${encodeURIComponent(name)}/${command}`)) as GuestStatus;
+  }
+
+  async checkpoints(): Promise<CheckpointFacts[]> {
+    return (await this.#ask("GET", "checkpoints")) as CheckpointFacts[];
+  }
+
+  /** `name`: a guest for `create`, a guest or a checkpoint for `restore`, a path for `import`, else a checkpoint. */
+  async checkpoint(name: string, verb: CheckpointVerb): Promise<unknown> {
+    return await this.#ask("POST", `checkpoints/${encodeURIComponent(name)}/${verb}`);
   }
 
   async type(name: string, text: string): Promise<void> {
@@ -38,6 +49,7 @@ export class ControlClient {
     if (response.ok) return answer;
     const { code, message } = answer as { code: string; message: string };
     if (code === "config.argument") throw new ConfigError(code, message);
+    if (code === "storage.notFound") throw new StorageError(code, message);
     throw new HypervisorError(code === "hypervisor.timeout" ? code : "hypervisor.state", message);
   }
 

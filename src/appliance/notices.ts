@@ -8,6 +8,7 @@
 import { hex } from "#bytes.ts";
 import type { Decision, FaultReport, Frame, ModuleReference, Outcome } from "#fault.ts";
 import type { StorageState } from "#storage/stateFile.ts";
+import { type CheckpointNotice, checkpointSentence } from "./checkpointNotices.ts";
 
 export type FrameNotice = { pc: string; module: string; offset: string; symbol?: string };
 
@@ -50,6 +51,7 @@ export type Notice =
     }
   /** A process that the program has forked. */
   | { event: "child"; workload: string; pid: number; state: "guarded" }
+  | CheckpointNotice
   | { event: "released"; workload: string; address: string; owner: number; waiter: number }
   | { event: "unguarded"; workload: string; pid: number; reason: string }
   | { event: "stopping"; workload: string; pid: number; signal: string }
@@ -129,6 +131,10 @@ export function sentence(notice: Notice): string {
       return `program ${notice.workload}: the restart ${notice.verdict === "clean" ? `helped: it serves again after ${notice.downMs} ms, its connections are lost` : "did not help"} (${notice.why})`;
     case "child":
       return `guarding ${notice.workload}: process ${notice.pid}, which it has forked`;
+    case "checkpoint":
+    case "restore":
+    case "restored":
+      return checkpointSentence(notice);
     case "released":
       return `released a lock of ${notice.workload} that thread ${notice.owner} had left behind: thread ${notice.waiter} waited for it`;
     case "unguarded":

@@ -11,6 +11,7 @@ import { flatConfig } from "#config/flat.ts";
 import type { Config } from "#config/schema.ts";
 import { ConfigError } from "#errors.ts";
 import type { Log } from "#log.ts";
+import { Checkpoints } from "#restoration/checkpoints.ts";
 import { claimDirectory } from "#storage/ownership.ts";
 import { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
@@ -58,6 +59,7 @@ export async function runAppliance(options: RunOptions): Promise<void> {
     const text = `${config.programs.length} [[program]] of the configuration: not run yet by this version; use holdfast guard`;
     notices.tell({ event: "warning", workload: "holdfast", text });
   }
+  using checkpoints = new Checkpoints(directory, clock);
   await using guests = new Guests({
     sections: config.guests,
     runDirectory,
@@ -70,6 +72,7 @@ export async function runAppliance(options: RunOptions): Promise<void> {
     rescues,
     suppression,
     noticesFor,
+    checkpoints,
   });
   guests.open();
   startUplink(

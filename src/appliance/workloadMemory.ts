@@ -16,17 +16,20 @@ export type WorkloadMemory = {
   readonly held: string | null;
   /** Automatic restarts, wall clock in ms. */
   readonly attempts: readonly number[];
+  /** The checkpoint that its memory was still arriving from: without us it cannot go on. Guests only. */
+  readonly arriving?: string | null;
 };
 
 export function readMemory(path: string): WorkloadMemory | null {
   try {
-    const { wanted, ran, held, attempts } = JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
+    const { wanted, ran, held, attempts, arriving } = JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
     if (typeof wanted !== "boolean" || !Array.isArray(attempts)) return null;
     return {
       wanted,
       ran: ran === true,
       held: typeof held === "string" ? held : null,
       attempts: attempts.filter((item) => typeof item === "number"),
+      arriving: typeof arriving === "string" ? arriving : null,
     };
   } catch {
     // None yet, or damaged: the process itself tells the rest.

@@ -46,6 +46,11 @@ export const verbs: readonly Verb[] = [
     add: async (program) => (await import("./guest.ts")).addGuest(program),
   },
   {
+    name: "checkpoint",
+    summary: "checkpoints of guests: create, list, show, verify, restore, delete, pin, export, import",
+    add: async (program) => (await import("./checkpoint.ts")).addCheckpoint(program),
+  },
+  {
     name: "validate",
     summary: "whether a configuration can be run: unknown settings, wrong values, missing files",
     add: async (program) => (await import("./validate.ts")).addValidate(program),

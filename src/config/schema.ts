@@ -65,6 +65,23 @@ const disk = v.strictObject({
 
 const net = v.strictObject({ tap: v.optional(device), bridge: v.optional(device), mac: v.optional(mac) });
 
+/** When checkpoints are taken by themselves, how many are kept, and how a guest comes back from one. */
+const checkpoint = v.strictObject({
+  /** Beside the one after each healthy start. */
+  everyMs: v.optional(count(10_000, 30 * dayMs), 3_600_000),
+  /** So long without a fault: a guest gets its first checkpoint, and a checkpoint counts as good. */
+  healthyMs: v.optional(count(1_000, dayMs), 60_000),
+  keep: v.optional(count(1, 1_000), 3),
+  ageMsMax: v.optional(count(60_000, 365 * dayMs), 7 * dayMs),
+  bytesMax: v.optional(size(1 << 20, "a size of at least 1M, such as 2G"), "4G"),
+  /** A guest that would stand still for longer goes on without a checkpoint. */
+  pauseMsMax: v.optional(count(1, 60_000), 250),
+  /** Memory that can be written within this is all there before the guest runs. */
+  eagerMsMax: v.optional(count(0, 60_000), 150),
+  /** What it touched first the last time is written for so long before it runs. */
+  prefetchMsMax: v.optional(count(0, 10_000), 20),
+});
+
 const guest = v.strictObject({
   name,
   kernel: v.optional(file),
@@ -94,6 +111,8 @@ const guest = v.strictObject({
   /** An orderly stop is given so long before it is ended. */
   stopMs: v.optional(count(100, dayMs), 30_000),
   restart: v.optional(restart("onFault"), {}),
+  /** Left out: only by hand. */
+  checkpoint: v.optional(checkpoint),
   ...probing,
   program: v.optional(v.array(guestProgram), []),
 });
@@ -153,12 +172,18 @@ type GuestDocument = Document["guest"][number];
 export type RestartPolicy = GuestDocument["restart"];
 /** Of a program that is guarded from a command line. */
 export const defaultRestart: RestartPolicy = v.parse(restart("onFault"), {});
+/** `automatic`: taken by themselves, not only by hand. */
+export type CheckpointPolicy = v.InferOutput<typeof checkpoint> & { readonly automatic: boolean };
 export type GuestProgram = GuestDocument["program"][number];
 export type ProgramSection = Document["program"][number];
 export type GuestSection = Pick<
   GuestDocument,
   "name" | "start" | "after" | "bootMs" | "stopMs" | "restart" | "probes" | "probeEveryMs" | "probeFailuresMax"
-> & { readonly machine: GuestMachine; readonly programs: readonly GuestProgram[] };
+> & {
+  readonly machine: GuestMachine;
+  readonly programs: readonly GuestProgram[];
+  readonly checkpoint: CheckpointPolicy;
+};
 
 export type StatusSection = NonNullable<Document["status"]>;
 export type Config = Pick<Document, "state" | "run" | "hypervisor" | "telemetry"> & {
@@ -202,6 +227,13 @@ function guestOf(section: GuestDocument): GuestSection {
     landlock,
   };
   const { name, start, after, bootMs, stopMs, restart, probes, probeEveryMs, probeFailuresMax } = section;
-  const programs = section.program;
-  return { name, start, after, bootMs, stopMs, restart, probes, probeEveryMs, probeFailuresMax, machine, programs };
+  const policy: CheckpointPolicy = {
+    ...(section.checkpoint ?? v.parse(checkpoint, {})),
+    automatic: section.checkpoint !== undefined,
+  };
+  return {
+    ...{ name, start, after, bootMs, stopMs, restart, probes, probeEveryMs, probeFailuresMax, machine },
+    programs: section.program,
+    checkpoint: policy,
+  };
 }

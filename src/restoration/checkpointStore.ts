@@ -10,6 +10,7 @@ import { systemClock } from "#clock.ts";
 import { StorageError } from "#errors.ts";
 import { defaultLimits } from "#storage/limits.ts";
 import { PageFile } from "#storage/pageFile.ts";
+import type { CheckpointRow } from "#storage/pageReader.ts";
 import { fullness, readSpace } from "#storage/space.ts";
 import { decodeHead } from "./checkpointHead.ts";
 import { importCheckpoint } from "./importCheckpoint.ts";
@@ -23,14 +24,22 @@ export class CheckpointStore implements Disposable {
 
   constructor(private readonly directory: string) {}
 
+  /** Newest first. */
+  rows(): CheckpointRow[] {
+    return this.#open().reader.checkpoints;
+  }
+
   /** Takes one; the guest runs again when this returns. `tell` hears where it listens, and the connection's descriptor. */
-  take(order: CheckpointOrder, tell: (news: { listening: true } | { descriptor: number }) => void): Held {
+  take(
+    order: CheckpointOrder,
+    tell: (news: { listening: true } | { descriptor: number } | { still: true }) => void,
+  ): Held {
     this.#refuseWhenFull(order.guest);
     this.#taking = new CheckpointTaking(order, this.#open());
     try {
       tell({ listening: true });
       tell({ descriptor: this.#taking.connect() });
-      return this.#taking.receive();
+      return this.#taking.receive(() => tell({ still: true }));
     } catch (error) {
       this.discard();
       throw error;

@@ -65,6 +65,7 @@ export class CheckpointTaking implements Disposable {
   #stream: UnixStream | null = null;
   #table: PageTable | null = null;
   #packer: PagePacker | null = null;
+  #still: () => void = () => {};
   #ran = true;
   #heldMs = 0;
   #scannedBytes = 0;
@@ -92,8 +93,9 @@ export class CheckpointTaking implements Disposable {
     throw new HypervisorError("hypervisor.protocol", message, { expected: this.order.hypervisorPid, came: peerPid });
   }
 
-  /** Returns once the guest goes on. @throws HypervisorError, StorageError, NativeError: then nothing of it is kept */
-  receive(): Held {
+  /** Returns once the guest goes on; `still` is called while it does not. @throws HypervisorError, StorageError, NativeError: then nothing of it is kept */
+  receive(still: () => void): Held {
+    this.#still = still;
     const receiver = new MigrationReceiver(this.#stream!);
     try {
       if (this.order.method === "memoryFile") this.#receiveFiles(receiver);
@@ -232,6 +234,7 @@ export class CheckpointTaking implements Disposable {
 
   #readState(receiver: MigrationReceiver, lengthBytes: number, whileHeld: () => void): void {
     const fromNs = systemClock.monotonicNs();
+    this.#still();
     this.#state = new Uint8Array(lengthBytes);
     receiver.payload(this.#state);
     receiver.accept();

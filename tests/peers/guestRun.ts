@@ -68,9 +68,10 @@ export class GuestRun implements AsyncDisposable {
   constructor(
     playground: Playground,
     toml: string,
-    { real = false, stopGuests = false }: { real?: boolean; stopGuests?: boolean } = {},
+    { real = false, stopGuests = false }: { real?: boolean | string; stopGuests?: boolean } = {},
   ) {
-    const reading = readConfig(real ? toml : `${toml}\n[hypervisor]\nprogram = "${scripted}"\n`);
+    const program = typeof real === "string" ? real : real ? null : scripted;
+    const reading = readConfig(program === null ? toml : `${toml}\n[hypervisor]\nprogram = "${program}"\n`);
     assert(reading.kind === "config", `bad configuration: ${JSON.stringify(reading)}`);
     for (const { name } of reading.config.guests) playground.directory(name);
     this.control = new ControlClient(playground.runDirectory);
@@ -89,7 +90,7 @@ export class GuestRun implements AsyncDisposable {
       },
       stop: this.#stop.signal,
       stopGuests,
-      kvm: real ? undefined : "/dev/null",
+      kvm: real !== false ? undefined : "/dev/null",
     });
     this.#ended.catch(() => this.#arrived.resolve());
   }

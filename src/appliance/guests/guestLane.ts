@@ -6,14 +6,18 @@
  * here: another guest's lane never waits for it. Letting go of the lane leaves the guest running.
  */
 import { systemRandom } from "#clock.ts";
-import { explain, explainInLine, HypervisorError } from "#errors.ts";
+import { explain, explainInLine, HypervisorError, StorageError } from "#errors.ts";
+import type { RestoreProgress } from "#restoration/restore.ts";
 import { TaskGroup } from "#tasks.ts";
 import { Hypervisor } from "#vm/hypervisor.ts";
 import { killLeftover, lastEnd } from "#vm/hypervisorProcess.ts";
 import { jittered } from "../restart.ts";
 import { readMemory, type WorkloadMemory, writeMemory } from "../workloadMemory.ts";
+import { CheckpointKeeper } from "./checkpointKeeper.ts";
+import { type Arrival, endOrphan, follow, restoreBest } from "./guestArrival.ts";
 import { closeCards } from "./guestNet.ts";
 import type { GuestNotices } from "./guestNotices.ts";
+import type { GuestRung } from "./guestRung.ts";
 import type { Seen } from "./guestWatch.ts";
 import { type GuestParts, Incarnation } from "./incarnation.ts";
 import {
@@ -37,11 +41,17 @@ export class GuestLane implements AsyncDisposable {
   /** Why the last effect failed, for whoever asked for it. */
   #trouble: string | null = null;
   #closed = false;
+  /** The checkpoint that somebody asked to go back to. */
+  #chosen: string | null = null;
+  #arrival: Arrival | null = null;
+  readonly keeper: CheckpointKeeper;
 
   constructor(
     readonly parts: GuestParts,
     readonly notices: GuestNotices,
-  ) {}
+  ) {
+    this.keeper = new CheckpointKeeper(this);
+  }
 
   get name(): string {
     return this.parts.section.name;
@@ -56,6 +66,11 @@ export class GuestLane implements AsyncDisposable {
     return this.#current;
   }
 
+  /** What its memory still lacks after a restore, or null. */
+  get arriving(): RestoreProgress | null {
+    return this.#arrival?.restore.progress ?? null;
+  }
+
   /**
    * Takes over what runs, or starts what should, once `ready` has resolved. Resolves once that is decided, not once the
    * guest is up.
@@ -64,6 +79,8 @@ export class GuestLane implements AsyncDisposable {
     const { directory, clock, log } = this.parts;
     const memory = readMemory(directory.memory);
     if (memory !== null) this.#state = { ...this.#state, attempts: memory.attempts };
+    if (memory?.arriving != null) await endOrphan(this.parts);
+    this.#tasks.start((signal) => this.keeper.run(signal));
     try {
       const found = await Hypervisor.adopt(directory, clock, log);
       if (found === null) await this.#nothingFound(memory, ready);
@@ -92,6 +109,19 @@ export class GuestLane implements AsyncDisposable {
     if (trouble !== null) throw new HypervisorError("hypervisor.state", `${this.name}: ${command} failed: ${trouble}`);
   }
 
+  /** Goes back to a checkpoint, whatever the guest does now. @throws as `command`, StorageError storage.notFound */
+  async restore(checkpoint: string | null, signal: AbortSignal): Promise<void> {
+    const { checkpoints, section } = this.parts;
+    const id = checkpoint ?? checkpoints.lastGood(section.name, null)?.id;
+    if (id === undefined) {
+      throw new StorageError("storage.notFound", `${this.name} has no good checkpoint; name one to go back to`);
+    }
+    const { guest } = checkpoints.find(id);
+    if (guest !== section.name) throw new StorageError("storage.notFound", `${id} is a checkpoint of ${guest}`);
+    this.#chosen = id;
+    await this.command("restore", signal);
+  }
+
   /** Resolves once `done` holds of the state. @throws the signal's reason */
   async until(done: (state: Supervised) => boolean, signal: AbortSignal): Promise<void> {
     const wake = (): void => this.#wake();
@@ -108,6 +138,8 @@ export class GuestLane implements AsyncDisposable {
 
   /** Ends the watch; the guest runs on. */
   async [Symbol.asyncDispose](): Promise<void> {
+    // A guest whose memory still arrives would not survive our end.
+    await this.#arrival?.over;
     this.#closed = true;
     this.#timer?.abort();
     this.#launching?.abort();
@@ -156,7 +188,7 @@ export class GuestLane implements AsyncDisposable {
 
   #input(seen: Seen): void {
     const input = { ...seen, atMs: this.parts.clock.wallMs() } as SuperviseInput;
-    const step = supervise(this.#state, input, this.parts.section.restart, { restorable: false });
+    const step = supervise(this.#state, input, this.parts.section.restart, { restorable: this.#restorable });
     // Only commands are ever refused.
     if (step.kind === "violation") throw new HypervisorError("hypervisor.state", `${this.name}: ${step.reason}`);
     // What happened is told before what it leads to.
@@ -192,7 +224,8 @@ export class GuestLane implements AsyncDisposable {
     try {
       this.parts.directory.make(this.parts.user);
       const held = phase.kind === "held" ? phase.why : null;
-      writeMemory(this.parts.directory.memory, { wanted, ran: ranIn.includes(phase.kind), held, attempts });
+      const arriving = this.#arrival?.restore.progress.checkpoint ?? null;
+      writeMemory(this.parts.directory.memory, { wanted, ran: ranIn.includes(phase.kind), held, attempts, arriving });
     } catch (error) {
       this.parts.log("warn", "guest.notRemembered", { why: explain(error) });
     }
@@ -201,7 +234,7 @@ export class GuestLane implements AsyncDisposable {
   #do(effect: GuestEffect): void {
     switch (effect.kind) {
       case "launch":
-        this.#queue(() => this.#launch());
+        this.#queue(() => this.#launch(effect.rung));
         break;
       case "reboot":
         this.#queue(() => this.#reboot());
@@ -256,7 +289,7 @@ export class GuestLane implements AsyncDisposable {
     });
   }
 
-  async #launch(): Promise<void> {
+  async #launch(rung: GuestRung | null): Promise<void> {
     await this.#letGo();
     // A stop may have come while the launch waited for its turn: then nothing was started.
     if (this.#state.phase.kind !== "starting")
@@ -265,7 +298,10 @@ export class GuestLane implements AsyncDisposable {
     const { signal } = this.#launching;
     try {
       const tell = (seen: Seen): void => this.#tell(seen);
-      this.#current = await Incarnation.boot(this.parts, tell, this.notices, signal);
+      this.#current =
+        rung === "restore"
+          ? await this.#bringBack(tell, signal)
+          : await Incarnation.boot(this.parts, tell, this.notices, signal);
       this.#tell({ kind: "booted" });
       // Called off in the very last moment.
       if (signal.aborted) await this.#current.hypervisor.kill();
@@ -276,6 +312,24 @@ export class GuestLane implements AsyncDisposable {
     } finally {
       this.#launching = null;
     }
+  }
+
+  async #bringBack(tell: (seen: Seen) => void, signal: AbortSignal): Promise<Incarnation> {
+    const { parts } = this;
+    const wanted = this.#chosen ?? parts.checkpoints.lastGood(this.name, null)?.id;
+    this.#chosen = null;
+    if (wanted === undefined) throw new StorageError("storage.notFound", "its last good checkpoint is gone");
+    const { restored, checkpoint } = await restoreBest(parts, wanted, this.notices, signal);
+    this.#arrival = follow(restored, parts, checkpoint, this.notices, () => {
+      this.#arrival = null;
+      this.#remember();
+    });
+    this.#remember();
+    return new Incarnation(restored.hypervisor, parts, tell);
+  }
+
+  get #restorable(): boolean {
+    return this.parts.checkpoints.lastGood(this.name, null) !== null;
   }
 
   async #reboot(): Promise<void> {
@@ -331,6 +385,7 @@ const reached: Readonly<Record<GuestCommand, readonly Phase["kind"][]>> = {
   pause: ["paused", "down", "held"],
   resume: ["booting", "up", "down", "held"],
   reset: ["booting", "up", "down", "held"],
+  restore: ["booting", "up", "paused", "down", "held"],
 };
 
 /** Trying again would end the same way until somebody changes something on this box. */

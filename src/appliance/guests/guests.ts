@@ -9,13 +9,18 @@ import type { Clock } from "#clock.ts";
 import type { GuestSection } from "#config/schema.ts";
 import { ConfigError, explain } from "#errors.ts";
 import type { Log } from "#log.ts";
+import type { CheckpointFacts } from "#restoration/checkpointFacts.ts";
+import type { Checkpoints } from "#restoration/checkpoints.ts";
+import type { RestoreProgress } from "#restoration/restore.ts";
 import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import { RunDirectory } from "#vm/runDirectory.ts";
+import type { CheckpointReport } from "../checkpointNotices.ts";
 import type { Notices } from "../notices.ts";
 import type { RescueBook } from "../rescue/rescueBook.ts";
 import { attemptsInWindow } from "../restart.ts";
 import type { SuppressionSwitch } from "../suppressionSwitch.ts";
+import { whyNoCheckpoint } from "./checkpointAbility.ts";
 import { GuestLane } from "./guestLane.ts";
 import { GuestNotices } from "./guestNotices.ts";
 import { notStarted, type Phase } from "./supervision.ts";
@@ -32,6 +37,7 @@ export type GuestsOptions = {
   readonly rescues: RescueBook;
   readonly suppression: SuppressionSwitch;
   readonly noticesFor: (workload: string) => Notices;
+  readonly checkpoints: Checkpoints;
 };
 
 /** One guest as others see it. Plain data; times are wall clock, ms. */
@@ -49,6 +55,10 @@ export type GuestStatus = {
   readonly lastFault: { readonly kind: string; readonly why: string; readonly atMs: number } | null;
   readonly programs: readonly string[];
   readonly runDirectory: string;
+  /** Its newest good checkpoint, why it cannot have any (null where it can, or it does not run), and what still arrives. */
+  readonly lastGood: CheckpointFacts | null;
+  readonly noCheckpoint: string | null;
+  readonly arriving: RestoreProgress | null;
   /** What it prints on its serial port, or null where it has none. */
   readonly console: string | null;
 };
@@ -64,13 +74,15 @@ export class Guests implements AsyncDisposable {
 
   /** @throws HypervisorError hypervisor.socket where a name is too long for its directory */
   constructor(private readonly options: GuestsOptions) {
-    const { runDirectory, program, user, kvm, clock, logFor, storage, rescues, suppression, noticesFor } = options;
+    const { runDirectory, program, user, kvm, clock, logFor, storage } = options;
+    const { rescues, suppression, noticesFor, checkpoints } = options;
     for (const section of options.sections) {
       const directory = new RunDirectory(guestDirectory(runDirectory, section.name));
       const told = noticesFor(section.name);
       const notices = new GuestNotices(section.name, told, storage, clock);
       const log = logFor(section.name);
-      const parts = { section, directory, program, user, kvm, clock, log, storage, rescues, suppression, noticesFor };
+      const given = { program, user, kvm, clock, storage, rescues, suppression, noticesFor, checkpoints };
+      const parts = { section, directory, log, ...given };
       this.#lanes.set(section.name, new GuestLane(parts, notices));
     }
   }
@@ -102,6 +114,10 @@ export class Guests implements AsyncDisposable {
     throw new ConfigError("config.argument", `there is no guest called ${JSON.stringify(name)}; there are: ${known}`);
   }
 
+  get checkpoints(): Checkpoints {
+    return this.options.checkpoints;
+  }
+
   status(name: string): GuestStatus {
     const lane = this.lane(name);
     const { section, directory, clock } = lane.parts;
@@ -122,8 +138,30 @@ export class Guests implements AsyncDisposable {
       lastFault: lane.notices.lastFault,
       programs: section.programs.map((program) => program.name),
       runDirectory: directory.path,
+      lastGood: this.options.checkpoints.lastGood(name, null),
+      noCheckpoint: hypervisor === null ? null : whyNoCheckpoint(section, hypervisor),
+      arriving: lane.arriving,
       console: serial ? directory.console : null,
     };
+  }
+
+  /** Takes a checkpoint now. @throws ConfigError, HypervisorError, StorageError, NativeError with the reason */
+  async checkpoint(name: string, signal: AbortSignal): Promise<CheckpointReport> {
+    const { keeper } = this.lane(name);
+    const report = await keeper.create(signal);
+    this.#tasks.start(async (ended) => void (await keeper.prove(report.id, ended)));
+    return report;
+  }
+
+  /**
+   * Takes a guest back to a checkpoint: `name` is a guest (its last good one), or a checkpoint. Resolves once it runs; its
+   * memory may still arrive. @throws ConfigError, HypervisorError, StorageError, NativeError with the reason
+   */
+  async restore(name: string, signal: AbortSignal, checkpoint: string | null = null): Promise<GuestStatus> {
+    const id = checkpoint ?? (this.#lanes.has(name) ? null : name);
+    const guest = this.#lanes.has(name) ? name : this.checkpoints.find(name).guest;
+    await this.lane(guest).restore(id, signal);
+    return this.status(guest);
   }
 
   /** Stops all that run, those that others wait for last. */

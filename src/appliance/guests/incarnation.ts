@@ -10,6 +10,7 @@ import type { GuestSection } from "#config/schema.ts";
 import { explain, HypervisorError } from "#errors.ts";
 import type { Log } from "#log.ts";
 import { parseProbe } from "#monitor/probes.ts";
+import type { Checkpoints } from "#restoration/checkpoints.ts";
 import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import { vmConfigOf } from "#vm/guestMachine.ts";
@@ -41,6 +42,7 @@ export type GuestParts = {
   readonly rescues: RescueBook;
   readonly suppression: SuppressionSwitch;
   readonly noticesFor: (workload: string) => Notices;
+  readonly checkpoints: Checkpoints;
 };
 
 /** What a boot has to tell beside its success. */

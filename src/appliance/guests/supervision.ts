@@ -42,7 +42,8 @@ export type Supervised = {
   readonly trial: { readonly rung: GuestRung; readonly fault: GuestFault; readonly sinceMs: number } | null;
 };
 
-export type GuestCommand = "start" | "stop" | "pause" | "resume" | "reset";
+/** `restore`: back to a checkpoint, whatever it does now. */
+export type GuestCommand = "start" | "stop" | "pause" | "resume" | "reset" | "restore";
 export type SuperviseInput = { readonly atMs: number } & (
   | { readonly kind: "command"; readonly command: GuestCommand }
   | { readonly kind: "booted" }
@@ -154,6 +155,12 @@ function obey(state: Supervised, command: GuestCommand): SuperviseStep {
     case "reset":
       if (!runs(state) && phase.kind !== "paused") return no("reset", phase);
       return next(at(fresh, { kind: "resetting" }), { kind: "reboot" });
+    case "restore": {
+      if (isDown(phase)) return next(at(fresh, { kind: "starting" }), { kind: "launch", rung: "restore" });
+      if (!runs(state) && phase.kind !== "paused") return no("restore", phase);
+      const after: AfterEnd = { kind: "start", rung: "restore", waitMs: 0 };
+      return next(at(fresh, { kind: "ending", after }), { kind: "kill" });
+    }
   }
 }
 

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * One restore on the main thread: its Worker, what it has brought so far, and its end.
+ *
+ * Gets an order; gives `running` (the guest runs), `served` (it no longer needs us) and progress at any
+ * time. Between the two the guest lives by this process: whoever ends it early ends the guest. A page that cannot be
+ * served ends Cloud Hypervisor before its connection is closed, so that the guest never computes on zeros.
+ */
+import { pageBytes } from "#vm/offload/guestRam.ts";
+import { progressBytes, progressPlaces, type RestoreCall } from "./restoreWorker.ts";
+import type { Prepared, RestoreOrder } from "./runRestore.ts";
+import { WorkerPort } from "./workerPort.ts";
+
+export type RestoreProgress = {
+  readonly checkpoint: string;
+  readonly mode: "lazy" | "eager";
+  readonly contentBytes: number;
+  /** Written before the guest ran, because it asked, and behind its back. */
+  readonly prefetchedBytes: number;
+  readonly demandedBytes: number;
+  readonly backgroundBytes: number;
+};
+
+export class Restore implements Disposable {
+  readonly #port = new WorkerPort<RestoreCall>(new URL("./restoreWorker.ts", import.meta.url).href, "restore");
+  readonly #shared = new SharedArrayBuffer(progressBytes);
+  readonly #progress = new BigInt64Array(this.#shared);
+
+  private constructor(private readonly order: RestoreOrder) {}
+
+  prepared: Prepared = { mode: "lazy", contentBytes: 0, prefetchedBytes: 0 };
+
+  /** Reads what the guest needs first. Nothing of Cloud Hypervisor is needed yet. @throws StorageError, NativeError */
+  static async prepare(order: RestoreOrder): Promise<Restore> {
+    const restore = new Restore(order);
+    try {
+      const call = { kind: "prepare", restore: order, progress: restore.#shared } as const;
+      restore.prepared = (await restore.#port.call(call)) as Prepared;
+      return restore;
+    } catch (error) {
+      restore[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Hands the guest over. `running` resolves once it runs, `served` once it needs us no longer, with its first touches in
+   * order. Both reject with HypervisorError, StorageError or NativeError; Cloud Hypervisor is gone then if it had the guest.
+   */
+  run(socket: string, hypervisorPid: number): { running: Promise<void>; served: Promise<readonly number[]> } {
+    const { promise: running, resolve, reject } = Promise.withResolvers<void>();
+    const served = this.#port.call({ kind: "run", socket, hypervisorPid }, () => resolve()) as Promise<
+      readonly number[]
+    >;
+    served.catch(reject);
+    running.catch(() => {});
+    return { running, served };
+  }
+
+  get progress(): RestoreProgress {
+    const { mode, contentBytes } = this.prepared;
+    const bytesAt = (place: number): number => Number(this.#progress[place]!) * pageBytes;
+    return {
+      checkpoint: this.order.checkpoint,
+      mode,
+      contentBytes,
+      prefetchedBytes: bytesAt(progressPlaces.prefetched),
+      demandedBytes: bytesAt(progressPlaces.demanded),
+      backgroundBytes: bytesAt(progressPlaces.background),
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.#port[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The Worker of one restore: the page server. It blocks on its socket, so that a page costs one thread wake-up and nothing
+ * else of the supervisor can delay it. What it does is in runRestore.ts; progress is in shared memory.
+ */
+import { type Prepared, type RestoreOrder, Restoring } from "./runRestore.ts";
+import { answerCalls } from "./workerPort.ts";
+
+declare const self: Worker;
+
+export type RestoreCall =
+  | { readonly kind: "prepare"; readonly restore: RestoreOrder; readonly progress: SharedArrayBuffer }
+  /** Tells `running` once it does, and is done once the guest needs us no longer. */
+  | { readonly kind: "run"; readonly socket: string; readonly hypervisorPid: number };
+
+/** Places in the shared memory, 8 bytes each. */
+export const progressPlaces = { prefetched: 0, demanded: 1, background: 2, empty: 3, drained: 4 } as const;
+export const progressBytes = 5 * 8;
+
+let restoring: Restoring | null = null;
+let progress = new BigInt64Array(new SharedArrayBuffer(progressBytes));
+
+answerCalls<RestoreCall>(self, (call, tell): Prepared | readonly number[] => {
+  if (call.kind === "prepare") {
+    progress = new BigInt64Array(call.progress);
+    restoring = new Restoring(call.restore, (pages) => new Uint8Array(pages));
+    return restoring.prepare();
+  }
+  return run(restoring!, call, tell);
+});
+
+function run(
+  open: Restoring,
+  { socket, hypervisorPid }: Extract<RestoreCall, { kind: "run" }>,
+  tell: (news: unknown) => void,
+): readonly number[] {
+  try {
+    open.start(socket, hypervisorPid);
+    publish();
+    tell({ running: true });
+    return open.serve(publish);
+  } catch (error) {
+    // Before its connection is closed: it would let the guest go on with zeros in place of what is missing.
+    if (open.fill.live) killQuietly(hypervisorPid);
+    throw error;
+  } finally {
+    publish();
+    open[Symbol.dispose]();
+  }
+}
+
+function killQuietly(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended by itself.
+  }
+}
+
+function publish(): void {
+  const { prefetched, demanded, background, empty } = restoring!.fill.counts;
+  progress[progressPlaces.prefetched] = BigInt(prefetched);
+  progress[progressPlaces.demanded] = BigInt(demanded);
+  progress[progressPlaces.background] = BigInt(background);
+  progress[progressPlaces.empty] = BigInt(empty);
+}
