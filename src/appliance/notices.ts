@@ -7,6 +7,7 @@
  */
 import { hex } from "#bytes.ts";
 import type { Decision, FaultReport, Frame, ModuleReference, Outcome } from "#fault.ts";
+import type { Detection } from "#health.ts";
 import type { StorageState } from "#storage/stateFile.ts";
 import { type CheckpointNotice, checkpointSentence } from "./checkpointNotices.ts";
 
@@ -60,6 +61,14 @@ export type Notice =
   | { event: "warning"; workload: string; text: string }
   /** Where the status page is. `claim`: the one-time code that makes its first admin; null where it has one. */
   | { event: "status"; workload: string; url: string; fingerprint: string | null; claim: string | null }
+  | {
+      event: "detection";
+      workload: string;
+      detector: Detection["detector"];
+      kind: Detection["kind"];
+      text: string;
+      evidence: Detection["evidence"];
+    }
   | { event: "exit"; workload: string; code: number | null; signal: string | null };
 
 export class Notices {
@@ -147,6 +156,8 @@ export function sentence(notice: Notice): string {
       return notice.text;
     case "status":
       return statusSentence(notice);
+    case "detection":
+      return `${notice.workload}: ${notice.detector}${notice.kind === "raised" ? "" : " is over"}: ${notice.text}`;
     case "exit":
       return `${notice.workload} ended${howEnded(notice)}`;
   }

@@ -21,7 +21,7 @@ import type { Sampler } from "./sampler.ts";
 export const slowEvery = 5;
 export const threadsMax = 256;
 /** Share of the last second above which a thread's switches are read. */
-const busyShare = 0.5;
+const busyShare = 0.05;
 
 export type CollectorParts = {
   readonly plan: EventPlan;
