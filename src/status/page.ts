@@ -86,7 +86,7 @@ export class Page {
     this.record = new ReadModel(start.directory);
     this.accounts = new Accounts(pageDirectory(start.directory));
     this.claim = new Claim(pageDirectory(start.directory), clock);
-    this.logins = new Logins(clock, start.settings.idleMs);
+    this.logins = new Logins(pageDirectory(start.directory), clock, start.settings.idleMs);
     this.tries = new Tries(clock);
     this.requests = new Limiter(clock, limits.requestsPerSecond, limits.requestsBurst);
     this.scrapes = new Limiter(clock, limits.metricsPerSecond, limits.metricsBurst);

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Logins of browsers: a random cookie, of which only the hash is kept, in memory. Ends when idle, after twelve hours, when
- * told to, and with the supervisor. Each has a token for its forms.
+ * Logins of browsers: a random cookie, of which only the hash is kept. Ends when idle, after twelve hours, and when told to;
+ * not with the supervisor, so that a page that is open goes on after a restart. Each has a token for its forms.
+ *
+ * Kept in one file that only its owner can read. What is not written yet when the supervisor dies is at most a minute of
+ * idle time; a file that cannot be read or written means logging in again.
  */
 import { timingSafeEqual } from "node:crypto";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import * as v from "valibot";
 import type { Clock } from "#clock.ts";
-import type { Role } from "#verbs.ts";
+import { type Role, roles } from "#verbs.ts";
 import { limits } from "../settings.ts";
 import { hashOf, newSecret } from "./accounts.ts";
 
@@ -24,13 +30,33 @@ export type Login = {
   streams: number;
 };
 
+const saveEveryNs = 60e9;
+const kept = v.array(
+  v.object({
+    hash: v.string(),
+    id: v.string(),
+    name: v.string(),
+    role: v.picklist(roles),
+    from: v.string(),
+    csrf: v.string(),
+    beganMs: v.number(),
+    seenMs: v.number(),
+  }),
+);
+
 export class Logins {
   readonly #byHash = new Map<string, Login>();
+  readonly #path: string;
+  #savedNs = 0;
 
   constructor(
+    directory: string,
     private readonly clock: Clock,
     private readonly idleMs: number,
-  ) {}
+  ) {
+    this.#path = join(directory, "logins.json");
+    this.#load();
+  }
 
   /** Gives the secret for the cookie. Where there are too many, the one that was idle for longest ends. */
   begin(name: string, role: Role, from: string): string {
@@ -50,6 +76,7 @@ export class Logins {
       streams: 0,
       ...times,
     });
+    this.#save();
     return secret;
   }
 
@@ -68,6 +95,7 @@ export class Logins {
   /** Only what a person does counts: a page that refreshes itself does not keep a login alive for ever. */
   touch(login: Login): void {
     login.seenNs = this.clock.monotonicNs();
+    if (login.seenNs - this.#savedNs > saveEveryNs) this.#save();
   }
 
   isFresh(login: Login): boolean {
@@ -85,11 +113,45 @@ export class Logins {
   /** Ends one by its id. */
   end(id: string): void {
     for (const [hash, login] of this.#byHash) if (login.id === id) this.#byHash.delete(hash);
+    this.#save();
   }
 
   /** Ends all of an account: its password or role has changed. */
   endOf(name: string): void {
     for (const [hash, login] of this.#byHash) if (login.name === name) this.#byHash.delete(hash);
+    this.#save();
+  }
+
+  #load(): void {
+    const [nowMs, nowNs] = [this.clock.wallMs(), this.clock.monotonicNs()];
+    try {
+      for (const { hash, seenMs, ...each } of v.parse(kept, JSON.parse(readFileSync(this.#path, "utf8")))) {
+        // A clock that was set back makes nothing younger than it is.
+        const [idleMs, ageMs] = [nowMs - seenMs, nowMs - each.beganMs];
+        if (idleMs < 0 || ageMs < 0) continue;
+        // The password was not given to this supervisor: a destructive act asks for it.
+        const times = { beganNs: nowNs - ageMs * 1e6, seenNs: nowNs - idleMs * 1e6, freshNs: Number.NEGATIVE_INFINITY };
+        this.#byHash.set(hash, { ...each, streams: 0, ...times });
+      }
+    } catch {
+      // Never written, or damaged: everybody logs in again.
+      this.#byHash.clear();
+    }
+  }
+
+  #save(): void {
+    const [nowMs, nowNs] = [this.clock.wallMs(), this.clock.monotonicNs()];
+    this.#savedNs = nowNs;
+    const rows = [...this.#byHash].map(([hash, { id, name, role, from, csrf, beganMs, seenNs }]) => ({
+      ...{ hash, id, name, role, from, csrf, beganMs },
+      seenMs: nowMs - Math.round((nowNs - seenNs) / 1e6),
+    }));
+    try {
+      writeFileSync(`${this.#path}.new`, JSON.stringify(rows), { mode: 0o600 });
+      renameSync(`${this.#path}.new`, this.#path);
+    } catch {
+      // A full disk: logins hold until the supervisor ends.
+    }
   }
 }
 

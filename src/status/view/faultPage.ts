@@ -87,7 +87,7 @@ function stack(record: FaultRecord, last: TrialRecord | undefined): Html {
     point === null
       ? "Nothing of it was abandoned."
       : `The marked part was abandoned; ${frameName(report, report.frames[point.frame + 1])} went on as if it had returned ${point.returnValue}.`;
-  return html`<section aria-labelledby="stack"><h2 id="stack">Stack</h2><p>${note}</p><div class="scroll" tabindex="0" role="region" aria-labelledby="stack"><table class="stack"><thead><tr><th scope="col">#</th><th scope="col">Function</th><th scope="col" class="wide">Where</th><th scope="col" class="wide">Entered</th><th scope="col">Part</th></tr></thead><tbody>${frames.map(
+  return html`<section aria-labelledby="stack"><h2 id="stack">Stack</h2><p>${note}</p><div class="scroll" tabindex="0" role="region" aria-label="Frames"><table class="stack"><thead><tr><th scope="col">#</th><th scope="col">Function</th><th scope="col" class="wide">Where</th><th scope="col" class="wide">Entered</th><th scope="col">Part</th></tr></thead><tbody>${frames.map(
     (frame, index) => frameRow(record, frame, index, point),
   )}</tbody></table></div>${left > 0 ? html`<p class="soft">… ${left} more frames</p>` : nothing}${
     report.complete ? nothing : html`<p class="soft">The stack could not be unwound further.</p>`
@@ -127,7 +127,7 @@ function evidence({ report }: FaultRecord): Html {
       (session) =>
         html`<tr><th scope="row"><code>${session.peer}</code></th><td class="number">${session.fd}</td><td class="number">${session.lastReceivedMs ?? "–"}</td><td class="number">${session.lastSentMs ?? "–"}</td><td class="number">${session.unreadBytes}</td><td class="number">${session.reach.direct} / ${session.reach.near} / ${session.reach.far}</td></tr>`,
     );
-  return html`<section aria-labelledby="evidence"><h2 id="evidence">Evidence for the session</h2><details><summary>${plural(report.sessions.length, "connection")} could be meant</summary><div class="scroll" tabindex="0" role="region" aria-labelledby="evidence"><table class="list"><thead><tr><th scope="col">Client</th><th scope="col" class="number">Descriptor</th><th scope="col" class="number">Received, ms ago</th><th scope="col" class="number">Sent, ms ago</th><th scope="col" class="number">Unread bytes</th><th scope="col" class="number">Reach</th></tr></thead><tbody>${rows}</tbody></table></div></details></section>`;
+  return html`<section aria-labelledby="evidence"><h2 id="evidence">Evidence for the session</h2><details><summary>${plural(report.sessions.length, "connection")} could be meant</summary><div class="scroll" tabindex="0" role="region" aria-label="Connections"><table class="list"><thead><tr><th scope="col">Client</th><th scope="col" class="number">Descriptor</th><th scope="col" class="number">Received, ms ago</th><th scope="col" class="number">Sent, ms ago</th><th scope="col" class="number">Unread bytes</th><th scope="col" class="number">Reach</th></tr></thead><tbody>${rows}</tbody></table></div></details></section>`;
 }
 
 function registers({ report }: FaultRecord): Html {

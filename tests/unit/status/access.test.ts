@@ -70,8 +70,9 @@ test("a damaged file of accounts lets nobody in and is not written over", () => 
 });
 
 test("a login ends when idle, after twelve hours, and with its account", async () => {
+  using directory = scratch();
   const clock = new ManualClock();
-  const logins = new Logins(clock, 60_000);
+  const logins = new Logins(directory.path, clock, 60_000);
   const secret = logins.begin("anna", "admin", "::1");
   expect(logins.find(`${secret}x`)).toBeNull();
   for (let hour = 0; hour < 11; hour += 1) {
@@ -87,6 +88,23 @@ test("a login ends when idle, after twelve hours, and with its account", async (
   expect(logins.find(other)).toBeNull();
   for (let count = 0; count < limits.loginsMax + 10; count += 1) logins.begin("anna", "view", "::1");
   expect(logins.list.length).toBe(limits.loginsMax);
+});
+
+test("a login goes on after a restart, but not as one that gave its password just now", async () => {
+  using directory = scratch();
+  const clock = new ManualClock();
+  const before = new Logins(directory.path, clock, 60_000);
+  const secret = before.begin("anna", "admin", "::1");
+  expect(before.isFresh(before.find(secret)!)).toBe(true);
+  await clock.advance(30_000);
+  const after = new Logins(directory.path, clock, 60_000);
+  expect(after.find(secret)?.name).toBe("anna");
+  expect(after.isFresh(after.find(secret)!)).toBe(false);
+  expect(statSync(join(directory.path, "logins.json")).mode & 0o777).toBe(0o600);
+  await clock.advance(31_000);
+  expect(new Logins(directory.path, clock, 60_000).find(secret)).toBeNull();
+  writeFileSync(join(directory.path, "logins.json"), "[{");
+  expect(new Logins(directory.path, clock, 60_000).find(secret)).toBeNull();
 });
 
 test("rates refill, and wrong passwords are counted by address and in all", async () => {
