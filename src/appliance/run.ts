@@ -23,7 +23,7 @@ import { openPageOf } from "./page/openPage.ts";
 import { WorkloadBook } from "./page/workloadBook.ts";
 import { openRescues } from "./rescue/rescueOrders.ts";
 import { SuppressionSwitch } from "./suppressionSwitch.ts";
-import { startUplink } from "./uplink/startUplink.ts";
+import { pageOf, startUplink } from "./uplink/startUplink.ts";
 import { guestOrders } from "./workloadOrders.ts";
 
 export type RunOptions = {
@@ -75,17 +75,26 @@ export async function runAppliance(options: RunOptions): Promise<void> {
     checkpoints,
   });
   guests.open();
-  startUplink(
+  const seat = startUplink(
     config.telemetry ?? null,
     {
       ...{ storage, directory, rescues, orders: guestOrders(guests), suppression, clock, random: systemRandom },
       ...{ configuration: flatConfig(config), ownsMachine: true, version: options.version, log: logFor("telemetry") },
-      tell: (text) => notices.tell({ event: "warning", workload: "holdfast", text }),
+      notices,
     },
     tasks,
   );
   await using _control = openControl(runDirectory, guests);
-  const page = { directory, storage, clock, version: options.version, mode: "run", book, notices } as const;
+  const page = {
+    directory,
+    storage,
+    clock,
+    version: options.version,
+    mode: "run",
+    book,
+    notices,
+    ...pageOf(config.telemetry ?? null, seat),
+  } as const;
   await using _page = openPageOf(config.status, page, new GuestsTold(guests));
   await ended(stop);
   if (options.stopGuests) await guests.stopAll(new AbortController().signal);

@@ -20,12 +20,13 @@ import { commandSource, processSource } from "#appliance/programs/programSource.
 import { Requests } from "#appliance/requests.ts";
 import { openRescues } from "#appliance/rescue/rescueOrders.ts";
 import { SuppressionSwitch } from "#appliance/suppressionSwitch.ts";
-import { startUplink } from "#appliance/uplink/startUplink.ts";
+import { pageOf, startUplink, type UplinkParts } from "#appliance/uplink/startUplink.ts";
 import { uplinkSettings } from "#appliance/uplink/uplinkSettings.ts";
 import { ForegroundOrders } from "#appliance/workloadOrders.ts";
 import { systemClock, systemRandom } from "#clock.ts";
 import { defaultRestart, type RestartPolicy, restartPolicies } from "#config/schema.ts";
 import { telemetryOf } from "#config/telemetryFlags.ts";
+import type { TelemetrySection } from "#config/telemetrySection.ts";
 import { ConfigError } from "#errors.ts";
 import { type Log, openLog } from "#log.ts";
 import { defaultRunDirectory, defaultStateDirectory, guardDirectory } from "#storage/ownership.ts";
@@ -136,12 +137,8 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
   const out = flags.json ? new LineSink(process.stdout.fd, clock) : complaints;
   const log = openLogOf(name, flags.verbose === true, (line) => complaints.write(line));
   const book = new WorkloadBook(clock);
-  const notices = new Notices(
-    name,
-    flags.json ? "json" : "text",
-    (line) => out.write(line),
-    (notice) => book.hear(notice),
-  );
+  const form = flags.json ? "json" : "text";
+  const notices = new Notices(name, form, out.write.bind(out), book.hear.bind(book));
   const trace = flags.trace === undefined ? undefined : openTrace(flags.trace, clock);
   try {
     const directory = guardDirectory(flags.state ?? defaultStateDirectory(process.env, userId()), name);
@@ -160,20 +157,12 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
       void Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]).then(() => process.exit(exitCodes.bug));
     };
     onBug(endOnBug);
-    const orders = new ForegroundOrders(name);
-    startUplink(
-      section,
-      {
-        ...{ storage, directory, rescues, orders, suppression, clock, log, random: systemRandom },
-        ...{ configuration: { "guard.name": name, "guard.rungs": flags.rungs ?? "" }, ownsMachine: false, version },
-        tell: (text) => notices.tell({ event: "warning", workload: name, text }),
-      },
-      tasks,
-    );
     tasks.failed.catch(endOnBug);
+    const kept = { storage, directory, rescues, suppression, notices };
+    const { orders, page: fleetPage } = joinFleet(section, flags, { ...kept, clock, log }, tasks);
     const command = wanted.kind === "command" ? wanted.command : null;
     book.expect(name, null);
-    const page = { directory, storage, clock, version, mode: "guard", book, notices } as const;
+    const page = { directory, storage, clock, version, mode: "guard", book, notices, ...fleetPage } as const;
     await using _page = status === null ? null : openPage({ settings: status, ...page });
     const told = { storage, rescues, notices, log, trace, opened: orders.serve };
     const guarded = { name, command, source, requests, runDirectory, clock, suppression, ...ways, ...told };
@@ -182,6 +171,17 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
   } finally {
     await Promise.all([out.flush(lastLinesMs), complaints.flush(lastLinesMs)]);
   }
+}
+
+type FleetParts = Omit<UplinkParts, "orders" | "configuration" | "ownsMachine" | "version" | "random">;
+
+/** The guard in its fleet, where one is configured: what it may be told, and what its page shows of it. */
+function joinFleet(section: TelemetrySection | null, { rungs = "" }: GuardFlags, parts: FleetParts, tasks: TaskGroup) {
+  const { workload } = parts.notices;
+  const orders = new ForegroundOrders(workload);
+  const configuration = { "guard.name": workload, "guard.rungs": rungs };
+  const own = { orders, configuration, ownsMachine: false, version, random: systemRandom };
+  return { orders, page: pageOf(section, startUplink(section, { ...parts, ...own }, tasks)) };
 }
 
 /** Without --verbose only errors; and an ill disk is told once, by its notice, not three times by its files. */

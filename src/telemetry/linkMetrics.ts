@@ -14,12 +14,27 @@ import type { Session } from "./session.ts";
 /** A burst of drops is over after so long without one. */
 const burstMs = 60_000;
 
+/** The link as a person wants to know it. Times are wall clock, ms. */
+export type LinkState = {
+  readonly connected: boolean;
+  readonly sinceMs: number;
+  readonly why: string | null;
+  readonly lastAckMs: number | null;
+  readonly waitingMessages: number;
+  readonly oldestMs: number | null;
+  readonly droppedRows: number;
+};
+
 export class AckTimes {
   readonly #buckets = metricCatalogue.mqtt_ack_seconds.bounds!.map(() => 0);
   #count = 0;
   #sum = 0;
 
-  add(ackMs: number): void {
+  /** Wall clock of the newest. */
+  lastMs: number | null = null;
+
+  add(ackMs: number, atMs: number): void {
+    this.lastMs = atMs;
     const seconds = ackMs / 1000;
     this.#count += 1;
     this.#sum += seconds;

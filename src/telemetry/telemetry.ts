@@ -27,7 +27,7 @@ import { JournalPump } from "./journalPump.ts";
 import { KeptTopics, keptTopicsMax } from "./kept.ts";
 import type { Link, ReceivedMessage } from "./link.ts";
 import { certificateEndMs, LinkAlarms } from "./linkAlarms.ts";
-import { AckTimes, DropCounter, linkSamples } from "./linkMetrics.ts";
+import { AckTimes, DropCounter, type LinkState, linkSamples } from "./linkMetrics.ts";
 import { LiveMetrics, type MetricBatch } from "./liveMetrics.ts";
 import type { Outbox } from "./outbox.ts";
 import { doOwnVerb, isOwnVerb } from "./ownVerbs.ts";
@@ -90,6 +90,7 @@ export class Telemetry implements AsyncDisposable {
   readonly #usedTrials = new Set<string>();
   readonly #used = new Map<string, number>();
   #marks: readonly ClockMark[];
+  #linkSinceMs = 0;
   #standing: "online" | "maintenance" = "online";
   #health: Health = "ok";
 
@@ -107,6 +108,7 @@ export class Telemetry implements AsyncDisposable {
     const { settings, outbox, feed, boot, clock, random, log, clockKnown, version } = options;
     const { encoding } = settings;
     this.#options = options;
+    this.#linkSinceMs = clock.wallMs();
     this.#tasks = new TaskGroup(signal);
     this.topics = new BoxTopics(settings.root, settings.device);
     this.#marks = JSON.parse(outbox.note("clock", "marks") ?? "[]") as ClockMark[];
@@ -147,6 +149,7 @@ export class Telemetry implements AsyncDisposable {
       work: (link, workSignal) => this.#work(link, workSignal),
       changed: (trouble) => {
         this.#alarms.connection(trouble);
+        this.#linkSinceMs = this.#options.clock.wallMs();
         this.#changed.ring();
       },
     });
@@ -168,6 +171,16 @@ export class Telemetry implements AsyncDisposable {
   }
   get connected(): boolean {
     return this.#session.connected;
+  }
+  /** The link as a person wants to know it. Times are wall clock, ms. */
+  get linkState(): LinkState {
+    const trouble = this.#words.alarms.find(({ alarm }) => alarm.startsWith("broker."));
+    const { rows, oldestMs } = this.#options.outbox.depth("event");
+    return {
+      ...{ connected: this.connected, sinceMs: this.#linkSinceMs, why: trouble?.cause ?? null },
+      ...{ lastAckMs: this.#acks.lastMs, waitingMessages: rows, oldestMs },
+      droppedRows: this.#drops.totals.event + this.#drops.totals.metric,
+    };
   }
   get alarms(): readonly Alarm[] {
     return this.#words.alarms;
@@ -287,7 +300,7 @@ export class Telemetry implements AsyncDisposable {
       marks: () => this.#marks,
       reports: {
         acknowledged: (ackMs) => {
-          this.#acks.add(ackMs);
+          this.#acks.add(ackMs, clock.wallMs());
           this.#alarms.acknowledged();
           this.#changed.ring();
         },

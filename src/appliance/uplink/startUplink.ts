@@ -5,7 +5,10 @@
  */
 import type { TelemetrySection } from "#config/telemetrySection.ts";
 import { explain, HoldfastError } from "#errors.ts";
+import type { MetricSample } from "#metrics.ts";
+import { type Told, unknown } from "#status/told.ts";
 import type { TaskGroup } from "#tasks.ts";
+import type { Notices } from "../notices.ts";
 import type { Uplink, UplinkOptions } from "./uplink.ts";
 
 export type UplinkSeat = {
@@ -13,9 +16,24 @@ export type UplinkSeat = {
   current: Uplink | null;
 };
 
+/** What the page shows of the uplink, and the metrics that it counts. */
+export function pageOf(
+  section: TelemetrySection | null,
+  seat: UplinkSeat,
+): { readonly uplink: () => Told["uplink"]; readonly metrics: () => readonly MetricSample[] } {
+  return {
+    uplink: () => {
+      if (section === null) return unknown("no uplink is configured for this supervisor");
+      if (seat.current === null) return unknown("the uplink is not open yet, or a warning says why it is not");
+      return { known: true, value: { broker: section.broker, ...seat.current.telemetry.linkState } };
+    },
+    metrics: () => seat.current?.samples() ?? [],
+  };
+}
+
 export type UplinkParts = Omit<UplinkOptions, "section" | "since"> & {
-  /** Something is wrong with it that is no bug. */
-  readonly tell: (text: string) => void;
+  /** Told where something is wrong with it that is no bug. */
+  readonly notices: Notices;
 };
 
 export function startUplink(section: TelemetrySection | null, parts: UplinkParts, tasks: TaskGroup): UplinkSeat {
@@ -30,7 +48,8 @@ export function startUplink(section: TelemetrySection | null, parts: UplinkParts
       await Promise.race([uplink.failed, aborted(signal)]);
     } catch (error) {
       if (!(error instanceof HoldfastError) || error.code === "bug") throw error;
-      parts.tell(`telemetry is off: ${explain(error)}`);
+      const { notices } = parts;
+      notices.tell({ event: "warning", workload: notices.workload, text: `telemetry is off: ${explain(error)}` });
     } finally {
       seat.current = null;
     }
