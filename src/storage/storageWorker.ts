@@ -6,13 +6,13 @@
 import { systemClock } from "#clock.ts";
 import type { FromWriter, ToWriter } from "./messages.ts";
 import { Writer } from "./writer.ts";
-import type { Numbered } from "./writerPort.ts";
+import { type Numbered, readPosted } from "./writerPort.ts";
 
 declare const self: Worker;
 
 const writer = new Writer(systemClock);
 
-self.onmessage = (event: MessageEvent<Numbered<ToWriter>>): void => {
-  const { number, message } = event.data;
+self.onmessage = (event: MessageEvent<Numbered<ToWriter> | string>): void => {
+  const { number, message } = readPosted(event.data);
   self.postMessage({ number, message: writer.answer(message) } satisfies Numbered<FromWriter>);
 };

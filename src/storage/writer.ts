@@ -129,6 +129,8 @@ export class Writer {
     if (this.#lock === undefined) {
       claimDirectory(this.#directory);
       this.#lock = lockFile(join(this.#directory, "owner.lock"));
+      // What room there is can be acted on from now on.
+      this.#spaceAtNs = Number.NEGATIVE_INFINITY;
     }
     this.#refreshSpace();
     const conditions = {
