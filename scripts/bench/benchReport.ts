@@ -41,13 +41,19 @@ export function readFlags(words: readonly string[], defaults: Readonly<Record<st
   return { json, numbers };
 }
 
-export async function publish(report: Omit<BenchReport, "version" | "machine">, json: string | null): Promise<void> {
+/** `shown`: the results in words of the benchmark's own; without it, one line each. */
+export async function publish(
+  report: Omit<BenchReport, "version" | "machine">,
+  json: string | null,
+  shown?: string,
+): Promise<void> {
   const { version } = (await Bun.file(`${import.meta.dir}/../../package.json`).json()) as { version: string };
   const machine = { arch: process.arch, cores: cpus().length, kernel: release() };
   const { name, seed, rounds, results, failed_runs } = report;
   const whole: BenchReport = { name, version, seed, machine, rounds, results, failed_runs };
   console.log(`${name} ${version}, ${machine.arch}, ${machine.cores} cores, Linux ${machine.kernel}, seed ${seed}`);
-  for (const [key, value] of Object.entries(results)) console.log(`  ${key.padEnd(34)} ${inWords(value)}`);
+  if (shown !== undefined) console.log(shown);
+  else for (const [key, value] of Object.entries(results)) console.log(`  ${key.padEnd(34)} ${inWords(value)}`);
   if (failed_runs.length > 0)
     console.log(
       `  FAILED RUNS: ${failed_runs.length}, first: ${JSON.stringify(failed_runs[0]).slice(0, failedCharactersMax)}`,

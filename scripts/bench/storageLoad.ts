@@ -13,9 +13,11 @@ import { sampleDecision, samplePlan, sampleReport } from "#tests/unit/storage/sa
 const frameBytes = 4120;
 const controlBytes = 4 * 1024 * 1024;
 const controlFrames = 900;
-const singlesPerRound = 150;
+const singlesPerRound = 160;
 const batchesPerRound = 30;
-const arrivalsPerRound = 1_000;
+const slicesPerRound = 10;
+const arrivalsPerSlice = 100;
+const flushesPerSlice = 20;
 const groupRowsMax = 8;
 /** Below the limit of the queue, or rows would be dropped. */
 const saturatedRows = 3_500;
@@ -81,31 +83,61 @@ export class Control implements Disposable {
   }
 }
 
-export type SingleTimes = { flushes: number[]; asked: number[]; inWriter: number[]; endToEnd: number[] };
+export type SingleTimes = Record<"flush" | "asked" | "inWriter" | "endToEnd", number[]>;
 
 /**
  * Durable events one at a time, in turn: a bare flush, an event in the thread that writes, a bare flush asked of another
- * thread, and an event through the Worker and back; times, µs. Two threads that wake each other are no work of storage's.
+ * thread, and an event through the Worker and back; times, µs. Each comes after each of the others equally often.
  */
 export async function singles(storage: Storage, writer: Journal, control: Control): Promise<SingleTimes> {
-  const times: SingleTimes = { flushes: [], asked: [], inWriter: [], endToEnd: [] };
+  const times: SingleTimes = { flush: [], asked: [], inWriter: [], endToEnd: [] };
+  const acts: Record<keyof SingleTimes, (count: number) => number | Promise<number>> = {
+    flush: () => control.flush(),
+    asked: () => control.askedFlush(),
+    inWriter: (count) => {
+      const row = batchOf(count, 1);
+      const start = nowUs();
+      writer.write(row);
+      return nowUs() - start;
+    },
+    endToEnd: async (count) => {
+      const start = nowUs();
+      storage.event("bench", "w", { count, padding: "x".repeat(120) });
+      await storage.flush();
+      return nowUs() - start;
+    },
+  };
   for (let count = 0; count < singlesPerRound; count += 1) {
-    times.flushes.push(control.flush());
-    const row = batchOf(count, 1);
-    const start = nowUs();
-    writer.write(row);
-    times.inWriter.push(nowUs() - start);
-    times.asked.push(await control.askedFlush());
-    const middle = nowUs();
-    storage.event("bench", "w", { count, padding: "x".repeat(120) });
-    await storage.flush();
-    times.endToEnd.push(nowUs() - middle);
+    for (const kind of turns[count % turns.length]!) times[kind].push(await acts[kind](count));
   }
   return times;
 }
 
-/** Events that arrive in small groups of random size, as the loop of a program wakes; the time of each until it is durable, µs. */
-export async function arrivals(storage: Storage, random: () => number): Promise<number[]> {
+/** Four orders in which each kind follows each other kind once. */
+const turns: readonly (readonly (keyof SingleTimes)[])[] = [
+  ["flush", "asked", "endToEnd", "inWriter"],
+  ["asked", "inWriter", "flush", "endToEnd"],
+  ["inWriter", "endToEnd", "asked", "flush"],
+  ["endToEnd", "flush", "inWriter", "asked"],
+];
+
+export type Arrivals = { readonly waits: number[]; readonly flushes: number[] };
+
+/**
+ * Events that arrive in small groups of random size, as the loop of a program wakes: the time of each until it is durable,
+ * and of bare flushes in the pauses between; µs.
+ */
+export async function arrivals(storage: Storage, control: Control, random: () => number): Promise<Arrivals> {
+  const waits: number[] = [];
+  const flushes: number[] = [];
+  for (let slice = 0; slice < slicesPerRound; slice += 1) {
+    waits.push(...(await arrive(storage, random)));
+    for (let count = 0; count < flushesPerSlice; count += 1) flushes.push(control.flush());
+  }
+  return { waits, flushes };
+}
+
+async function arrive(storage: Storage, random: () => number): Promise<number[]> {
   const pushedUs: number[] = [];
   const waits: number[] = [];
   const first = storage.durableCursor;
@@ -115,12 +147,12 @@ export async function arrivals(storage: Storage, random: () => number): Promise<
       const atUs = nowUs();
       while (waits.length < cursor - first && waits.length < pushedUs.length)
         waits.push(atUs - pushedUs[waits.length]!);
-      if (waits.length === arrivalsPerRound) return;
+      if (waits.length === arrivalsPerSlice) return;
     }
   })();
-  while (pushedUs.length < arrivalsPerRound) {
+  while (pushedUs.length < arrivalsPerSlice) {
     await systemClock.sleep(1);
-    const group = Math.min(1 + Math.floor(random() * groupRowsMax), arrivalsPerRound - pushedUs.length);
+    const group = Math.min(1 + Math.floor(random() * groupRowsMax), arrivalsPerSlice - pushedUs.length);
     for (let row = 0; row < group; row += 1) {
       pushedUs.push(nowUs());
       storage.event("bench", "w", { count: pushedUs.length, padding: "x".repeat(120) });
