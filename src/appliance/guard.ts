@@ -15,7 +15,6 @@ import type { GdbClient } from "#monitor/gdb/client.ts";
 import { isAlive, readStatus, readWaitStatus } from "#monitor/processes.ts";
 import type { Excused } from "#monitor/progress.ts";
 import type { Watch } from "#monitor/watch.ts";
-import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import { findSuccessor, type Portrait, portrayProgram } from "./daemon.ts";
 import { requireSupported } from "./guardable.ts";
@@ -28,6 +27,7 @@ import { type LaneEnd, type LaneOptions, runLane } from "./lane.ts";
 import { clearStub } from "./leftovers.ts";
 import type { LockKeeper } from "./lockKeeper.ts";
 import { lockKeeperOf, type Present } from "./lockScene.ts";
+import { notedRecord } from "./notedRecord.ts";
 import { defaultProbation, Probation } from "./probation.ts";
 import { Protection } from "./protection.ts";
 import { tellRecordState } from "./recordState.ts";
@@ -289,28 +289,11 @@ class Guard implements AsyncDisposable {
         return suppression.policyOf(name, policy);
       },
       watch: { report },
-      storage: this.#noting(storage),
+      storage: notedRecord(storage, this.#acts),
       trials: this.trials,
       probation: this.#probation,
       locks: this.#locks,
       notices,
-    };
-  }
-
-  /** The record, with a note beside each act of several steps for as long as it takes. */
-  #noting(storage: Storage): Workload["storage"] {
-    return {
-      intent: (report, decision) => {
-        storage.intent(report, decision);
-        this.#acts.begin(report, decision);
-      },
-      report: (report, plan, decision) => {
-        this.#acts.end(report.tid);
-        storage.report(report, plan, decision);
-      },
-      outcome: (outcome) => storage.outcome(outcome),
-      event: (event, workload, facts) => storage.event(event, workload, facts),
-      holdUpkeep: () => storage.holdUpkeep(),
     };
   }
 

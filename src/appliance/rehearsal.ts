@@ -9,10 +9,12 @@ import { plan } from "#suppression/plan.ts";
 import { decide } from "./decide.ts";
 import type { Workload } from "./workload.ts";
 
-export function rehearse({ trials, policy }: Workload, report: FaultReport): void {
+export function rehearse({ trials, policy, storage }: Workload, report: FaultReport): void {
   // A thread that waits has no work above its spine; without one every frame is a candidate.
   const open = { ...report, spine: null };
   const past = trials.relevantTo(open);
-  const { edit } = decide(open, plan(open, past, policy), past, policy);
+  const decision = decide(open, plan(open, past, policy), past, policy);
+  const { edit } = decision;
+  storage.rehearse(open, decision);
   if (edit.kind === "abandon" || edit.kind === "neutralise") registerChanges(open, edit);
 }

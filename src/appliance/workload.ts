@@ -22,7 +22,7 @@ export type Workload = {
     /** Reads the stopped thread once and says where it faulted. @throws GdbError */
     report(stop: Stop): Promise<{ report: FaultReport; control: ThreadControl }>;
   };
-  readonly storage: Pick<Storage, "intent" | "report" | "outcome" | "event" | "holdUpkeep">;
+  readonly storage: Pick<Storage, "intent" | "report" | "outcome" | "event" | "holdUpkeep" | "rehearse">;
   readonly trials: Trials;
   readonly probation: Probation;
   readonly locks: Pick<LockKeeper, "acted">;

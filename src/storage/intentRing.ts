@@ -14,7 +14,6 @@
 import { closeSync, fstatSync, futimesSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { StorageError } from "#errors.ts";
-import type { TrialId } from "#fault.ts";
 import { isMemory } from "./ownership.ts";
 import {
   decodeSlot,
@@ -35,24 +34,9 @@ const magic = "holdfast intent ring 2\n";
 
 /** The state directory stands behind the magic, up to a line end, clear of the last slot's worth of the header. */
 const ownerCharactersMax = 800;
-/** Until the run-time compiler has done its best: 5 ms. */
-const warmUpRounds = 10_000;
 /** The last slot's worth of the header is written when a slot is only practised. */
 const practicePlace = headerBytes - slotBytes;
 const pageBytes = 4096;
-const warmUpFacts: IntentFacts = {
-  pid: 1,
-  tid: 1,
-  signal: "SIGSEGV",
-  site: { fault: "0+0x0", boundary: "0+0x0" },
-  workload: "",
-};
-const warmUpChoice: IntentChoice = {
-  trial: "000101-000000-00000.1" as TrialId,
-  edit: { kind: "abandon", rung: "abandon", point: { frame: 0, returnValue: -1n } },
-  key: "abandon 0+0x0=-1",
-};
-
 /** Where a slot is; give it back to `free`. */
 export type SlotIndex = number & { readonly __brand: "SlotIndex" };
 export type FoundSlot = { readonly index: SlotIndex; readonly slot: Slot };
@@ -69,6 +53,7 @@ export class IntentRing implements Disposable {
   #intentCount = 0;
   #next = 0;
   #sequence = 1;
+  #practising = false;
   /** Records found when the ring was opened, oldest first. Their slots stay used until freed. */
   readonly found: readonly FoundSlot[];
 
@@ -107,8 +92,8 @@ export class IntentRing implements Disposable {
     Buffer.from(`${owner.slice(0, ownerCharactersMax)}\n`).copy(bytes, magic.length);
     writeWhole(descriptor, bytes);
     this.#mapped = isMemory(path) ? mapWhole(path) : null;
+    if (this.#mapped !== null) touchPages(this.#mapped);
     this.found = this.#read(bytes);
-    this.#warmUp();
   }
 
   /**
@@ -136,10 +121,24 @@ export class IntentRing implements Disposable {
   free(index: SlotIndex): void {
     if (this.#used[index] === null) return;
     this.#mark(index, null);
-    this.#store(this.#blank, placeOf(index));
+    this.#store(this.#blank, index);
   }
 
   /** Slots whose rows are not in the journal. */
+  /** What `act` puts and frees goes nowhere, by the code that real faults run. A full ring has no slot to practise with. */
+  practise(act: () => void): void {
+    if (this.#usedCount === slotCount) return;
+    const [next, sequence] = [this.#next, this.#sequence];
+    this.#practising = true;
+    try {
+      act();
+    } finally {
+      this.#practising = false;
+      this.#next = next;
+      this.#sequence = sequence;
+    }
+  }
+
   get usedCount(): number {
     return this.#usedCount;
   }
@@ -149,14 +148,15 @@ export class IntentRing implements Disposable {
   }
 
   #write(index: SlotIndex, kind: Slot["kind"]): SlotIndex {
-    this.#store(this.#draft, placeOf(index));
+    this.#store(this.#draft, index);
     this.#sequence += 1;
     this.#mark(index, kind);
     this.#next = (index + 1) % slotCount;
     return index;
   }
 
-  #store({ bytes, words }: SlotDraft, place: number): void {
+  #store({ bytes, words }: SlotDraft, index: number): void {
+    const place = this.#practising ? practicePlace : placeOf(index);
     const mapped = this.#mapped;
     if (mapped === null) {
       if (writeSync(this.#descriptor, bytes, 0, slotBytes, place) === slotBytes) return;
@@ -164,15 +164,6 @@ export class IntentRing implements Disposable {
     }
     const first = place / 4;
     for (let word = 0; word < words.length; word += 1) mapped[first + word] = words[word]!;
-  }
-
-  /** The first intents of a life are written by compiled code, into pages that are there. */
-  #warmUp(): void {
-    if (this.#mapped !== null) touchPages(this.#mapped);
-    for (let round = 0; round < warmUpRounds; round += 1) {
-      encodeIntent(this.#draft, round + 1, warmUpFacts, warmUpChoice, 0);
-      this.#store(this.#blank, practicePlace);
-    }
   }
 
   #choose(kind: Slot["kind"]): SlotIndex | null {

@@ -79,6 +79,17 @@ export class RingBooks implements Disposable {
     }
   }
 
+  /** Puts and takes back the intent of `trial` as often; nothing is left of it. */
+  practise(put: () => void, trial: TrialId, rounds: number): void {
+    this.#ring?.practise(() => {
+      for (let round = 0; round < rounds; round += 1) {
+        put();
+        const slot = this.takeIntent(trial);
+        if (slot !== null) this.#ring?.free(slot);
+      }
+    });
+  }
+
   /** The slot of a trial's intent, once: it goes with the row from now on. */
   takeIntent(trial: TrialId): SlotIndex | null {
     const index = this.#intents.indexOf(trial);

@@ -55,6 +55,25 @@ for (const [name, place] of Object.entries(places)) {
       for (const { index } of again.found) again.free(index);
     });
 
+    test("what is only practised is in no slot, and a full ring is left as it is", () => {
+      using ring = IntentRing.open(path, "/owner");
+      const practise = (): void =>
+        ring.practise(() => {
+          for (let round = 0; round < 3; round += 1) ring.free(put(ring, 9)!);
+        });
+      put(ring, 1);
+      practise();
+      const second = put(ring, 2)!;
+      expect(ring.usedCount).toBe(2);
+      for (let number = 3; number <= slotCount; number += 1) ring.putOutcome(sampleOutcome(id(number)), 1);
+      practise();
+      expect(ring.usedCount).toBe(slotCount);
+      using again = IntentRing.open(path, "/owner");
+      expect(again.found.map(({ index }) => index)[1]).toBe(second);
+      expect(trials(again)).toEqual(Array.from({ length: slotCount }, (_, index) => trial(index + 1)));
+      for (const { index } of again.found) again.free(index);
+    });
+
     test("a file with holes takes real room before a slot is put; a short and a foreign one are begun anew", () => {
       const { size } = statSync(path);
       for (const damage of [() => truncateSync(path), () => writeFileSync(path, "x".repeat(size))]) {
