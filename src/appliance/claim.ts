@@ -29,10 +29,13 @@ export type Claim = Disposable & {
 
 export type Wanted =
   | { readonly kind: "command"; readonly command: readonly string[]; readonly directory: string }
-  | { readonly kind: "pid"; readonly pid: number };
+  | { readonly kind: "pid"; readonly pid: number }
+  /** Whatever runs under that name: who asks knows it by more than its command. */
+  | { readonly kind: "named"; readonly name: string };
 
 /** @throws StorageError "storage.locked", "storage.io", "storage.owner"; ProgramError "program.busy" */
 export function claimGuard(root: string, name: string | undefined, wanted: Wanted): Claim {
+  if (wanted.kind === "named") return lockName(root, wanted.name);
   if (wanted.kind === "pid") return claimForProcess(root, name, wanted.pid);
   if (name === undefined) return claimFreeName(root, wanted.command, wanted.directory);
   const claim = lockName(root, name);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The door of a running supervisor for people on the same box: `holdfast guest …` asks here.
+ * The door of a running supervisor for people on the same box: `holdfast guest …` and `holdfast program …` ask here.
  *
  *     GET  /guests   /guests/NAME      what is known           POST /guests/NAME/console    types the body into it
  *     POST /guests/NAME/VERB           start stop pause resume reset
+ *     GET  /programs /programs/NAME    what is known           POST /programs/NAME/VERB     start stop restart
+ *     POST /programs/NAME/release      frees it for another debugger; /take-back ends that
  *     /checkpoints …                   see controlCheckpoints.ts
  *
  * HTTP on a unix socket in the run directory, which only its owner can enter. Errors are `{code, message}` with status 404
@@ -16,6 +18,9 @@ import { ConfigError, explain, HoldfastError, HypervisorError } from "#errors.ts
 import { answerCheckpoint } from "./controlCheckpoints.ts";
 import type { Guests } from "./guests/guests.ts";
 import type { GuestCommand } from "./guests/supervision.ts";
+import type { ProgramLane } from "./programs/programLane.ts";
+import { statusOf } from "./programs/programStatus.ts";
+import type { ProgramCommand } from "./programs/supervision.ts";
 
 export const verbTimeoutMs = 120_000;
 export const inputBytesMax = 4_096;
@@ -24,6 +29,10 @@ export const controlPath = (runDirectory: string): string => join(runDirectory, 
 
 export type PlainCommand = Exclude<GuestCommand, "restore">;
 export const guestCommands: readonly PlainCommand[] = ["start", "stop", "pause", "resume", "reset"];
+/** Programs by name: all of a configuration, or the one of a guard. */
+export type ProgramRoom = { readonly names: readonly string[]; lane(name: string): ProgramLane };
+
+export const programCommands: readonly ProgramCommand[] = ["start", "stop", "restart"];
 
 /**
  * A verb may take as long as verbTimeoutMs; Bun's own ten seconds are meant for strangers. Bun 1.4.5 heeds this for unix
@@ -32,7 +41,7 @@ export const guestCommands: readonly PlainCommand[] = ["start", "stop", "pause",
 const patient = { idleTimeout: 0 } as object;
 
 /** Opens the door; what an earlier supervisor left of its own is removed. */
-export function openControl(runDirectory: string, guests: Guests): AsyncDisposable {
+export function openControl(runDirectory: string, guests: Guests | null, programs: ProgramRoom): AsyncDisposable {
   const path = controlPath(runDirectory);
   rmSync(path, { force: true });
   const server = Bun.serve({
@@ -41,7 +50,7 @@ export function openControl(runDirectory: string, guests: Guests): AsyncDisposab
     ...patient,
     fetch: async (request: Request) => {
       try {
-        return await answer(request, guests);
+        return await answer(request, guests, programs);
       } catch (error) {
         return refusal(error);
       }
@@ -56,20 +65,44 @@ export function openControl(runDirectory: string, guests: Guests): AsyncDisposab
   };
 }
 
-async function answer(request: Request, guests: Guests): Promise<Response> {
+async function answer(request: Request, guests: Guests | null, programs: ProgramRoom): Promise<Response> {
   const [, place, name, verb] = new URL(request.url).pathname.split("/").map(decodeURIComponent);
-  if (place === "checkpoints") return await answerCheckpoint(request, guests, name, verb);
-  if (place !== "guests") throw new ConfigError("config.argument", "there is nothing of that name here");
+  if (place === "checkpoints" && guests !== null) return await answerCheckpoint(request, guests, name, verb);
+  if (place === "programs") return await answerProgram(request, programs, name, verb);
+  if (place !== "guests" || guests === null) {
+    throw new ConfigError("config.argument", "there is nothing of that name here");
+  }
+  return await answerGuest(request, guests, name, verb);
+}
+
+async function answerGuest(request: Request, guests: Guests, name?: string, verb?: string): Promise<Response> {
   if (name === undefined) return Response.json(guests.names.map((each) => guests.status(each)));
   if (request.method === "GET") return Response.json(guests.status(name));
   if (verb === "console") return await typeInto(guests, name, await request.text());
   const command = guestCommands.find((known) => known === verb);
   if (command === undefined) throw new ConfigError("config.argument", `a guest cannot ${verb}`);
-  const late = (): HypervisorError =>
-    new HypervisorError("hypervisor.timeout", `${name}: ${command} is not done after ${verbTimeoutMs} ms; it goes on`);
-  using limit = deadline(verbTimeoutMs, late, request.signal);
+  using limit = patience(name, command, request.signal);
   await guests.lane(name).command(command, limit.signal);
   return Response.json(guests.status(name));
+}
+
+async function answerProgram(request: Request, programs: ProgramRoom, name?: string, verb?: string): Promise<Response> {
+  if (name === undefined) return Response.json(programs.names.map((each) => statusOf(programs.lane(each))));
+  const lane = programs.lane(name);
+  if (request.method === "GET") return Response.json(statusOf(lane));
+  const command = programCommands.find((known) => known === verb);
+  using limit = patience(name, String(verb), request.signal);
+  if (verb === "release") await lane.release(limit.signal);
+  else if (verb === "take-back") lane.takeBack();
+  else if (command !== undefined) await lane.command(command, limit.signal);
+  else throw new ConfigError("config.argument", `a program cannot ${verb}`);
+  return Response.json(statusOf(lane));
+}
+
+function patience(name: string, verb: string, parent: AbortSignal): ReturnType<typeof deadline> {
+  const late = (): HypervisorError =>
+    new HypervisorError("hypervisor.timeout", `${name}: ${verb} is not done after ${verbTimeoutMs} ms; it goes on`);
+  return deadline(verbTimeoutMs, late, parent);
 }
 
 async function typeInto(guests: Guests, name: string, text: string): Promise<Response> {
@@ -80,9 +113,11 @@ async function typeInto(guests: Guests, name: string, text: string): Promise<Res
   return new Response(null, { status: 204 });
 }
 
+const unknowns: readonly string[] = ["config.argument", "storage.notFound"];
+const refusals: readonly string[] = ["hypervisor.state", "program.state", "program.busy"];
+
 function refusal(error: unknown): Response {
   const code = error instanceof HoldfastError ? error.code : "bug";
-  const status =
-    code === "config.argument" || code === "storage.notFound" ? 404 : code === "hypervisor.state" ? 409 : 500;
+  const status = unknowns.includes(code) ? 404 : refusals.includes(code) ? 409 : 500;
   return Response.json({ code, message: explain(error) }, { status });
 }

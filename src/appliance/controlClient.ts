@@ -2,12 +2,13 @@
 /**
  * Asks a running supervisor through its door (control.ts). Gets the run directory; gives statuses, does verbs.
  */
-import { ConfigError, HypervisorError, StorageError } from "#errors.ts";
+import { ConfigError, HypervisorError, ProgramError, StorageError } from "#errors.ts";
 import type { CheckpointFacts } from "#restoration/checkpointFacts.ts";
 import type { PlainCommand } from "./control.ts";
 import { controlPath } from "./control.ts";
 import type { CheckpointVerb } from "./controlCheckpoints.ts";
 import type { GuestStatus } from "./guests/guests.ts";
+import type { ProgramStatus } from "./programs/programStatus.ts";
 
 export class ControlClient {
   readonly #path: string;
@@ -42,6 +43,15 @@ export class ControlClient {
     await this.#ask("POST", `guests/${encodeURIComponent(name)}/console`, text);
   }
 
+  async programs(): Promise<ProgramStatus[]> {
+    return (await this.#ask("GET", "programs")) as ProgramStatus[];
+  }
+
+  /** `verb`: `start`, `stop`, `restart`, `release`, `take-back`. @throws HoldfastError with the reason */
+  async program(name: string, verb: string): Promise<ProgramStatus> {
+    return (await this.#ask("POST", `programs/${encodeURIComponent(name)}/${verb}`)) as ProgramStatus;
+  }
+
   async #ask(method: string, place: string, body?: string): Promise<unknown> {
     const response = await this.#send(method, place, body);
     if (response.status === 204) return undefined;
@@ -50,6 +60,7 @@ export class ControlClient {
     const { code, message } = answer as { code: string; message: string };
     if (code === "config.argument") throw new ConfigError(code, message);
     if (code === "storage.notFound") throw new StorageError(code, message);
+    if (code === "program.state" || code === "program.busy") throw new ProgramError(code, message);
     throw new HypervisorError(code === "hypervisor.timeout" ? code : "hypervisor.state", message);
   }
 

@@ -200,6 +200,7 @@ const programActs: Readonly<Record<string, string>> = {
   restart: "it is started again",
   stayDown: "it stays down",
   error: "it stays down until a person starts it",
+  left: "systemd decides what comes next",
 };
 
 const guestActs: Readonly<Record<string, string>> = {

@@ -22,6 +22,8 @@ export type RequestOptions = {
   readonly name: string;
   /** Let go of a started program too, instead of ending it. */
   readonly detach: boolean;
+  /** It is never ours to end, also while there is none. */
+  readonly attached: boolean;
   readonly notices: Notices;
   readonly clock: Clock;
 };
@@ -59,12 +61,16 @@ export class Requests {
 
   take(signal: NodeJS.Signals): void {
     const program = this.#program;
+    if (this.options.attached) {
+      this.#letGo.abort();
+      return;
+    }
     if (program === null) {
       this.#early.push(signal);
       return;
     }
     const ends = signal === "SIGINT" || signal === "SIGTERM";
-    if (program.origin === "attached" || (ends && this.options.detach)) this.#letGo.abort();
+    if (ends && this.options.detach) this.#letGo.abort();
     else if (ends) this.#stopInOrder(program, signal);
     else this.#send(program, signal);
   }

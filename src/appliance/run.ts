@@ -2,9 +2,10 @@
 /**
  * `holdfast run`: everything a configuration names, from start to end. Gets a Config; ends when told to.
  *
- *     storage ─▶ guests (taken over, started) ─▶ control … ─stop─▶ control closed ─▶ guests let go (or stopped) ─▶ storage
+ *     storage ─▶ guests, programs (taken over, started) ─▶ control … ─stop─▶ control closed ─▶ all let go ─▶ storage
  *
- * Ending leaves guests running, and the next start takes them over; `stopGuests` ends them too.
+ * Ending leaves guests and programs running, and the next start takes them over; `stopGuests` ends the guests too. With
+ * `hold`, for a restart, the programs' stubs go on holding them: a fault meanwhile waits for the next start.
  */
 import { type Clock, systemRandom } from "#clock.ts";
 import { flatConfig } from "#config/flat.ts";
@@ -21,10 +22,11 @@ import { Notices } from "./notices.ts";
 import { GuestsTold } from "./page/guestsTold.ts";
 import { openPageOf } from "./page/openPage.ts";
 import { WorkloadBook } from "./page/workloadBook.ts";
+import { Programs } from "./programs/programs.ts";
 import { openRescues } from "./rescue/rescueOrders.ts";
 import { SuppressionSwitch } from "./suppressionSwitch.ts";
 import { pageOf, startUplink } from "./uplink/startUplink.ts";
-import { guestOrders } from "./workloadOrders.ts";
+import { eitherOrders, guestOrders, programOrders } from "./workloadOrders.ts";
 
 export type RunOptions = {
   readonly config: Config;
@@ -54,37 +56,36 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   await using tasks = new TaskGroup();
   const rescues = openRescues(storage, directory, clock, tasks);
   const suppression = new SuppressionSwitch(clock);
-  storage.event("run.started", "holdfast", { guests: config.guests.length });
-  if (config.programs.length > 0) {
-    const text = `${config.programs.length} [[program]] of the configuration: not run yet by this version; use holdfast guard`;
-    notices.tell({ event: "warning", workload: "holdfast", text });
-  }
+  storage.event("run.started", "holdfast", { guests: config.guests.length, programs: config.programs.length });
+  const decided = async (name: string, signal: AbortSignal): Promise<void> => {
+    await Promise.all([guests.decided(name, signal), programs.decided(name, signal)]);
+  };
+  const sections = config.programs;
+  for (const { name } of sections) book.expect(name, null);
+  const shared = { runDirectory, clock, logFor, storage, rescues, suppression, noticesFor, decided };
+  const programs = new Programs({ sections, ...shared });
   using checkpoints = new Checkpoints(directory, clock);
   await using guests = new Guests({
+    ...shared,
     sections: config.guests,
-    runDirectory,
     program: config.hypervisor.program,
     user,
     kvm: options.kvm,
-    clock,
-    logFor,
-    storage,
-    rescues,
-    suppression,
-    noticesFor,
     checkpoints,
   });
   guests.open();
+  await programs.open();
+  const orders = eitherOrders(guestOrders(guests), programOrders(programs));
   const seat = startUplink(
     config.telemetry ?? null,
     {
-      ...{ storage, directory, rescues, orders: guestOrders(guests), suppression, clock, random: systemRandom },
+      ...{ storage, directory, rescues, orders, suppression, clock, random: systemRandom },
       ...{ configuration: flatConfig(config), ownsMachine: true, version: options.version, log: logFor("telemetry") },
       notices,
     },
     tasks,
   );
-  await using _control = openControl(runDirectory, guests);
+  await using _control = openControl(runDirectory, guests, programs);
   const page = {
     directory,
     storage,
@@ -97,9 +98,13 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   } as const;
   await using _page = openPageOf(config.status, page, new GuestsTold(guests));
   await ended(stop);
+  if (stop.reason !== hold) await programs[Symbol.asyncDispose]();
   if (options.stopGuests) await guests.stopAll(new AbortController().signal);
   storage.event("run.ended", "holdfast", { stoppedGuests: options.stopGuests });
 }
+
+/** The reason of a stop after which somebody else takes over at once. */
+export const hold = "hold";
 
 const ended = (stop: AbortSignal): Promise<void> =>
   new Promise((resolve) => {

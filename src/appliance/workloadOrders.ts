@@ -26,6 +26,37 @@ export function guestOrders(guests: GuestLanes): WorkloadOrders {
   };
 }
 
+interface ProgramLanes {
+  readonly names: readonly string[];
+  lane(name: string): ProgramOrders;
+}
+
+export function programOrders(programs: ProgramLanes): WorkloadOrders {
+  const order = (command: ProgramCommand) => (name: string, signal: AbortSignal) =>
+    programs.lane(name).command(command, signal);
+  return {
+    get names() {
+      return programs.names;
+    },
+    restart: order("restart"),
+    hold: order("stop"),
+    release: order("start"),
+  };
+}
+
+/** Orders to whichever of the two knows the name; the first one refuses what nobody knows. */
+export function eitherOrders(first: WorkloadOrders, second: WorkloadOrders): WorkloadOrders {
+  const whose = (name: string): WorkloadOrders => (second.names.includes(name) ? second : first);
+  return {
+    get names() {
+      return [...first.names, ...second.names];
+    },
+    restart: (name, signal) => whose(name).restart(name, signal),
+    hold: (name, signal) => whose(name).hold(name, signal),
+    release: (name, signal) => whose(name).release(name, signal),
+  };
+}
+
 interface ProgramOrders {
   command(command: ProgramCommand, signal: AbortSignal): Promise<void>;
 }

@@ -6,17 +6,18 @@
  * before the program is started or touched is found out first, so a refusal leaves nothing behind.
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { claimGuard, namePattern, type Wanted } from "#appliance/claim.ts";
+import { type Claim, claimGuard, nameOf, namePattern, type Wanted } from "#appliance/claim.ts";
 import { requireGuardable, requireMachine } from "#appliance/guardable.ts";
 import { exitCodeOf, requireStartable } from "#appliance/guardedProgram.ts";
 import { openHangLimits, openPolicy, openProbes, openStatus, openTrace } from "#appliance/guardOptions.ts";
 import { tellBug } from "#appliance/guardParts.ts";
 import { LineSink } from "#appliance/lineSink.ts";
-import { Notices } from "#appliance/notices.ts";
+import { type Notice, Notices } from "#appliance/notices.ts";
 import { openPage } from "#appliance/page/openPage.ts";
 import { WorkloadBook } from "#appliance/page/workloadBook.ts";
 import { guardInForeground } from "#appliance/programs/foreground.ts";
-import { commandSource, processSource } from "#appliance/programs/programSource.ts";
+import { commandSource, type ProgramSource, processSource } from "#appliance/programs/programSource.ts";
+import { requireUnit, unitName, unitSource } from "#appliance/programs/unitSource.ts";
 import { Requests } from "#appliance/requests.ts";
 import { openRescues } from "#appliance/rescue/rescueOrders.ts";
 import { SuppressionSwitch } from "#appliance/suppressionSwitch.ts";
@@ -43,6 +44,7 @@ type GuardFlags = {
   readonly state?: string;
   readonly json?: true;
   readonly pid?: number;
+  readonly unit?: string;
   readonly probe: readonly string[];
   readonly rungs?: string;
   readonly hang?: string;
@@ -65,6 +67,7 @@ export function addGuard(program: Command): void {
     .option("--state <dir>", "state directory (default: /var/lib/holdfast, or your own)")
     .option("--json", "one JSON object a line on standard output; the program's output goes to standard error")
     .option("--pid <pid>", "attach to this running process; Ctrl-C leaves it running", readPid)
+    .option("--unit <name>", "guard this systemd service, again after each of its restarts; Ctrl-C leaves it running")
     .option(
       "--probe <probe>",
       "must pass before a fault counts as survived: tcp:PORT, http:PORT/PATH, redis:PORT, mqtt:PORT or cmd:COMMAND",
@@ -112,7 +115,7 @@ async function guard(command: string[], flags: GuardFlags): Promise<void> {
 /** What the words ask for. @throws ConfigError for the first that cannot be meant */
 function readOrder(command: string[], flags: GuardFlags): GuardOrder {
   const order = {
-    wanted: readWanted(command, flags.pid),
+    wanted: readWanted(command, flags),
     probes: openProbes(flags.probe),
     policy: openPolicy(flags.rungs),
     hangs: openHangLimits(flags.hang),
@@ -128,17 +131,13 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
   const { wanted, status, section, ...ways } = readOrder(command, flags);
   const clock = systemClock;
   if (wanted.kind === "pid") requireGuardable(wanted.pid);
+  if (flags.unit !== undefined) requireUnit(unitName(flags.unit));
   await requireMachine();
   using claim = claimGuard(defaultRoot(), flags.name, wanted);
   if (wanted.kind === "command" && claim.running === null) requireStartable(wanted.command);
   const { name, runDirectory } = claim;
 
-  const complaints = new LineSink(process.stderr.fd, clock);
-  const out = flags.json ? new LineSink(process.stdout.fd, clock) : complaints;
-  const log = openLogOf(name, flags.verbose === true, (line) => complaints.write(line));
-  const book = new WorkloadBook(clock);
-  const form = flags.json ? "json" : "text";
-  const notices = new Notices(name, form, out.write.bind(out), book.hear.bind(book));
+  const { complaints, out, log, book, notices } = openOutput(name, flags);
   const trace = flags.trace === undefined ? undefined : openTrace(flags.trace, clock);
   try {
     const directory = guardDirectory(flags.state ?? defaultStateDirectory(process.env, userId()), name);
@@ -146,11 +145,9 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
     await using tasks = new TaskGroup();
     const suppression = new SuppressionSwitch(clock);
     const rescues = openRescues(storage, directory, clock, tasks);
-    const requests = new Requests({ name, detach: flags.detachOnExit === true, notices, clock });
-    const source =
-      wanted.kind === "pid"
-        ? processSource(wanted.pid, claim)
-        : commandSource({ command: wanted.command, claim, outputToError: flags.json === true });
+    const attached = wanted.kind !== "command";
+    const requests = new Requests({ name, detach: flags.detachOnExit === true, attached, notices, clock });
+    const source = sourceOf(wanted, claim, flags);
     const endOnBug = (error: unknown): void => {
       tellBug({ notices, name, program: requests.program });
       complaints.write(`holdfast: ${error instanceof Error ? error.stack : String(error)}`);
@@ -184,6 +181,17 @@ function joinFleet(section: TelemetrySection | null, { rungs = "" }: GuardFlags,
   return { orders, page: pageOf(section, startUplink(section, { ...parts, ...own }, tasks)) };
 }
 
+function openOutput(name: string, flags: GuardFlags) {
+  const complaints = new LineSink(process.stderr.fd, systemClock);
+  const out = flags.json ? new LineSink(process.stdout.fd, systemClock) : complaints;
+  const log = openLogOf(name, flags.verbose === true, (line) => complaints.write(line));
+  const book = new WorkloadBook(systemClock);
+  const form = flags.json ? "json" : "text";
+  const hear = (notice: Notice): void => book.hear(notice);
+  const notices = new Notices(name, form, (line) => out.write(line), hear);
+  return { complaints, out, log, book, notices };
+}
+
 /** Without --verbose only errors; and an ill disk is told once, by its notice, not three times by its files. */
 function openLogOf(name: string, verbose: boolean, write: (line: string) => void): Log {
   const log = openLog(name, verbose ? "debug" : "error", systemClock, write);
@@ -199,13 +207,28 @@ function onBug(end: (error: unknown) => void): void {
   process.once("unhandledRejection", end);
 }
 
-function readWanted(command: readonly string[], pid: number | undefined): Wanted {
-  if (pid !== undefined && command.length === 0) return { kind: "pid", pid };
-  if (pid === undefined && command.length > 0) return { kind: "command", command, directory: process.cwd() };
-  throw new ConfigError(
-    "config.argument",
-    "say either what to start (holdfast guard -- COMMAND) or --pid PID, not both",
-  );
+function readWanted(command: readonly string[], { pid, unit, name }: GuardFlags): Wanted {
+  const ways = [command.length > 0, pid !== undefined, unit !== undefined].filter(Boolean).length;
+  if (ways !== 1) {
+    throw new ConfigError(
+      "config.argument",
+      "say what to start (holdfast guard -- COMMAND), or --pid PID, or --unit NAME: one of them",
+    );
+  }
+  if (pid !== undefined) return { kind: "pid", pid };
+  if (unit !== undefined) return { kind: "named", name: name ?? nameOf(unit.replace(/\.service$/, "")) };
+  return { kind: "command", command, directory: process.cwd() };
+}
+
+function sourceOf(wanted: Wanted, claim: Claim, flags: GuardFlags): ProgramSource {
+  switch (wanted.kind) {
+    case "pid":
+      return processSource(wanted.pid, claim);
+    case "named":
+      return unitSource({ unit: unitName(flags.unit!), claim, clock: systemClock });
+    case "command":
+      return commandSource({ command: wanted.command, claim, outputToError: flags.json === true });
+  }
 }
 
 const userId = (): number => process.getuid?.() ?? 0;

@@ -37,8 +37,18 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: "run",
-    summary: "run the guests of a configuration, and keep them running",
+    summary: "run the programs and guests of a configuration, and keep them running",
     add: async (program) => (await import("./run.ts")).addRun(program),
+  },
+  {
+    name: "program",
+    summary: "list, show, start, stop and restart programs",
+    add: async (program) => (await import("./programVerb.ts")).addProgram(program),
+  },
+  {
+    name: "release",
+    summary: "free a guarded program for another debugger, and take it back",
+    add: async (program) => (await import("./release.ts")).addRelease(program),
   },
   {
     name: "guest",

@@ -2,11 +2,12 @@
 /**
  * `holdfast run`: runs what a configuration names until it is told to end.
  *
- * SIGINT and SIGTERM end it and leave guests running, to be taken over by the next one; with `--stop-guests` they are
- * stopped in order. Exit code 0 after an orderly end.
+ * SIGINT and SIGTERM end it and leave guests and programs running, the programs unguarded, to be taken over by the next
+ * one; with `--stop-guests` guests are stopped in order. SIGHUP is for a restart: programs stay held by their stubs, and
+ * a fault meanwhile waits. Exit code 0 after an orderly end.
  */
 import type { Command } from "commander";
-import { runAppliance } from "#appliance/run.ts";
+import { hold, runAppliance } from "#appliance/run.ts";
 import { systemClock } from "#clock.ts";
 import { loadConfig } from "#config/load.ts";
 import { openLog } from "#log.ts";
@@ -26,7 +27,7 @@ type RunFlags = {
 export function addRun(program: Command): void {
   program
     .command("run")
-    .description("run the guests of a configuration, and keep them running")
+    .description("run the programs and guests of a configuration, and keep them running")
     .option("--config <file>", "the configuration", defaultConfigPath)
     .option("--state <dir>", "state directory (default: as configured, /var/lib/holdfast, or your own)")
     .option("--run <dir>", "run directory (default: as configured, /run/holdfast, or your own)")
@@ -42,6 +43,7 @@ async function run(flags: RunFlags): Promise<void> {
   const userId = process.getuid?.() ?? 0;
   const stop = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => stop.abort());
+  process.on("SIGHUP", () => stop.abort(hold));
   const out = flags.json ? process.stdout : process.stderr;
   const level = flags.verbose ? "debug" : "error";
   await runAppliance({

@@ -72,12 +72,16 @@ function checkStatus(status: Document["status"]): Finding[] {
 }
 
 function checkProgram(program: Document["program"][number], path: KeyPath): Finding[] {
-  const { command, unit, user, restart } = program;
+  const { command, unit, restart } = program;
   const findings: Finding[] = [];
   if ((command === undefined) === (unit === undefined))
     findings.push({ path, text: "a program needs command or unit" });
-  if (unit !== undefined && user !== undefined) {
-    findings.push({ path: [...path, "user"], text: "the unit says as whom it runs" });
+  for (const key of ["user", "group", "directory"] as const) {
+    if (unit === undefined || program[key] === undefined) continue;
+    findings.push({ path: [...path, key], text: "the unit says as whom and where it runs" });
+  }
+  if (unit !== undefined && Object.keys(program.environment).length > 0) {
+    findings.push({ path: [...path, "environment"], text: "the unit says what its environment is" });
   }
   return [...findings, ...checkRestart(restart, [...path, "restart"])];
 }

@@ -121,10 +121,16 @@ const program = v.strictObject({
   name,
   command: v.optional(words("a list of words, the program first")),
   unit: v.optional(v.pipe(v.string(), v.endsWith(".service", "wants the name of a service unit"))),
+  /** As whom it runs; left out: as we do. `group` is otherwise the user's own. */
   user: v.optional(v.pipe(v.string(), v.minLength(1))),
+  group: v.optional(v.pipe(v.string(), v.minLength(1))),
   directory: v.optional(file),
+  /** Beside our own variables. */
   environment: v.optional(v.record(v.string(), v.string("wants text")), {}),
+  /** Start it with `holdfast run`. */
   start: v.optional(flag, true),
+  /** An orderly stop is given so long before it is ended. */
+  stopMs: v.optional(count(100, dayMs), 10_000),
   after: v.optional(v.array(name), []),
   restart: v.optional(restart("onFailure"), {}),
   ...probing,

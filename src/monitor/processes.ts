@@ -54,6 +54,12 @@ export function parseStatus(text: string, pid: number): ProcessStatus {
   };
 }
 
+/** The process that started it, or has adopted it since; null where it is gone. */
+export function readParent(pid: number): number | null {
+  const text = readText(`/proc/${pid}/stat`);
+  return text === null ? null : Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[1]);
+}
+
 /** Clock ticks from boot to the start of the process: with the pid it names one process for ever. */
 export function readStartTicks(pid: number): number | null {
   const text = readText(`/proc/${pid}/stat`);

@@ -38,6 +38,8 @@ export type GuestsOptions = {
   readonly suppression: SuppressionSwitch;
   readonly noticesFor: (workload: string) => Notices;
   readonly checkpoints: Checkpoints;
+  /** Resolves once the workload of that name, guest or program, needs no more waiting for. */
+  readonly decided: (name: string, signal: AbortSignal) => Promise<void>;
 };
 
 /** One guest as others see it. Plain data; times are wall clock, ms. */
@@ -195,12 +197,14 @@ export class Guests implements AsyncDisposable {
     }
   }
 
-  /** Waits until the guests it names in `after` are up, or will not be. */
+  /** Waits until the workloads it names in `after` are up, or will not be. */
   async #before(lane: GuestLane, signal: AbortSignal): Promise<void> {
-    for (const name of lane.parts.section.after) {
-      const other = this.#lanes.get(name);
-      await other?.until(({ phase }) => decided.includes(phase.kind) && !isFresh(phase), signal);
-    }
+    await Promise.all(lane.parts.section.after.map((name) => this.options.decided(name, signal)));
+  }
+
+  /** Resolves once those that wait for this guest need wait no longer. */
+  async decided(name: string, signal: AbortSignal): Promise<void> {
+    await this.#lanes.get(name)?.until(({ phase }) => decided.includes(phase.kind) && !isFresh(phase), signal);
   }
 }
 

@@ -17,6 +17,7 @@ import { runGuard } from "../guard.ts";
 import { type GuardedProgram, noteProgram, type ProgramEnd, readEnd } from "../guardedProgram.ts";
 import type { GuardEnd, GuardParts } from "../guardParts.ts";
 import { withoutInterruptions } from "../interruptions.ts";
+import { noteServed } from "../runRecord.ts";
 import { Trials } from "../trials.ts";
 import { Children } from "./children.ts";
 import type { LifeParts } from "./lifeParts.ts";
@@ -81,8 +82,10 @@ export class Life {
       const end = await this.#guarded();
       if (end !== null && end.successor === null) return end;
       if (end?.successor != null) this.#moveTo(end.successor);
-      else if (letGo.aborted) return null;
-      else {
+      else if (letGo.aborted) {
+        if (this.parts.remembered) this.#note();
+        return null;
+      } else {
         const reason = `released for another debugger; take it back with: holdfast release ${name} --take-back`;
         notices.tell({ event: "unguarded", workload: name, pid: this.#program.pid, reason });
         this.#free.resolve();
@@ -124,11 +127,20 @@ export class Life {
     this.parts.lives?.(this.#program);
   }
 
+  /** Letting go forgets it; whoever comes next is to find it all the same. */
+  #note(): void {
+    const { runDirectory, command } = this.parts;
+    const { pid, served } = this.#program;
+    if (!isAlive(pid)) return;
+    noteProgram(runDirectory, pid, command);
+    noteServed(runDirectory, served || this.#serves);
+  }
+
   /** How it ended meanwhile; null where it is to be guarded again, or let go. */
   async #untilTakenBack(): Promise<ProgramEnd | null> {
-    const { clock, letGo, runDirectory, command } = this.parts;
+    const { clock, letGo } = this.parts;
     const { pid, ended } = this.#program;
-    noteProgram(runDirectory, pid, command);
+    this.#note();
     while (!letGo.aborted && this.isReleased) {
       if (!isAlive(pid)) return ended !== null ? await ended : readEnd(readWaitStatus(pid));
       await Promise.race([this.#takenBack.promise, clock.sleep(endLookMs, letGo).catch(() => {})]);

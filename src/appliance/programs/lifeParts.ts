@@ -10,6 +10,8 @@ export type LifeParts = Omit<GuardParts, "program" | "family"> & {
   readonly command: readonly string[] | null;
   /** Further processes that belong to the program and that it has not forked. */
   readonly relatives?: (() => readonly number[]) | undefined;
+  /** Whether the next supervisor is to know what became of it here. */
+  readonly remembered: boolean;
   /** Called with each process that is the program from then on. */
   readonly lives?: ((program: GuardedProgram) => void) | undefined;
 };

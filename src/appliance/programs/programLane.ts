@@ -10,6 +10,7 @@ import { systemRandom } from "#clock.ts";
 import type { RestartPolicy } from "#config/schema.ts";
 import { explain, explainInLine, HoldfastError, ProgramError } from "#errors.ts";
 import { isAlive } from "#monitor/processes.ts";
+import { requireTraceable } from "#monitor/traceable.ts";
 import { TaskGroup } from "#tasks.ts";
 import type { GuardNews } from "../family.ts";
 import type { GuardedProgram, ProgramEnd } from "../guardedProgram.ts";
@@ -40,13 +41,13 @@ export type ProgramLaneParts = Omit<LifeParts, "letGo" | "news"> & {
   /** Start it when the lane opens, unless it was stopped before. */
   readonly start: boolean;
   readonly told: ProgramNotices;
-  /** Whether the next supervisor is to know what became of it here. */
-  readonly remembered: boolean;
 };
 
 type Seen = ProgramInput extends infer One ? (One extends unknown ? Omit<One, "atMs"> : never) : never;
 
 const endLookMs = 20;
+/** Between two looks for a program that somebody else starts. */
+const appearLookMs = 250;
 
 export class ProgramLane implements AsyncDisposable {
   #state: Program = newProgram;
@@ -97,14 +98,14 @@ export class ProgramLane implements AsyncDisposable {
     const memory = this.parts.remembered ? readMemory(this.#memoryPath) : null;
     if (memory !== null) this.#state = { ...this.#state, attempts: memory.attempts };
     const found = this.parts.source.adopt();
-    if (found !== null) {
-      this.#input({ kind: "adopted", serves: found.served });
-      this.#begin(found);
-      this.parts.told.takenOver(found.pid);
-      this.parts.lives?.(found);
-      return;
-    }
-    await this.#nothingFound(memory, ready);
+    if (found !== null) this.#adopt(found);
+    else await this.#nothingFound(memory, ready);
+    if (this.parts.source.appeared !== undefined) this.#tasks.start((signal) => this.#awaitAppearance(signal));
+  }
+
+  /** It cannot be run here at all: the reason is its state. */
+  refuse(why: string): void {
+    this.#set({ ...this.#state, phase: { kind: "error", why } });
   }
 
   /**
@@ -131,10 +132,11 @@ export class ProgramLane implements AsyncDisposable {
     this.parts.storage.event("program.released", this.name, { pid: life.program.pid });
   }
 
-  /** @throws ProgramError program.state */
+  /** @throws ProgramError program.state, program.busy where the other debugger is still there */
   takeBack(): void {
     const life = this.#requireLife("take back");
     if (!life.isReleased) throw new ProgramError("program.state", `${this.name} is not released`);
+    requireTraceable(life.program.pid);
     life.takeBack();
     this.parts.storage.event("program.takenBack", this.name, { pid: life.program.pid });
   }
@@ -159,6 +161,23 @@ export class ProgramLane implements AsyncDisposable {
     this.#timer?.abort();
     await this.#health[Symbol.asyncDispose]();
     await this.#tasks[Symbol.asyncDispose]();
+  }
+
+  #adopt(found: GuardedProgram): void {
+    this.#input({ kind: "adopted", serves: found.served });
+    this.#begin(found);
+    this.parts.told.takenOver(found.pid);
+    this.parts.lives?.(found);
+  }
+
+  async #awaitAppearance(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.parts.clock.sleep(appearLookMs, signal).catch(() => {});
+      const { kind } = this.#state.phase;
+      if (signal.aborted || this.#life !== null || (kind !== "stopped" && kind !== "error")) continue;
+      const found = this.parts.source.appeared!();
+      if (found !== null) this.#adopt(found);
+    }
   }
 
   async #nothingFound(memory: WorkloadMemory | null, ready: () => Promise<void>): Promise<void> {

@@ -8,6 +8,7 @@ import type { Clock } from "#clock.ts";
 import type { Storage } from "#storage/storage.ts";
 import type { Notices } from "../notices.ts";
 import type { ProgramFault } from "./programFault.ts";
+import type { ProgramSource } from "./programSource.ts";
 import type { ProgramEffect, ProgramPhase } from "./supervision.ts";
 
 export type LastFault = ProgramFault & { readonly atMs: number };
@@ -20,6 +21,7 @@ export class ProgramNotices {
     private readonly notices: Pick<Notices, "tell">,
     private readonly storage: Pick<Storage, "event">,
     private readonly clock: Clock,
+    private readonly owner: ProgramSource["owner"],
     private readonly quiet = false,
   ) {}
 
@@ -43,7 +45,8 @@ export class ProgramNotices {
   effect(effect: ProgramEffect): void {
     const { name: workload } = this;
     if (effect.kind === "fault") {
-      const { fault, act } = effect;
+      const { fault } = effect;
+      const act = effect.act === "stayDown" && this.owner === "systemd" ? "left" : effect.act;
       this.#lastFault = { ...fault, atMs: this.clock.wallMs() };
       this.storage.event("program.fault", workload, { ...fault, act });
       if (this.quiet && act === "stayDown") return;

@@ -21,8 +21,12 @@ export type ProgramSource = {
   start(signal: AbortSignal): GuardedProgram | Promise<GuardedProgram>;
   /** Asks it to end: SIGTERM first, SIGKILL where it does not heed that. */
   stop(program: GuardedProgram, signal: "SIGTERM" | "SIGKILL"): void | Promise<void>;
+  /** Who answers for its ends: we start it again, systemd does, or nobody. */
+  readonly owner: "us" | "systemd" | "nobody";
   /** Some ends are for others than us to answer. */
   policyFor(input: ProgramInput, policy: RestartPolicy): RestartPolicy;
+  /** What somebody else has started since; null where nothing was. */
+  appeared?(): GuardedProgram | null;
   /** Processes that belong to it and that it has not forked. */
   relatives?(): readonly number[];
 };
@@ -39,6 +43,7 @@ export function commandSource(options: {
     adopt: () => takenOverProgram(claim),
     start: () => startProgram({ command, runDirectory, outputToError, setting }),
     stop: ({ pid }, signal) => void signalProgram(pid, signal),
+    owner: "us",
     policyFor: (_, policy) => policy,
   };
 }
@@ -50,6 +55,7 @@ export function processSource(pid: number, claim: Claim): ProgramSource {
     adopt: attached,
     start: attached,
     stop: () => {},
+    owner: "nobody",
     policyFor: (_, policy) => ({ ...policy, policy: "never" }),
   };
 }
