@@ -2,7 +2,7 @@
 /**
  * Stop time with telemetry and a broker in each state, against stop time without telemetry, in one run.
  *
- * Two guards side by side, one plain and one with telemetry in its process, each over a copy of a program that times its own
+ * Two guards side by side, one plain and one with a `[telemetry]` section, each over a copy of a program that times its own
  * faults (stop.c). For each state of a real Mosquitto, faults alternate between the two (A B B A). Gives medians and their
  * ratio; the aim is 1.1 at most in every state. `--faults N` for each state and guard, `--json FILE`.
  */
@@ -21,6 +21,8 @@ const outcomeMsMax = 20_000;
 const warmFaults = 15;
 const settleMs = 500;
 const seed = 1;
+/** Metrics as often as is allowed, and back at the broker as soon as it is. */
+const quick = ["metricsEveryMs = 1000", "keepAliveMs = 2000", "connectSpreadMs = 0", "reconnectMsMax = 1000"];
 
 /** What is done to the broker before the faults of a state. */
 const states: Readonly<Record<string, (broker: Mosquitto) => Promise<unknown>>> = {
@@ -66,10 +68,11 @@ function lastStopUs(program: OrderedProgram): number {
 class Side implements AsyncDisposable {
   #faults = 0;
 
-  static async open(name: string, holdfast: readonly string[], scratch: string): Promise<Side> {
+  static async open(name: string, words: readonly string[], scratch: string): Promise<Side> {
     const program = await compileOrdered("stop");
     const where = ["--name", `${name}-${process.pid}`, "--state", join(scratch, name)];
-    const guardArguments = [...where, "--", ...program.command];
+    const holdfast = [process.execPath, join(import.meta.dir, "../../src/cli/main.ts")];
+    const guardArguments = [...where, ...words, "--", ...program.command];
     const guard = new GuardProcess({ holdfast, guardArguments, logPath: join(scratch, `${name}.log`) });
     await guard.guarding();
     return new Side(program, guard);
@@ -125,13 +128,10 @@ const results: Record<string, unknown> = {};
 const failed: unknown[] = [];
 {
   await using broker = await Mosquitto.start();
-  const here = (file: string): string => join(import.meta.dir, file);
-  await using plain = await Side.open("plain", [process.execPath, here("../../src/cli/main.ts")], scratch);
-  await using told = await Side.open(
-    "told",
-    ["env", `HOLDFAST_BENCH_BROKER=${broker.url}`, process.execPath, here("guardWithTelemetry.ts")],
-    scratch,
-  );
+  const config = join(scratch, "holdfast.toml");
+  await Bun.write(config, [`[telemetry]`, `broker = "${broker.url}"`, `device = "bench"`, ...quick, ""].join("\n"));
+  await using plain = await Side.open("plain", [], scratch);
+  await using told = await Side.open("told", ["--config", config], scratch);
   await measureState(plain, told, warmFaults);
   for (const [name, make] of Object.entries(states)) {
     pulsing = false;

@@ -39,6 +39,8 @@ export const telemetrySection = v.strictObject({
   herdQuietMs: v.optional(count(0, 24 * 60 * minuteMs), 5 * minuteMs),
   /** The first connect is spread over this. Left out: half a minute after a boot, else two seconds. */
   connectSpreadMs: v.optional(count(0, 60 * minuteMs)),
+  /** Longest wait between two tries to reach the broker. */
+  reconnectMsMax: v.optional(count(1_000, 60 * minuteMs), 5 * minuteMs),
   /** Home Assistant finds this box. */
   discovery: v.optional(flag, false),
 });

@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { systemClock } from "#clock.ts";
-import { type KeyPair, newKeyPair, publicPem } from "#telemetry/keys.ts";
+import { type KeyPair, newKeyPair, privatePem } from "#telemetry/keys.ts";
 import { signWish } from "#telemetry/operator.ts";
 import { isFinal, type JobPayload, jobSchema, readPayload } from "#telemetry/payloads.ts";
 import type { Observer } from "./observer.ts";
@@ -34,8 +34,9 @@ export class Operator {
     return await holdfast("keys", "add", key, "--as", use, "--label", use, "--state", state, "--name", guard);
   }
 
-  get publicPem(): string {
-    return publicPem(this.pair.public);
+  /** For a file, which only its owner may read. */
+  get privatePem(): string {
+    return privatePem(this.pair);
   }
 
   /** Signs, sends, and waits for the end of the job. */

@@ -43,6 +43,11 @@ export class Herd implements FleetExperience {
     return this.#programs;
   }
 
+  /** Rescues of other boxes that are known for the programs guarded here, those that failed here among them. */
+  get hintCount(): number {
+    return [...this.#hints.values()].reduce((sum, hints) => sum + hints.length, 0);
+  }
+
   adopted(workload: string, program: ProgramIdentity): void {
     this.#programs.set(workload, program);
     this.options.telemetry.follow([...new Set(this.#builds())]);

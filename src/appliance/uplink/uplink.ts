@@ -225,7 +225,11 @@ export class Uplink implements AsyncDisposable {
       ...{ sw: version, uptime_s: Math.floor(process.uptime()), rss_bytes: process.memoryUsage.rss() },
       ...{ storage: kind, storage_why: why.slice(0, 200), queued_rows: queuedRows, free_bytes: freeBytes ?? -1 },
       ...{ workloads: workloads.length, protected: workloads.filter((one) => one.protected).length },
-      ...{ rescue_records: this.#options.rescues.records.length, journal: storage.durableCursor },
+      ...{
+        rescue_records: this.#options.rescues.records.length,
+        fleet_hints: this.#herd.hintCount,
+        journal: storage.durableCursor,
+      },
       ...{ alarms: this.telemetry.alarms.map(({ alarm }) => alarm).join(","), lag_s: this.#lagSeconds },
     };
   }

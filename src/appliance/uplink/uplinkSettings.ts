@@ -42,7 +42,11 @@ export function uplinkSettings(section: TelemetrySection, herdDefault: Telemetry
     root: section.root,
     device: section.device ?? deviceName(certificate),
     broker,
-    reconnect: { ...reconnectDefaults, spreadMs: section.connectSpreadMs ?? usualSpreadMs() },
+    reconnect: {
+      ...reconnectDefaults,
+      mostMs: section.reconnectMsMax,
+      spreadMs: section.connectSpreadMs ?? usualSpreadMs(),
+    },
     encoding: section.encoding,
     drainPerSecond: section.drainPerSecond,
     herd: section.herd ?? herdDefault,
