@@ -48,6 +48,8 @@ function listen(page: Page, certificate: ServerCertificate | null, fetch: Fetch)
       hostname: address,
       port,
       development: false,
+      // Bun 1.4.5 shares the port with whoever listens there too, unless told not to, where development is off (measured).
+      reusePort: false,
       idleTimeout: limits.requestIdleSeconds,
       maxRequestBodySize: limits.bodyBytesMax,
       ...(certificate === null ? {} : { tls: { cert: certificate.certificate, key: certificate.key } }),

@@ -20,6 +20,7 @@ import { Storage } from "#storage/storage.ts";
 import { sampleDecision, sampleOutcome, samplePlan, sampleReport } from "#tests/unit/storage/sampleFault.ts";
 import type { VerbRequest, VerbResult } from "#verbs.ts";
 
+const turnMs = 100;
 export const password = "correct horse battery";
 
 export type ScriptedFault = {
@@ -55,6 +56,8 @@ export class PageHost implements AsyncDisposable {
   told: Partial<Told> = { workloads: [workload("shop")] };
   /** A supervisor that hangs tells the same snapshot again and again. */
   frozen: Told | null = null;
+  /** Waits and asks again where it asked too fast. */
+  patient = true;
   #page: StatusPage | null = null;
   #listening: Listening | null = null;
 
@@ -150,17 +153,22 @@ export class PageHost implements AsyncDisposable {
     form: Readonly<Record<string, string>>,
     headers: Readonly<Record<string, string>> = {},
   ): Promise<Response> {
-    return fetch(`${this.url}${path}`, {
-      method: "POST",
-      redirect: "manual",
-      body: new URLSearchParams(form),
-      headers: { origin: this.url.slice(0, -1), "sec-fetch-site": "same-origin", ...headers },
-      tls: { rejectUnauthorized: false },
-    });
+    const own = { origin: this.url.slice(0, -1), "sec-fetch-site": "same-origin" };
+    return this.#ask(path, { method: "POST", body: new URLSearchParams(form), headers: { ...own, ...headers } });
   }
 
   get(path: string, headers: Readonly<Record<string, string>> = {}): Promise<Response> {
-    return fetch(`${this.url}${path}`, { redirect: "manual", headers, tls: { rejectUnauthorized: false } });
+    return this.#ask(path, { headers });
+  }
+
+  async #ask(path: string, options: RequestInit): Promise<Response> {
+    for (;;) {
+      const request = { ...options, redirect: "manual", tls: { rejectUnauthorized: false } } as const;
+      const answer = await fetch(`${this.url}${path}`, request);
+      const tooFast = answer.status === 429 && answer.headers.get("content-type") === "application/problem+json";
+      if (!tooFast || !this.patient) return answer;
+      await systemClock.sleep(turnMs);
+    }
   }
 
   /** A token for scripts with this role. */
