@@ -31,7 +31,7 @@ import { notedRecord } from "./notedRecord.ts";
 import { defaultProbation, Probation } from "./probation.ts";
 import { Protection } from "./protection.ts";
 import { tellRecordState } from "./recordState.ts";
-import { rehearse } from "./rehearsal.ts";
+import { rehearsalFor } from "./rehearsal.ts";
 import { noteServed, removeRunRecord } from "./runRecord.ts";
 import { sited } from "./sited.ts";
 import { removeSpines } from "./spineNotes.ts";
@@ -301,8 +301,9 @@ class Guard implements AsyncDisposable {
   async #announce(watch: Watch, workload: Workload, fresh: boolean, signal: AbortSignal): Promise<void> {
     const { name, notices, program, runDirectory } = this.parts;
     const serving = fresh ? await watch.untilServing(servingPatienceMs, signal) : this.#served;
+    const round = rehearsalFor(workload);
     if (fresh && this.parts.family === undefined)
-      await watch.rehearse(rehearsalRounds, (report) => rehearse(workload, sited(report)), signal);
+      await watch.rehearse(rehearsalRounds, (report) => round(sited(report)), signal);
     if (signal.aborted || !watch.isAlive()) return;
     this.#served ||= serving;
     this.#toldWhy = "";

@@ -7,14 +7,21 @@ import type { FaultReport } from "#fault.ts";
 import { registerChanges } from "#suppression/apply.ts";
 import { plan } from "#suppression/plan.ts";
 import { decide } from "./decide.ts";
+import { Trials } from "./trials.ts";
 import type { Workload } from "./workload.ts";
 
-export function rehearse({ trials, policy, storage }: Workload, report: FaultReport): void {
-  // A thread that waits has no work above its spine; without one every frame is a candidate.
-  const open = { ...report, spine: null };
-  const past = trials.relevantTo(open);
-  const decision = decide(open, plan(open, past, policy), past, policy);
-  const { edit } = decision;
-  storage.rehearse(open, decision);
-  if (edit.kind === "abandon" || edit.kind === "neutralise") registerChanges(open, edit);
+/** Gives what runs one round. Each leaves a trial in a memory of its own, because a decision with a past runs other code. */
+export function rehearsalFor({ trials, policy, storage }: Workload): (report: FaultReport) => void {
+  const own = new Trials([]);
+  return (report) => {
+    // A thread that waits has no work above its spine; without one every frame is a candidate.
+    const open = { ...report, spine: null };
+    const past = [...trials.relevantTo(open), ...own.relevantTo(open)];
+    const decision = decide(open, plan(open, past, policy), past, policy);
+    const { edit } = decision;
+    storage.rehearse(open, decision);
+    if (edit.kind === "abandon" || edit.kind === "neutralise") registerChanges(open, edit);
+    own.open(open, decision, "abandon");
+    own.close(decision.trial, "clean");
+  };
 }

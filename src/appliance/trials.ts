@@ -23,7 +23,11 @@ export interface Experience {
 const noExperience: Experience = { at: () => ({ forgottenMs: 0, told: [] }) };
 
 export class Trials {
+  /** In the order of their times; by site too, because a stopped thread waits for the answer. */
   #trials: PastTrial[];
+  readonly #bySite = new Map<string, PastTrial[]>();
+  /** Those that matter beyond their site: open, or neutralised. Few. */
+  #elsewhere: PastTrial[] = [];
   /** Who was connected when a site faulted first in this run, the culprit of then left out. */
   readonly #firstSeen = new Map<string, ReadonlySet<string>>();
 
@@ -32,18 +36,22 @@ export class Trials {
     private readonly experience: Experience = noExperience,
   ) {
     this.#trials = [...history].sort((a, b) => a.atMs - b.atMs).slice(-trialsMax);
+    this.#sortOut();
   }
 
   /** Trials that a decision on `report` may look at: its site, its thread's open ones, and what the budget counts. */
   relevantTo(report: FaultReport): PastTrial[] {
     const { forgottenMs, told } = this.experience.at(report);
-    const isHere = (past: PastTrial): boolean => past.site.fault === report.site.fault;
-    const own = this.#trials.filter(
+    const { fault } = report.site;
+    const isHere = (past: PastTrial): boolean => past.site.fault === fault;
+    const here = (this.#bySite.get(fault) ?? []).filter((past) => past.verdict === null || past.atMs > forgottenMs);
+    const elsewhere = this.#elsewhere.filter(
       (past) =>
-        (isHere(past) && (past.verdict === null || past.atMs > forgottenMs)) ||
-        (past.verdict === null && past.tid === report.tid) ||
-        (past.rung === "neutralise" && past.key !== "mend" && past.atMs > report.atMs - neutraliseWindowMs),
+        !here.includes(past) &&
+        ((past.verdict === null && past.tid === report.tid) ||
+          (isNeutralised(past) && past.atMs > report.atMs - neutraliseWindowMs)),
     );
+    const own = elsewhere.length === 0 ? here : [...here, ...elsewhere].sort((a, b) => a.atMs - b.atMs);
     // Of what the journal still tells trial by trial, the record is only the sum.
     const summed = new Set(own.flatMap((past) => (isHere(past) && past.verdict !== null ? [past.key] : [])));
     return [...told.filter((past) => past.learnedBy !== undefined || !summed.has(past.key)), ...own];
@@ -66,11 +74,24 @@ export class Trials {
     };
     this.#trials.push(trial);
     this.#trim(report.site.fault);
+    this.#sortOut();
     return trial;
   }
 
   close(id: TrialId, verdict: Verdict): void {
     this.#trials = this.#trials.map((past) => (past.trial === id ? { ...past, verdict } : past));
+    this.#sortOut();
+  }
+
+  /** Done after an act, never before one. */
+  #sortOut(): void {
+    this.#bySite.clear();
+    for (const past of this.#trials) {
+      const here = this.#bySite.get(past.site.fault);
+      if (here === undefined) this.#bySite.set(past.site.fault, [past]);
+      else here.push(past);
+    }
+    this.#elsewhere = this.#trials.filter((past) => past.verdict === null || isNeutralised(past));
   }
 
   /** How many clients have paid so far for what an earlier act left behind at the place of this trial. */
@@ -97,3 +118,5 @@ export class Trials {
     if (excess.size > 0) this.#trials = this.#trials.filter((past) => !excess.has(past));
   }
 }
+
+const isNeutralised = ({ rung, key }: PastTrial): boolean => rung === "neutralise" && key !== "mend";

@@ -20,13 +20,19 @@ export type CodeModule = ModuleReference & { readonly image: ElfImage };
 /** A place in a module. `offset` is the address as the file states it. */
 export type CodePlace = { readonly module: number; readonly image: ElfImage; readonly offset: number };
 
+export type Found = CodePlace & { readonly fde: Fde | null };
+
 const pageBytes = 4_096;
+const keptMax = 16_384;
 
 export class CodeMap {
   readonly architecture: Architecture;
   readonly modules: readonly CodeModule[];
   readonly #starts: Float64Array;
   readonly #rows: readonly Placed[];
+  /** What was found at an address before. A server faults and waits in the same few places again and again. */
+  readonly #found = new Map<VirtualAddress, Found | null>();
+  readonly #names = new Map<VirtualAddress, string | null>();
 
   /** `images` by the path of their mappings; mappings of other files count as memory without a module. */
   constructor(mappings: readonly Mapping[], images: ReadonlyMap<string, ElfImage>) {
@@ -45,9 +51,11 @@ export class CodeMap {
   }
 
   /** The module around a code address with its unwind entry; null for data, unmapped memory and code outside files. */
-  find(pc: VirtualAddress): (CodePlace & { readonly fde: Fde | null }) | null {
-    const found = this.locate(Number(pc));
-    return found === null ? null : { ...found, fde: found.image.fdeAt(found.offset) };
+  find(pc: VirtualAddress): Found | null {
+    const known = this.#found.get(pc);
+    if (known !== undefined) return known;
+    const place = this.locate(Number(pc));
+    return keep(this.#found, pc, place === null ? null : { ...place, fde: place.image.fdeAt(place.offset) });
   }
 
   /** `find` without the entry, for an address that is exact as a double. */
@@ -91,9 +99,11 @@ export class CodeMap {
 
   /** Name for a code address: its function symbol, or `NAME@plt` inside a linkage stub; null where none is known. */
   symbolAt(pc: VirtualAddress): string | null {
+    const known = this.#names.get(pc);
+    if (known !== undefined) return known;
     const found = this.locate(Number(pc));
     if (found === null) return null;
-    return found.image.symbolAt(found.offset)?.name ?? stubName(found.image, found.offset);
+    return keep(this.#names, pc, found.image.symbolAt(found.offset)?.name ?? stubName(found.image, found.offset));
   }
 
   /** The call whose return address is `pc`, its target as an address; null where no call ends there. */
@@ -141,6 +151,12 @@ type Placed = {
   readonly inode: number;
   readonly module: PlacedModule | null;
 };
+
+function keep<Value>(kept: Map<VirtualAddress, Value>, pc: VirtualAddress, value: Value): Value {
+  if (kept.size >= keptMax) kept.clear();
+  kept.set(pc, value);
+  return value;
+}
 
 function place(mapping: Mapping, image: ElfImage | null, modules: CodeModule[]): Placed {
   const executable = mapping.permissions[2] === "x";

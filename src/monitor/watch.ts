@@ -137,7 +137,7 @@ export class Watch implements Disposable {
       cause: cause === null ? null : { ...cause, senderPid: this.#ownPid(cause.senderPid, status?.innermostPid) },
       caught: status !== null && isCaught(status.caughtSignals, stop.signal),
       deliveredBefore: this.#delivered.get(stop.tid) ?? null,
-      blockedSince: this.#cameBackSince(stop.tid, switches, connections),
+      blockedSince: this.#cameBackSince(stop.tid, status?.threads ?? 1, switches, connections),
       connections,
       loop: stop.loop ?? null,
     });
@@ -351,10 +351,10 @@ export class Watch implements Disposable {
    * The stop itself is one switch; every other one since the last stop was a wait of the program. A server that is never
    * out of work does not wait: where it has one thread, what it has read from connections shows the same.
    */
-  #cameBackSince(tid: number, switches: number | null, { sockets }: Connections): number | null {
+  #cameBackSince(tid: number, threads: number, switches: number | null, { sockets }: Connections): number | null {
     const before = this.#blockedAtStop.get(tid);
     if (switches !== null) this.#blockedAtStop.set(tid, switches);
-    const read = this.threadCount === 1 ? this.#progress.readAnew(tid, sockets) : null;
+    const read = threads === 1 ? this.#progress.readAnew(tid, sockets) : null;
     this.#progress.note(tid, sockets);
     if (before === undefined || switches === null) return null;
     return Math.max(0, switches - before - 1) + (read ?? 0);

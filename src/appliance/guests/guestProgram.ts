@@ -24,7 +24,7 @@ import { withoutInterruptions } from "../interruptions.ts";
 import { type LaneEnd, runLane } from "../lane.ts";
 import type { Notices } from "../notices.ts";
 import { defaultProbation, Probation } from "../probation.ts";
-import { rehearse } from "../rehearsal.ts";
+import { rehearsalFor } from "../rehearsal.ts";
 import type { RescueBook } from "../rescue/rescueBook.ts";
 import { sited } from "../sited.ts";
 import type { SuppressionSwitch } from "../suppressionSwitch.ts";
@@ -203,7 +203,8 @@ export class GuestProgram {
 
   async #announce(watch: GuestProgramWatch, workload: Workload, pid: number, signal: AbortSignal): Promise<void> {
     const serving = await watch.untilServing(servingPatienceMs, signal);
-    await watch.rehearse(rehearsalRounds, (report) => rehearse(workload, sited(report)), signal);
+    const round = rehearsalFor(workload);
+    await watch.rehearse(rehearsalRounds, (report) => round(sited(report)), signal);
     if (signal.aborted) return;
     this.#told = "";
     const { storage, notices, rescues, guest } = this.parts;

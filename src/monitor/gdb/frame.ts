@@ -186,8 +186,10 @@ export function unescapeBinary(text: string): string {
 }
 
 function checksum(text: string): string {
+  // Bytes of a flat buffer: several times cheaper than characters of a text that was put together just now.
+  const bytes = Buffer.from(text, "latin1");
   let sum = 0;
-  for (let index = 0; index < text.length; index += 1) sum += text.charCodeAt(index);
+  for (let index = 0; index < bytes.length; index += 1) sum += bytes[index]!;
   return (sum & 0xff).toString(16).padStart(2, "0");
 }
 
