@@ -3,8 +3,8 @@
  * What an act has left behind in a program: whether a new fault comes of it, and whom that costs a request. Pure.
  *
  * Gets a report or a trial, and the trials remembered; gives whether it is a consequence, and how many clients paid for it.
- * A site is one of consequences where it faulted first within `spreadMs` of an act at another site that was not clean, on
- * any thread: the data that it worked on may be the same. Those who pay are clients that were connected before; one that
+ * A site is one of consequences where it faulted first within `spreadMs` of an act at another site that was not (yet)
+ * found clean, on any thread: the data that it worked on may be the same. Those who pay are clients that were connected before; one that
  * comes later may have come to kill.
  */
 import type { FaultReport, PastTrial } from "#fault.ts";
@@ -21,7 +21,6 @@ export function isConsequence(report: FaultReport, trials: readonly PastTrial[])
       !isHere(past, report) &&
       past.interrupted !== true &&
       past.atMs >= report.atMs - spreadMs &&
-      past.verdict !== null &&
       past.verdict !== "clean",
   );
 }

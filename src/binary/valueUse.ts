@@ -90,7 +90,10 @@ function followPath(stepAt: StepAt, path: Path, paths: Path[], convention: Conve
     const step = stepAt(path.at);
     if (step === null) return { kind: "unknown" };
     const use = touch(stepAt, path, step);
-    if (use?.kind === "tested") return { ...use, isCode: isTestedAgain(stepAt, path, convention) };
+    if (use?.kind === "tested") {
+      const isCode = isTestedAgain(stepAt, path, convention) || isDeadWhereSet(stepAt, path, use.test, convention);
+      return { ...use, isCode };
+    }
     if (use !== null) return use;
     writeOver(path, step, convention);
     const end = leave(path, step, paths, convention);
@@ -116,6 +119,54 @@ function isTestedAgain(stepAt: StepAt, from: Path, convention: Convention): bool
     }
   }
   return false;
+}
+
+/**
+ * Whether a value that is tested for zero is not looked at where it is not zero: a pointer would be, so it is a status
+ * of a pointer's size.
+ */
+function isDeadWhereSet(stepAt: StepAt, from: Path, test: ValueTest | null, convention: Convention): boolean {
+  if (
+    test === null ||
+    test.bits !== 64 ||
+    test.against !== 0n ||
+    (test.condition !== "equal" && test.condition !== "notEqual")
+  )
+    return false;
+  const start = whereSet(stepAt, from.at, test.condition);
+  if (start === null) return false;
+  const paths: Path[] = [{ ...from, at: start, copies: new Map(from.copies) }];
+  for (let taken = 0; taken < paths.length; taken += 1) {
+    const path = paths[taken] as Path;
+    let isDead = false;
+    for (; path.left > 0 && !isDead; path.left -= 1) {
+      const step = stepAt(path.at);
+      if (step === null || isLookedAt(path, step)) return false;
+      writeOver(path, step, convention);
+      const end = path.copies.size === 0 ? null : leave(path, step, paths, convention);
+      if (path.stored || (end !== null && end.kind !== "ignored")) return false;
+      isDead = path.copies.size === 0 || end !== null;
+    }
+    if (!isDead) return false;
+  }
+  return true;
+}
+
+const isLookedAt = ({ copies }: Path, { reads, tests }: ValueStep): boolean =>
+  reads.some((place) => copies.has(place)) || tests.some(({ place }) => copies.has(place));
+
+/** Where the code goes on, from a test for zero on, if the value is not zero. */
+function whereSet(stepAt: StepAt, start: bigint, condition: "equal" | "notEqual"): bigint | null {
+  let at = start;
+  for (let count = 0; count <= flagDistanceMax; count += 1) {
+    const step = stepAt(at);
+    if (step === null) return null;
+    const after = at + BigInt(step.lengthBytes);
+    if (step.flow === "branch") return condition === "notEqual" ? step.target : after;
+    if (step.flow !== "next") return null;
+    at = after;
+  }
+  return null;
 }
 
 /** Whether the step tests or uses the value. A weak test, flags as a by-product, counts only where they are consumed. */
