@@ -12,6 +12,8 @@ import type { FaultReport, PastTrial } from "#fault.ts";
 const spreadMs = 5_000;
 /** A site that has been quiet for so long is a new one. */
 const quietMs = 60_000;
+const knownConfidence = 0.5;
+const worksMax = 3;
 
 export function isConsequence(report: FaultReport, trials: readonly PastTrial[]): boolean {
   const earlier = trials.findLast((past) => isHere(past, report) && past.atMs >= report.atMs - quietMs);
@@ -25,13 +27,20 @@ export function isConsequence(report: FaultReport, trials: readonly PastTrial[])
   );
 }
 
-/** Clients, connected before the site of a consequence faulted first, that have lost a request there since. */
+/**
+ * Clients that have lost a request at the site of a consequence: those that were connected before it faulted first, and
+ * where the blame says little, pieces of work, once they are more than one client's would be.
+ */
 export function payers(trial: PastTrial, trials: readonly PastTrial[]): number {
   if (trial.consequence !== true) return 0;
   const here = [...trials, trial].filter(
-    (past) => past.site.fault === trial.site.fault && past.veteran && past.atMs >= trial.atMs - quietMs,
+    (past) => past.site.fault === trial.site.fault && past.atMs >= trial.atMs - quietMs,
   );
-  return new Set(here.map((past) => past.session?.peer)).size;
+  const known = here.filter(isKnown);
+  const peers = new Set(known.filter(({ veteran }) => veteran).map(({ session }) => session?.peer));
+  const works = new Set(here.filter((past) => !known.includes(past)).map(({ work }) => work));
+  return peers.size + (works.size > worksMax ? works.size : 0);
 }
 
+const isKnown = ({ session }: PastTrial): boolean => session !== null && session.confidence >= knownConfidence;
 const isHere = (past: PastTrial, report: FaultReport): boolean => past.site.fault === report.site.fault;

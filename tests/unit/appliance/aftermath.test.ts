@@ -42,5 +42,8 @@ test("clients that were there before pay, each once; those that come to kill do 
   const last = paying("d", true);
   expect(payers(last, [paying("a", true), paying("a", true), paying("b", false), last])).toBe(2);
   expect(payers(last, [trial({ site: { fault: "y", boundary: "" }, veteran: true })])).toBe(1);
+  const unknown = (work: string): PastTrial => trial({ work, consequence: true });
+  expect(payers(unknown("a"), ["a", "b", "c"].map(unknown))).toBe(0);
+  expect(payers(unknown("a"), ["b", "c", "d"].map(unknown))).toBe(4);
   expect(payers({ ...last, consequence: false }, [paying("a", true)])).toBe(0);
 });
