@@ -113,7 +113,6 @@ export class UnixStream implements Disposable {
       if (sent >= 0) at += sent;
       else {
         const code = errno();
-        if (code === epipe || code === econnreset) throw new NativeError("native.closed", "the peer has hung up");
         if (!isInterrupted(code)) throw failed("write to a socket", code);
         this.#await(pollOut, timeoutMs);
       }
@@ -240,8 +239,11 @@ function pollAll(fds: readonly number[], what: number, timeoutMs: number): numbe
 
 const isInterrupted = (code: number): boolean => code === eintr || code === eagain;
 
-const failed = (tried: string, code = errno()): NativeError =>
-  new NativeError("native.call", `cannot ${tried}`, { errno: code });
+function failed(tried: string, code = errno()): NativeError {
+  const gone = code === epipe || code === econnreset;
+  const message = gone ? `the peer has hung up: cannot ${tried}` : `cannot ${tried}`;
+  return new NativeError(gone ? "native.closed" : "native.call", message, { errno: code });
+}
 
 function newSocket(): number {
   const fd = libc.socket(afUnix, sockStream | sockCloexec, 0);

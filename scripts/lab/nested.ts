@@ -9,7 +9,7 @@ import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { deadline } from "#clock.ts";
 import { explain } from "#errors.ts";
-import { LabError } from "./commands.ts";
+import { LabError, run } from "./commands.ts";
 import { initrdFor } from "./initrd.ts";
 import { emulatorOf, runMachine } from "./machine.ts";
 import { buildPayload } from "./payload.ts";
@@ -30,6 +30,8 @@ export type NestedOptions = {
 
 export const scenarioMsMax = 60 * 60_000;
 const attemptsMax = 3;
+/** For the guest's disk and its clones, on a file system that shares blocks. */
+const scratchBytes = "4G";
 const start = '/bin/sh -c "mount -t ext4 /dev/vdb /lab && exec /lab/init"';
 
 /** Programs that the lab needs on this machine; what is missing is named. */
@@ -53,10 +55,18 @@ export async function runNested(options: NestedOptions): Promise<Step[]> {
     const payload = await buildPayload({ architecture, root, bun, hypervisor, work, words });
     const initrd = join(work, "initrd");
     await Bun.write(initrd, await initrdFor(root, start));
+    const scratch = join(work, "scratch.img");
+    await run(["truncate", "-s", scratchBytes, scratch]);
     tell(`starting the machine; its console is kept in ${logPath}`);
     const late = (): LabError => new LabError("lab.machine", `the scenario is not over after ${scenarioMsMax} ms`);
     using limit = deadline(scenarioMsMax, late, options.signal);
-    const machine = { architecture, kernel: root.kernel, initrd, disks: [root.image, payload, root.image], logPath };
+    const machine = {
+      architecture,
+      kernel: root.kernel,
+      initrd,
+      disks: [root.image, payload, root.image, scratch],
+      logPath,
+    };
     const take = (line: string): void => {
       if (line.startsWith("LAB ended")) ended = true;
       const said = /^LAB (\{.*\})\s*$/.exec(line)?.[1];

@@ -21,6 +21,8 @@ type Facts = Readonly<Record<string, unknown>>;
 const state = "/tmp/holdfast";
 const runDirectory = "/run/holdfast";
 const configPath = "/tmp/holdfast.toml";
+/** On XFS, so that it can be cloned together with the guest's memory. */
+const guestDisk = "/run/guest/root.img";
 const guestAddress = "192.168.77.2";
 /** Everything under double emulation takes its time, above all beside other work on the same cores. */
 const bootMs = 600_000;
@@ -36,11 +38,12 @@ kernel = "/lab/guest/vmlinuz"
 initramfs = "/lab/guest/initrd"
 cmdline = "console=${console_[architecture as "x86_64"]} quiet panic=0"
 memory = "512M"
-disks = [{ path = "/dev/vdc" }]
+disks = [{ path = "${guestDisk}" }]
 net = [{ bridge = "br0" }]
 probes = ["tcp:${guestAddress}:6379"]
 bootMs = ${bootMs}
 restart = { attemptsMax = 10 }
+checkpoint = { automatic = false, healthyMs = 20000, pauseMsMax = 60000 }
 
 [[guest.program]]
 name = "redis"
@@ -111,6 +114,12 @@ const steps: Readonly<Record<string, StepBody>> = {
     await supervisor.next(up, bootMs);
     return { verdict: outcome.verdict, downMs: outcome.downMs };
   },
+  "a checkpoint is taken while its redis serves": takeCheckpoint,
+  "a lost guest comes back from it, memory and disk of the same moment": comeBack,
+  "its redis is guarded after the restore": async ({ supervisor }) => {
+    const { pid, serving } = await supervisor.next({ event: "guarding", workload: "redis" }, bootMs);
+    return { pid, serving };
+  },
   "it powers off in order when it is stopped": async ({ control }) => {
     const stopped = await control.command("debian", "stop");
     require_(stopped.phase === "down", `it is ${stopped.phase}`);
@@ -152,6 +161,73 @@ async function crashRedis({ supervisor }: Context): Promise<Facts> {
   require_(!verdicts.includes("failed"), `verdicts: ${verdicts.join(" ")}`);
   const medianStopUs = [...stopsUs].sort((a, b) => a - b)[stopsUs.length >> 1];
   return { pid: after, faults: stopsUs.length, verdicts: verdicts.join(" "), medianStopUs, stopsUs, ...report };
+}
+
+const runId = async (): Promise<string> => /run_id:(\w+)/.exec(await redis("INFO server"))![1]!;
+
+/** Types a command into the guest's shell and waits for what it prints between two marks. */
+async function inGuest({ control }: Context, command: string): Promise<string> {
+  const mark = `M${Math.trunc(systemClock.monotonicNs() / 1e6)}`;
+  await control.type("debian", `\necho "${mark}" "<$(${command})>"\n`);
+  const log = `${runDirectory}/guests/debian/console.log`;
+  for (const limitNs = systemClock.monotonicNs() + bootMs * 1e6; systemClock.monotonicNs() < limitNs; ) {
+    const found = new RegExp(`^${mark} <(.*)>`, "m").exec(readFileSync(log, "utf8"));
+    if (found !== null) return found[1]!;
+    await systemClock.sleep(200);
+  }
+  throw new LabError("lab.machine", `the guest's shell did not answer ${command}`);
+}
+
+/** Seen from outside: every answer right; what was written before is in the checkpoint, what is written after is not. */
+async function takeCheckpoint(context: Context): Promise<Facts> {
+  const { supervisor, control } = context;
+  await redis("SET when before");
+  await inGuest(context, "echo before > /marker; sync; echo done");
+  const ended = new AbortController();
+  const watching = watchBystanders(guestAddress, bystanders, ended.signal);
+  await control.checkpoint("debian", "create");
+  const first = await supervisor.next({ event: "checkpoint" }, bootMs);
+  await control.checkpoint("debian", "create");
+  const second = await supervisor.next({ event: "checkpoint" }, bootMs);
+  ended.abort();
+  const report = await watching;
+  require_(report.wrong === 0 && report.lost === 0, `bystanders: ${JSON.stringify(report)}`);
+  for (let look = 0; look < 600 && (await control.checkpoints())[0]?.state !== "good"; look += 1) {
+    await systemClock.sleep(500);
+  }
+  await redis("SET when after");
+  await inGuest(context, "echo after > /marker; sync; echo done");
+  const added = [first.addedBytes, second.addedBytes];
+  return {
+    stillMs: [first.stillMs, second.stillMs],
+    addedBytes: added,
+    state: (await control.checkpoints())[0]?.state,
+    ...report,
+  };
+}
+
+async function comeBack(context: Context): Promise<Facts> {
+  const { supervisor, control } = context;
+  const before = await runId();
+  process.kill((await control.show("debian")).pid!, "SIGKILL");
+  const restore = await supervisor.next({ event: "restore" }, bootMs);
+  const fromNs = systemClock.monotonicNs();
+  const when = await redis("GET when");
+  const firstAnswerMs = Math.round((systemClock.monotonicNs() - fromNs) / 1e6);
+  const outcome = await supervisor.next({ event: "guestOutcome", rung: "restore" }, bootMs);
+  const marker = await inGuest(context, "echo 3 > /proc/sys/vm/drop_caches; cat /marker");
+  const progress = await supervisor.next({ event: "restored" }, bootMs);
+  require_((await runId()) === before, "redis was started anew: it was a boot");
+  require_(when === "before" && marker === "before", `memory is of ${when}, disk of ${marker}`);
+  return {
+    mode: restore.mode,
+    firstAnswerMs,
+    verdict: outcome.verdict,
+    downMs: outcome.downMs,
+    when,
+    marker,
+    progress,
+  };
 }
 
 /** True where every step held. */

@@ -67,6 +67,8 @@ const net = v.strictObject({ tap: v.optional(device), bridge: v.optional(device)
 
 /** When checkpoints are taken by themselves, how many are kept, and how a guest comes back from one. */
 const checkpoint = v.strictObject({
+  /** False: only by hand. */
+  automatic: v.optional(flag, true),
   /** Beside the one after each healthy start. */
   everyMs: v.optional(count(10_000, 30 * dayMs), 3_600_000),
   /** So long without a fault: a guest gets its first checkpoint, and a checkpoint counts as good. */
@@ -178,8 +180,7 @@ type GuestDocument = Document["guest"][number];
 export type RestartPolicy = GuestDocument["restart"];
 /** Of a program that is guarded from a command line. */
 export const defaultRestart: RestartPolicy = v.parse(restart("onFault"), {});
-/** `automatic`: taken by themselves, not only by hand. */
-export type CheckpointPolicy = v.InferOutput<typeof checkpoint> & { readonly automatic: boolean };
+export type CheckpointPolicy = v.InferOutput<typeof checkpoint>;
 export type GuestProgram = GuestDocument["program"][number];
 export type ProgramSection = Document["program"][number];
 export type GuestSection = Pick<
@@ -233,10 +234,7 @@ function guestOf(section: GuestDocument): GuestSection {
     landlock,
   };
   const { name, start, after, bootMs, stopMs, restart, probes, probeEveryMs, probeFailuresMax } = section;
-  const policy: CheckpointPolicy = {
-    ...(section.checkpoint ?? v.parse(checkpoint, {})),
-    automatic: section.checkpoint !== undefined,
-  };
+  const policy: CheckpointPolicy = section.checkpoint ?? v.parse(checkpoint, { automatic: false });
   return {
     ...{ name, start, after, bootMs, stopMs, restart, probes, probeEveryMs, probeFailuresMax, machine },
     programs: section.program,

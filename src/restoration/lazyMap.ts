@@ -86,6 +86,16 @@ export class LazyMap {
     return pages;
   }
 
+  /** The extent of a location, for the pages beside it; null where it is damaged. */
+  beside(location: number): ExtentPages | null {
+    try {
+      return this.extent(extentOf(location));
+    } catch {
+      // Its pages are looked for elsewhere, one by one, when they are asked for.
+      return null;
+    }
+  }
+
   /** One page of an extent, checked; null where it is damaged. */
   page(extent: ExtentPages, index: number): Uint8Array | null {
     try {

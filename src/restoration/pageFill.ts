@@ -68,7 +68,7 @@ export class PageFill {
     if (location !== 0) {
       this.#put(page, this.map.content(location));
       this.counts.demanded += 1;
-      return this.map.extent(extentOf(location));
+      return this.map.beside(location);
     }
     if (again || touched) this.#put(page, zeroPage);
     else this.states[page] = answeredEmpty | askedBit;
@@ -100,12 +100,17 @@ export class PageFill {
     if (location === 0) return 0;
     if (!this.live) return this.#bringRun(page, location);
     this.#put(page, this.map.content(location));
-    return 1 + this.spread(page, this.map.extent(extentOf(location)));
+    const extent = this.map.beside(location);
+    return 1 + (extent === null ? 0 : this.spread(page, extent));
   }
 
   /** Before the guest exists: pages that follow one another here and in their extent go in one write. */
   #bringRun(page: number, location: number): number {
-    const extent = this.map.extent(extentOf(location));
+    const extent = this.map.beside(location);
+    if (extent === null) {
+      this.#put(page, this.map.content(location));
+      return 1;
+    }
     const locations = this.map.locations(Math.floor(page / chunkPages));
     const within = page % chunkPages;
     const region = this.map.ram.regionOfPage(page);

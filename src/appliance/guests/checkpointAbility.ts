@@ -70,7 +70,7 @@ function diesAtSnapshot(pid: number): boolean {
 }
 
 /** An ELF file with a program header that names a loader. */
-function hasInterpreter(path: string): boolean {
+export function hasInterpreter(path: string): boolean {
   const bytes = new Uint8Array(elfHeadBytes);
   try {
     const file = openSync(path, "r");

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Restores into a scripted receiver that speaks the real bytes: every page as it was taken, whatever the guest touches and
+ * whenever; broken off at every step; and damage in every part of the store, of which not one byte reaches a guest.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pageFilePath } from "#restoration/checkpoints.ts";
+import { Restore } from "#restoration/restore.ts";
+import type { RestoreOrder } from "#restoration/runRestore.ts";
+import { CheckpointTaking } from "#restoration/takeCheckpoint.ts";
+import { packTouches } from "#restoration/touchOrder.ts";
+import { fileSettings, openWritable } from "#storage/database.ts";
+import { defaultLimits } from "#storage/limits.ts";
+import { PageFile } from "#storage/pageFile.ts";
+import type { TakerScript } from "#tests/peers/migrationTaker.ts";
+
+const top = mkdtempSync(join(tmpdir(), "restore-"));
+const model = join(top, "model");
+const seed = 11;
+const conditions = { atMs: 0, freeBytes: 2 ** 40, afterError: false, damage: null };
+const checkpoint = "c1";
+let rounds = 0;
+
+afterAll(() => rmSync(top, { recursive: true, force: true }));
+beforeAll(async () => {
+  mkdirSync(model);
+  const socket = join(model, "out.sock");
+  const script = JSON.stringify({ form: "files", seed });
+  const peer = join(import.meta.dir, "../peers/migrationSender.ts");
+  const sender = Bun.spawn([process.execPath, peer, socket, script], { stdio: ["ignore", "ignore", "inherit"] });
+  using file = PageFile.open(model, conditions, defaultLimits);
+  const disks = { owner: null, disks: [], cloneDirectory: model };
+  const order = { id: checkpoint, guest: "g", atMs: 1, build: "v53.0", method: "memoryFile", socket } as const;
+  using taking = new CheckpointTaking({ ...order, ...disks, hypervisorPid: sender.pid, heldMsMax: 60_000 }, file);
+  taking.connect();
+  taking.receive(() => {});
+  taking.seal();
+  file.tidy();
+  await sender.exited;
+}, 30_000);
+
+type Seen = { readonly end: string; readonly wrong: number; readonly edited: boolean; readonly killed: boolean };
+type Result = { readonly seen: Seen; readonly touched: readonly number[] | null; readonly failure: unknown };
+
+/** A copy of the store, with this done to it. */
+function storeWith(damage: (directory: string) => void): string {
+  rounds += 1;
+  const directory = join(top, `${rounds}`);
+  cpSync(model, directory, { recursive: true });
+  damage(directory);
+  return directory;
+}
+
+async function restore(
+  script: TakerScript,
+  options: Partial<RestoreOrder> = {},
+  directory = storeWith(() => {}),
+): Promise<Result> {
+  const socket = join(directory, "in.sock");
+  const peer = join(import.meta.dir, "../peers/migrationTaker.ts");
+  const taker = Bun.spawn([process.execPath, peer, socket, JSON.stringify(script)], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const common = { path: pageFilePath(directory), checkpoint, guest: "g", eagerBytesMax: 0, prefetchMsMax: 5_000 };
+  const mode = script.lazy ? "lazy" : "eager";
+  let [touched, failure]: [readonly number[] | null, unknown] = [null, null];
+  try {
+    using restoring = await Restore.prepare({ ...common, mode, disks: {}, ...options });
+    const { running, served } = restoring.run(socket, taker.pid);
+    await running;
+    touched = await served;
+  } catch (error) {
+    failure = error;
+    // One that nobody came to has nothing to wait for.
+    if (failure instanceof Error && "code" in failure && String(failure.code).startsWith("storage.")) taker.kill();
+  }
+  await taker.exited;
+  const said = (await taker.stdout.text()).trim();
+  const killed = taker.signalCode === "SIGKILL";
+  const seen = said === "" ? { end: "nothing", wrong: 0, edited: false } : (JSON.parse(said) as Seen);
+  return { seen: { ...seen, killed }, touched, failure };
+}
+
+/** Changes the page file as no statement of ours would. */
+function hurt(directory: string, sql: string): void {
+  const database = openWritable(pageFilePath(directory), fileSettings.pages);
+  database.run("PRAGMA foreign_keys = OFF");
+  database.run(sql);
+  database.close();
+}
+
+describe("a restore", () => {
+  test("eager: all pages are there before it runs", async () => {
+    const { seen, failure } = await restore({ lazy: false, seed });
+    expect(failure).toBeNull();
+    expect(seen).toMatchObject({ end: "whole", wrong: 0, edited: true });
+  });
+
+  test("lazy: nothing wrong, however many pages the guest touches out of turn; what it touched is told", async () => {
+    const quiet = await restore({ lazy: true, seed });
+    expect(quiet.failure).toBeNull();
+    expect(quiet.seen).toMatchObject({ end: "whole", wrong: 0, edited: true });
+    const busy = await restore({ lazy: true, seed, touches: 2_000 });
+    expect(busy.seen).toMatchObject({ end: "whole", wrong: 0 });
+    expect(busy.touched!.length).toBeGreaterThan(20);
+  });
+
+  test("lazy: the recorded working set is there before it runs", async () => {
+    const directory = storeWith((path) => {
+      using file = PageFile.open(path, conditions, defaultLimits);
+      file.storeTouchOrder("g", 1, packTouches([5, 1_100, 2]));
+    });
+    const { seen, failure } = await restore({ lazy: true, seed, touches: 50 }, {}, directory);
+    expect(failure).toBeNull();
+    expect(seen).toMatchObject({ end: "whole", wrong: 0 });
+  });
+
+  for (const step of ["start", "memoryFd", "config", "state", "complete"]) {
+    test(`the receiver hangs up at ${step}, or refuses it`, async () => {
+      const left = await restore({ lazy: true, seed, hangUpAt: step });
+      expect(left.failure).toMatchObject({
+        code: expect.stringMatching(/hypervisor\.(peerClosed|protocol)|native\.closed/),
+      });
+      const refused = await restore({ lazy: true, seed, refuse: step });
+      expect(refused.failure).toMatchObject({
+        code: expect.stringMatching(/hypervisor\.(rejected|peerClosed|protocol)/),
+      });
+    });
+  }
+
+  test("a page outside the guest's memory ends the guest", async () => {
+    const { seen, failure } = await restore({ lazy: true, seed, askOutside: true });
+    expect(failure).toMatchObject({ code: "hypervisor.protocol" });
+    expect(seen.killed).toBe(true);
+  });
+
+  const damages: [string, string, string][] = [
+    [
+      "a flipped bit in a stored page",
+      "UPDATE extent SET body = zeroblob(length(body)), codec = 0 WHERE n = 3",
+      "storage.pageCorrupt",
+    ],
+    ["a changed hash", "UPDATE extent SET hashes = zeroblob(128) WHERE n = 3", "storage.pageCorrupt"],
+    ["a missing extent", "DELETE FROM extent WHERE n = 3", "storage.extentMissing"],
+    ["a damaged map chunk", "UPDATE map_chunk SET body = zeroblob(40)", "storage.checkpointCorrupt"],
+    ["a missing map chunk", "DELETE FROM checkpoint_chunk; DELETE FROM map_chunk", "storage.checkpointCorrupt"],
+    ["a damaged configuration", "UPDATE checkpoint SET config = zeroblob(10)", "storage.checkpointCorrupt"],
+    ["a damaged device state", "UPDATE checkpoint SET state = zeroblob(10)", "storage.checkpointCorrupt"],
+    ["a damaged head", "UPDATE checkpoint SET head = replace(head, 'v53.0', 'v53.1')", "storage.checkpointCorrupt"],
+  ];
+  test.each(damages)("%s: a clear error, and no wrong byte", async (_, sql, code) => {
+    for (const lazy of [true, false]) {
+      const { seen, failure } = await restore(
+        { lazy, seed, touches: 50 },
+        {},
+        storeWith((path) => hurt(path, sql)),
+      );
+      expect(failure).toMatchObject({ code });
+      expect(seen.wrong).toBe(0);
+      expect(seen.end).not.toBe("whole");
+    }
+  });
+
+  test("a damaged page that is stored twice is taken from the other place", async () => {
+    const directory = storeWith((path) => {
+      hurt(path, "INSERT INTO extent SELECT 900, codec, hashes, identities, body FROM extent WHERE n = 3");
+      hurt(path, "UPDATE extent SET body = zeroblob(length(body)), codec = 0 WHERE n = 3");
+    });
+    const { seen, failure } = await restore({ lazy: true, seed }, {}, directory);
+    expect(failure).toBeNull();
+    expect(seen).toMatchObject({ end: "whole", wrong: 0 });
+  });
+});
