@@ -64,11 +64,11 @@ async function restore(
   const taker = Bun.spawn([process.execPath, peer, socket, JSON.stringify(script)], {
     stdio: ["ignore", "pipe", "inherit"],
   });
-  const common = { path: pageFilePath(directory), checkpoint, guest: "g", eagerBytesMax: 0, prefetchMsMax: 5_000 };
+  const settings = { path: pageFilePath(directory), checkpoint, guest: "g", eagerBytesMax: 0, prefetchMsMax: 5_000 };
   const mode = script.lazy ? "lazy" : "eager";
   let [touched, failure]: [readonly number[] | null, unknown] = [null, null];
   try {
-    using restoring = await Restore.prepare({ ...common, mode, disks: {}, ...options });
+    using restoring = await Restore.prepare({ ...settings, mode, disks: {}, ...options });
     const { running, served } = restoring.run(socket, taker.pid);
     await running;
     touched = await served;
