@@ -18,7 +18,9 @@ import { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import { openControl } from "./control.ts";
 import { Guests } from "./guests/guests.ts";
+import { Hearers } from "./hearers.ts";
 import { Notices } from "./notices.ts";
+import { openMonitoring } from "./openMonitoring.ts";
 import { GuestsTold } from "./page/guestsTold.ts";
 import { openPageOf } from "./page/openPage.ts";
 import { WorkloadBook } from "./page/workloadBook.ts";
@@ -48,11 +50,13 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   const { config, stateDirectory: directory, runDirectory, clock, logFor, stop } = options;
   const user = config.hypervisor.user === undefined ? undefined : await userOf(config.hypervisor.user);
   const book = new WorkloadBook(clock);
-  const noticesFor = (workload: string): Notices =>
-    new Notices(workload, options.form, options.write, (notice) => book.hear(notice));
+  const hearers = new Hearers((notice) => book.hear(notice));
+  const noticesFor = (workload: string): Notices => new Notices(workload, options.form, options.write, hearers.hear);
   const notices = noticesFor("holdfast");
   claimDirectory(runDirectory);
   await using storage = await Storage.open({ directory, runDirectory, clock, log: logFor("storage") });
+  const look = { storage, notices, clock, directory, runDirectory, hearers, log: logFor("monitor") };
+  await using monitored = openMonitoring({ ...look, section: config.monitor });
   await using tasks = new TaskGroup();
   const rescues = openRescues(storage, directory, clock, tasks);
   const suppression = new SuppressionSwitch(clock);
@@ -66,12 +70,8 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   const programs = new Programs({ sections, ...shared });
   using checkpoints = new Checkpoints(directory, clock);
   await using guests = new Guests({
-    ...shared,
-    sections: config.guests,
-    program: config.hypervisor.program,
-    user,
-    kvm: options.kvm,
-    checkpoints,
+    ...{ ...shared, sections: config.guests, program: config.hypervisor.program },
+    ...{ user, kvm: options.kvm, checkpoints },
   });
   guests.open();
   await programs.open();
@@ -81,21 +81,15 @@ export async function runAppliance(options: RunOptions): Promise<void> {
     {
       ...{ storage, directory, rescues, orders, suppression, clock, random: systemRandom },
       ...{ configuration: flatConfig(config), ownsMachine: true, version: options.version, log: logFor("telemetry") },
-      notices,
+      ...{ notices, view: monitored.view },
     },
     tasks,
   );
   await using _control = openControl(runDirectory, guests, programs);
-  const page = {
-    directory,
-    storage,
-    clock,
-    version: options.version,
-    mode: "run",
-    book,
-    notices,
-    ...pageOf(config.telemetry ?? null, seat),
-  } as const;
+  const fleetPage = pageOf(config.telemetry ?? null, seat);
+  monitored.join(fleetPage.metrics);
+  const shown = { book, notices, ...fleetPage, ...monitored.told };
+  const page = { directory, storage, clock, version: options.version, mode: "run", ...shown } as const;
   await using _page = openPageOf(config.status, page, new GuestsTold(guests));
   await ended(stop);
   if (stop.reason !== hold) await programs[Symbol.asyncDispose]();

@@ -11,8 +11,10 @@ import { requireGuardable, requireMachine } from "#appliance/guardable.ts";
 import { exitCodeOf, requireStartable } from "#appliance/guardedProgram.ts";
 import { openHangLimits, openPolicy, openProbes, openStatus, openTrace } from "#appliance/guardOptions.ts";
 import { tellBug } from "#appliance/guardParts.ts";
+import { Hearers } from "#appliance/hearers.ts";
 import { LineSink } from "#appliance/lineSink.ts";
-import { type Notice, Notices } from "#appliance/notices.ts";
+import { Notices } from "#appliance/notices.ts";
+import { openMonitoring } from "#appliance/openMonitoring.ts";
 import { openPage } from "#appliance/page/openPage.ts";
 import { WorkloadBook } from "#appliance/page/workloadBook.ts";
 import { guardInForeground } from "#appliance/programs/foreground.ts";
@@ -137,11 +139,13 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
   if (wanted.kind === "command" && claim.running === null) requireStartable(wanted.command);
   const { name, runDirectory } = claim;
 
-  const { complaints, out, log, book, notices } = openOutput(name, flags);
+  const { complaints, out, log, book, hearers, notices } = openOutput(name, flags);
   const trace = flags.trace === undefined ? undefined : openTrace(flags.trace, clock);
   try {
     const directory = guardDirectory(flags.state ?? defaultStateDirectory(process.env, userId()), name);
     await using storage = await Storage.open({ directory, runDirectory, clock, log });
+    await using monitored = openMonitoring({ storage, notices, clock, log, directory, runDirectory, hearers });
+    monitored.watchProbes(name, flags.probe);
     await using tasks = new TaskGroup();
     const suppression = new SuppressionSwitch(clock);
     const rescues = openRescues(storage, directory, clock, tasks);
@@ -155,11 +159,13 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
     };
     onBug(endOnBug);
     tasks.failed.catch(endOnBug);
-    const kept = { storage, directory, rescues, suppression, notices };
+    const kept = { storage, directory, rescues, suppression, notices, view: monitored.view };
     const { orders, page: fleetPage } = joinFleet(section, flags, { ...kept, clock, log }, tasks);
     const command = wanted.kind === "command" ? wanted.command : null;
     book.expect(name, null);
-    const page = { directory, storage, clock, version, mode: "guard", book, notices, ...fleetPage } as const;
+    monitored.join(fleetPage.metrics);
+    const shown = { book, ...fleetPage, ...monitored.told };
+    const page = { directory, storage, clock, version, mode: "guard", notices, ...shown } as const;
     await using _page = status === null ? null : openPage({ settings: status, ...page });
     const told = { storage, rescues, notices, log, trace, opened: orders.serve };
     const guarded = { name, command, source, requests, runDirectory, clock, suppression, ...ways, ...told };
@@ -187,9 +193,9 @@ function openOutput(name: string, flags: GuardFlags) {
   const log = openLogOf(name, flags.verbose === true, (line) => complaints.write(line));
   const book = new WorkloadBook(systemClock);
   const form = flags.json ? "json" : "text";
-  const hear = (notice: Notice): void => book.hear(notice);
-  const notices = new Notices(name, form, (line) => out.write(line), hear);
-  return { complaints, out, log, book, notices };
+  const hearers = new Hearers((notice) => book.hear(notice));
+  const notices = new Notices(name, form, (line) => out.write(line), hearers.hear);
+  return { complaints, out, log, book, hearers, notices };
 }
 
 /** Without --verbose only errors; and an ill disk is told once, by its notice, not three times by its files. */

@@ -4,9 +4,11 @@
  */
 import { writeFileSync } from "node:fs";
 import type { Command } from "commander";
+import { flightPicture } from "#appliance/flightPicture.ts";
 import { recordedFault, transcript } from "#appliance/transcript.ts";
 import { toJson } from "#bytes.ts";
 import { ConfigError } from "#errors.ts";
+import { readFlight } from "#storage/flightReader.ts";
 import { exportFault, readFault } from "#storage/journalReader.ts";
 import { defaultStateDirectory } from "#storage/ownership.ts";
 import { printable } from "./table.ts";
@@ -23,16 +25,19 @@ export function addShow(program: Command): void {
 }
 
 function show(id: string, flags: { state?: string; json?: true; export?: string }): void {
-  const record = readFault(flags.state ?? defaultStateDirectory(process.env, process.getuid?.() ?? 0), id);
+  const state = flags.state ?? defaultStateDirectory(process.env, process.getuid?.() ?? 0);
+  const record = readFault(state, id);
   if (flags.export !== undefined) {
     writeExport(flags.export, exportFault(record));
     process.stdout.write(
       `Fault ${record.id} is in ${flags.export}; decide it again with: holdfast replay ${flags.export}\n`,
     );
   } else if (flags.json) {
-    process.stdout.write(`${toJson(record)}\n`);
+    process.stdout.write(`${toJson({ ...record, flight: readFlight(state, record) })}\n`);
   } else {
-    process.stdout.write(`${transcript(recordedFault(record)).map(printable).join("\n")}\n`);
+    const flight = readFlight(state, record);
+    const picture = flight === null ? [] : ["", ...flightPicture(flight)];
+    process.stdout.write(`${[...transcript(recordedFault(record)), ...picture].map(printable).join("\n")}\n`);
   }
 }
 

@@ -8,6 +8,7 @@
 import * as v from "valibot";
 import { rungs } from "#fault.ts";
 import type { GuestMachine } from "#vm/guestMachine.ts";
+import { monitorSection } from "./monitorSection.ts";
 import { telemetrySection } from "./telemetrySection.ts";
 import { count, device, file, flag, hostName, listen, mac, name, probe, size, words } from "./values.ts";
 
@@ -170,6 +171,7 @@ export const documentSchema = v.strictObject({
   ),
   status: v.optional(status),
   telemetry: v.optional(telemetrySection),
+  monitor: v.optional(monitorSection, {}),
   guest: v.optional(v.array(guest), []),
   program: v.optional(v.array(program), []),
 });
@@ -193,7 +195,7 @@ export type GuestSection = Pick<
 };
 
 export type StatusSection = NonNullable<Document["status"]>;
-export type Config = Pick<Document, "state" | "run" | "hypervisor" | "telemetry"> & {
+export type Config = Pick<Document, "state" | "run" | "hypervisor" | "telemetry" | "monitor"> & {
   /** null where there is to be no page. */
   readonly status: StatusSection | null;
   readonly guests: readonly GuestSection[];
@@ -201,12 +203,13 @@ export type Config = Pick<Document, "state" | "run" | "hypervisor" | "telemetry"
 };
 
 export function configOf(document: Document): Config {
-  const { state, run, hypervisor, telemetry } = document;
+  const { state, run, hypervisor, telemetry, monitor } = document;
   return {
     ...(state === undefined ? {} : { state }),
     ...(run === undefined ? {} : { run }),
     ...(telemetry === undefined ? {} : { telemetry }),
     hypervisor,
+    monitor,
     status: document.status ?? null,
     guests: document.guest.map(guestOf),
     programs: document.program,
