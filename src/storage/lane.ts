@@ -5,7 +5,7 @@
  *
  *     opening ──opened──▶ ready ⇄ writing ──failed──▶ ill ──probe, every 10 s──▶ opening | writing
  *
- * No timer on the way: a batch is what arrived during the last flush. A failed batch goes back to the front of the queue
+ * No timer on the way: a batch is what arrived during the last flush, or in one turn of the main thread. A failed batch goes back to the front of the queue
  * and is offered again; the Worker leaves out what got through all the same.
  */
 import type { Clock } from "#clock.ts";
@@ -52,6 +52,8 @@ export class Lane<Name extends LaneName> implements AsyncDisposable {
   readonly #first = Promise.withResolvers<Opened>();
   readonly #waiters = new Set<() => void>();
   #waiting = false;
+  /** Rows pushed in one turn of the main thread, such as a report and its intent, go in one batch. */
+  #gathering = false;
   #sentAtNs = 0;
   #inFlight: readonly QueuedRow<RowOf[Name]>[] = [];
   #again = false;
@@ -91,7 +93,12 @@ export class Lane<Name extends LaneName> implements AsyncDisposable {
 
   push(row: RowOf[Name], slot: SlotIndex | null = null): void {
     this.#queue.push(row, slot);
-    this.#advance();
+    if (this.#gathering) return;
+    this.#gathering = true;
+    queueMicrotask(() => {
+      this.#gathering = false;
+      this.#advance();
+    });
   }
 
   /** Resolves once every row pushed so far is durable (or was dropped, which `dropped` counts). */
