@@ -116,11 +116,12 @@ export class HerdPublisher {
     const { records, identity, clock, clockKnown } = this.#options;
     const grant = identity.grant;
     const quiet = clock.wallMs() - learned.lastFaultMs >= (this.#options.quietMs ?? quietMs);
-    if (grant === null || !clockKnown() || !quiet || score(learned) < publishScoreMin) return;
+    if (grant === null || !clockKnown() || !quiet) return;
     const [build = "", site = ""] = key.split("/");
     const held = records.get(build, site);
     const own = held !== null && held.author === identity.pair.public.id;
-    if (own && sameEvidence(held.record, learned)) return;
+    // What we have said before is set right, even if it is worse now; what is new must be good enough.
+    if (own ? sameEvidence(held.record, learned) : score(learned) < publishScoreMin) return;
     if (!this.#mayPublish(key)) return;
     const record = this.#record(learned, grant, own ? held.record.rev + 1 : Math.floor(clock.wallMs() / 1000));
     if (held !== null && !own && contest({ record, author: identity.pair.public.id }, held) > 0) return;
@@ -187,4 +188,6 @@ const sameEvidence = (record: RescueRecord, learned: Learned): boolean =>
   record.degraded === Math.min(countMax, learned.degraded) &&
   record.failed === Math.min(countMax, learned.failed) &&
   record.rung === learned.rung &&
+  record.candidate?.module === learned.candidate?.module &&
+  record.candidate?.offset === learned.candidate?.offset &&
   record.returnValue === learned.returnValue;
