@@ -10,7 +10,7 @@ import type { Log } from "#log.ts";
 import type { MetricSample } from "#metrics.ts";
 import { defaultDetectorLimits } from "#monitor/detectors/limits.ts";
 import type { MonitorSettings } from "#monitor/monitor.ts";
-import { defaultSchedule } from "#monitor/probeRunner.ts";
+import { defaultSchedule, type ProbeSchedule } from "#monitor/probeRunner.ts";
 import { parseProbe } from "#monitor/probes.ts";
 import { type CountersTold, type Known, unknown } from "#status/told.ts";
 import type { Storage } from "#storage/storage.ts";
@@ -32,6 +32,13 @@ export type OpenMonitoringOptions = {
   readonly hearers: Hearers;
 };
 
+/** As a section of the configuration has them. */
+export type ProbeTimes = {
+  readonly probeDelayMs?: number;
+  readonly probeEveryMs: number;
+  readonly probeFailuresMax: number;
+};
+
 export type OpenedMonitoring = AsyncDisposable & {
   readonly monitoring: Monitoring;
   readonly view: () => MonitorView;
@@ -39,8 +46,8 @@ export type OpenedMonitoring = AsyncDisposable & {
   readonly told: { readonly metrics: () => readonly MetricSample[]; readonly counters: () => Known<CountersTold> };
   /** These samples are part of the metrics too; where both have one, ours counts. */
   readonly join: (metrics: () => readonly MetricSample[]) => void;
-  /** Asks the probes of a workload by their words, at the usual times. */
-  readonly watchProbes: (workload: string, words: readonly string[]) => void;
+  /** Asks the probes of a workload by their words, as its section says or at the usual times. */
+  readonly watchProbes: (workload: string, words: readonly string[], times?: ProbeTimes) => void;
 };
 
 export function openMonitoring(options: OpenMonitoringOptions): OpenedMonitoring {
@@ -59,9 +66,9 @@ export function openMonitoring(options: OpenMonitoringOptions): OpenedMonitoring
     view: sources.view,
     told: { metrics: () => [...monitor.registry.collect()], counters: () => countersTold(monitor.view()) },
     join: (metrics) => void monitor.registry.source(metrics),
-    watchProbes: (workload, words) => {
+    watchProbes: (workload, words, times) => {
       const probes = words.map((name) => ({ name, probe: parseProbe(name) }));
-      monitoring.probe(workload, probes, defaultSchedule);
+      monitoring.probe(workload, probes, times === undefined ? defaultSchedule : scheduleOf(times));
     },
     async [Symbol.asyncDispose]() {
       hearing[Symbol.dispose]();
@@ -70,6 +77,12 @@ export function openMonitoring(options: OpenMonitoringOptions): OpenedMonitoring
     },
   };
 }
+
+const scheduleOf = ({ probeDelayMs = 0, probeEveryMs, probeFailuresMax }: ProbeTimes): ProbeSchedule => ({
+  initialDelayMs: probeDelayMs,
+  periodMs: probeEveryMs,
+  failuresMax: probeFailuresMax,
+});
 
 const settingsOf = (section: MonitorSection): MonitorSettings => ({
   rateHz: section.rateHz,

@@ -16,6 +16,11 @@ export const verbs: readonly Verb[] = [
     add: async (program) => (await import("./demo.ts")).addDemo(program),
   },
   {
+    name: "top",
+    summary: "live view of workloads, counters, pressure and faults",
+    add: async (program) => (await import("./top.ts")).addTop(program),
+  },
+  {
     name: "faults",
     summary: "what happened, newest first",
     add: async (program) => (await import("./faults.ts")).addFaults(program),

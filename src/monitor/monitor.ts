@@ -77,9 +77,7 @@ export class Monitor implements Disposable {
 
   /** Watches this process under the name of its workload, in place of what was watched under it before. */
   watch(workload: string, kind: "program" | "guest", pid: number): void {
-    const known = this.#workloads.get(workload);
-    if (known === undefined) this.#workloads.set(workload, new WatchedWorkload(workload, kind, pid));
-    else known.follow(pid);
+    this.#known(workload, kind).follow(pid);
     this.#tellTargets();
   }
 
@@ -95,15 +93,14 @@ export class Monitor implements Disposable {
   }
 
   probed(workload: string, state: ProbeState): void {
-    this.#workloads.get(workload)?.probed(state);
+    this.#known(workload, "program").probed(state);
   }
   /** The wall clock of a workload, as it told it in an answer. */
   clockTold(workload: string, peerMs: number): void {
     this.#workloads.get(workload)?.clockTold({ peerMs, monotonicMs: this.#options.clock.monotonicNs() / 1e6 });
   }
   faulted(workload: string): void {
-    const watched = this.#workloads.get(workload);
-    if (watched !== undefined) watched.faults += 1;
+    this.#known(workload, "program").faults += 1;
   }
   /** Something that happened, for the flight records of the next minute. */
   mark(workload: string, text: string): void {
@@ -169,6 +166,15 @@ export class Monitor implements Disposable {
       }
     }
     looked(this);
+  }
+
+  /** A workload may be spoken of before it is watched: its first fault may come before it was seen waiting. */
+  #known(workload: string, kind: "program" | "guest"): WatchedWorkload {
+    const known = this.#workloads.get(workload);
+    if (known !== undefined) return known;
+    const watched = new WatchedWorkload(workload, kind);
+    this.#workloads.set(workload, watched);
+    return watched;
   }
 
   #tellTargets(): void {

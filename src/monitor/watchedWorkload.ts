@@ -39,6 +39,7 @@ export class WatchedWorkload {
   faults = 0;
   /** Threads of the last look. */
   tids: ReadonlySet<number> = new Set();
+  #pid: number | null = null;
   #bank: BankState = newBank;
   #probes = new Map<string, ProbeState>();
   #peerClock: Frame["peerClock"] = null;
@@ -49,8 +50,12 @@ export class WatchedWorkload {
   constructor(
     readonly workload: string,
     readonly kind: "program" | "guest",
-    public pid: number | null,
   ) {}
+
+  /** The process that is watched; null while it does not run. */
+  get pid(): number | null {
+    return this.#pid;
+  }
 
   get marks(): readonly FlightMark[] {
     return this.#marks;
@@ -61,8 +66,8 @@ export class WatchedWorkload {
 
   /** Another process from now on: what was learned of the old one says nothing of it. */
   follow(pid: number | null): void {
-    if (pid === this.pid) return;
-    this.pid = pid;
+    if (pid === this.#pid) return;
+    this.#pid = pid;
     if (pid === null) return;
     this.history = emptyHistory;
     this.#last = null;
