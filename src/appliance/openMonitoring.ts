@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The monitor and its socket, opened together for a supervisor: one line of wiring. Gets the supervisor's parts; gives what
+ * The monitor, its socket and the words to the service manager, opened together for a supervisor: one line of wiring. Gets the supervisor's parts; gives what
  * is to hear its notices.
  */
 import type { Clock } from "#clock.ts";
@@ -14,10 +14,16 @@ import { defaultSchedule, type ProbeSchedule } from "#monitor/probeRunner.ts";
 import { parseProbe } from "#monitor/probes.ts";
 import { type CountersTold, type Known, unknown } from "#status/told.ts";
 import type { Storage } from "#storage/storage.ts";
+import { TaskGroup } from "#tasks.ts";
 import type { Hearers } from "./hearers.ts";
 import { Monitoring } from "./monitoring.ts";
 import type { Notice, Notices } from "./notices.ts";
+import { ServiceChain, type ServiceCheck } from "./serviceChain.ts";
 import { openViewSocket } from "./viewSocket.ts";
+
+/** Beyond these we would rather be started again. */
+const lagMsMax = 8_000;
+const beatMsMax = 20_000;
 
 export type OpenMonitoringOptions = {
   /** Left out: as it is by default. */
@@ -41,6 +47,8 @@ export type ProbeTimes = {
 
 export type OpenedMonitoring = AsyncDisposable & {
   readonly monitoring: Monitoring;
+  /** All that was asked for has begun: the service manager is told, and pinged from now on. */
+  readonly ready: () => void;
   readonly view: () => MonitorView;
   /** What the status page tells of it. */
   readonly told: { readonly metrics: () => readonly MetricSample[]; readonly counters: () => Known<CountersTold> };
@@ -57,12 +65,22 @@ export function openMonitoring(options: OpenMonitoringOptions): OpenedMonitoring
     ...(section === undefined ? {} : { settings: settingsOf(section) }),
     ...{ storage, clock, log, tell, places: ["/", directory] },
   });
-  const hearing = hearers.add((notice) => monitoring.hear(notice));
+  const chain = new ServiceChain({
+    ...{ environment: process.env, pid: process.pid, clock, log },
+    checks: [loopCheck(monitoring), samplerCheck(monitoring, clock)],
+  });
+  const tasks = new TaskGroup();
+  tasks.start((signal) => chain.run(signal));
+  const hearing = hearers.add((notice) => {
+    monitoring.hear(notice);
+    if (notice.event === "guarding") chain.ready();
+  });
   const { monitor } = monitoring;
   const sources = { view: () => monitor.view(), metrics: monitor.registry.collect };
   const socket = openViewSocket(runDirectory, sources, (why) => log("warn", "monitor.noSocket", { why }));
   return {
     monitoring,
+    ready: () => chain.ready(),
     view: sources.view,
     told: { metrics: () => [...monitor.registry.collect()], counters: () => countersTold(monitor.view()) },
     join: (metrics) => void monitor.registry.source(metrics),
@@ -72,8 +90,31 @@ export function openMonitoring(options: OpenMonitoringOptions): OpenedMonitoring
     },
     async [Symbol.asyncDispose]() {
       hearing[Symbol.dispose]();
+      await tasks[Symbol.asyncDispose]();
+      chain[Symbol.dispose]();
       await socket?.[Symbol.asyncDispose]();
       await monitoring[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** The pings come from the main loop, so it turns; but does it turn well? */
+const loopCheck = ({ lag }: Monitoring): ServiceCheck => ({
+  name: "main loop",
+  check: () =>
+    lag.longestMs < lagMsMax ? null : `it was held for ${Math.round(lag.longestMs)} ms within the last 10 s`,
+});
+
+/** A round is a second; where the Worker stands still, nothing is seen any more. */
+function samplerCheck({ monitor }: Monitoring, clock: Clock): ServiceCheck {
+  let [beats, sinceNs] = [-1, clock.monotonicNs()];
+  return {
+    name: "monitor",
+    check: () => {
+      const nowNs = clock.monotonicNs();
+      if (monitor.beats !== beats) [beats, sinceNs] = [monitor.beats, nowNs];
+      const stoodMs = (nowNs - sinceNs) / 1e6;
+      return stoodMs < beatMsMax ? null : `its Worker stands still for ${Math.round(stoodMs)} ms`;
     },
   };
 }

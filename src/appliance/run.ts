@@ -7,6 +7,7 @@
  * Ending leaves guests and programs running, and the next start takes them over; `stopGuests` ends the guests too. With
  * `hold`, for a restart, the programs' stubs go on holding them: a fault meanwhile waits for the next start.
  */
+import { systemBox } from "#board/box.ts";
 import { type Clock, systemRandom } from "#clock.ts";
 import { flatConfig } from "#config/flat.ts";
 import type { Config } from "#config/schema.ts";
@@ -16,6 +17,7 @@ import { Checkpoints } from "#restoration/checkpoints.ts";
 import { claimDirectory } from "#storage/ownership.ts";
 import { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
+import { BootBook } from "./bootBook.ts";
 import { openControl } from "./control.ts";
 import { Guests } from "./guests/guests.ts";
 import { Hearers } from "./hearers.ts";
@@ -57,6 +59,7 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   await using storage = await Storage.open({ directory, runDirectory, clock, log: logFor("storage") });
   const look = { storage, notices, clock, directory, runDirectory, hearers, log: logFor("monitor") };
   await using monitored = openMonitoring({ ...look, section: config.monitor });
+  using _boots = new BootBook(directory, systemBox, storage, clock, logFor("boot"));
   await using tasks = new TaskGroup();
   const rescues = openRescues(storage, directory, clock, tasks);
   const suppression = new SuppressionSwitch(clock);
@@ -92,6 +95,7 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   const shown = { book, notices, ...fleetPage, ...monitored.told };
   const page = { directory, storage, clock, version: options.version, mode: "run", ...shown } as const;
   await using _page = openPageOf(config.status, page, new GuestsTold(guests));
+  monitored.ready();
   await ended(stop);
   if (stop.reason !== hold) await programs[Symbol.asyncDispose]();
   if (options.stopGuests) await guests.stopAll(new AbortController().signal);
