@@ -31,7 +31,7 @@ export const forms: Readonly<Record<string, Form>> = {
   fast: {
     folders: ["tests/unit", "tests/fuzz"],
     long: [],
-    fileTimeoutMs: 2 * minuteMs,
+    fileTimeoutMs: 10 * minuteMs,
     about: "unit and short fuzz tests",
   },
   path: { folders: ["tests/path"], long: ["path"], fileTimeoutMs: 60 * minuteMs, about: "the fault path, at length" },
