@@ -41,6 +41,8 @@ import { UnfinishedActs } from "./unfinishedActs.ts";
 import { Watching } from "./watching.ts";
 import type { Workload } from "./workload.ts";
 
+/** A restart costs everybody his session: it is no answer to so few who are not read from. */
+const neglectedMax = 8;
 /** Between the loss of a stub and the next try to protect the program again, ms; doubled up to the second value. */
 const protectAgainMs = 50;
 const protectAgainMsMax = 500;
@@ -144,8 +146,8 @@ class Guard implements AsyncDisposable {
   }
 
   /** A failed act may have left a program that lives and serves nobody: whoever decides on that can ask again. */
-  #tellIll({ evidence, session, rung }: Outcome, tid: number): void {
-    const excused: Excused = { peer: session?.peer ?? null, parked: rung === "park" };
+  #tellIll({ evidence, session }: Outcome, tid: number): void {
+    const excused: Excused = { peer: session?.peer ?? null, others: neglectedMax };
     const ask = async (signal: AbortSignal): Promise<string | null> => {
       const waiters = this.#locks.waitersLeft();
       if (waiters > 0) return `${waiters} of its threads wait for a lock that cannot be released`;

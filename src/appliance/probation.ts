@@ -27,6 +27,9 @@ export const defaultProbation: ProbationLimits = { probationMs: 2000, quietMs: 2
 
 const firstLookMs = 1;
 const lookMsMax = 50;
+/** A connection that was left with nobody to read from it is taken for such a one for so long. */
+const givenUpMs = 10_000;
+const uncutMax = 64;
 
 /** What probation may ask of the program; implemented by the watch. */
 export interface SignsOfLife {
@@ -53,6 +56,8 @@ type OpenTrial = {
 
 export class Probation {
   readonly #open = new Map<string, OpenTrial>();
+  /** When work was last given up without its session being cut. */
+  #uncutNs: number[] = [];
 
   constructor(
     private readonly life: SignsOfLife,
@@ -75,6 +80,8 @@ export class Probation {
       ended: new AbortController(),
     };
     this.#open.set(decision.trial, trial);
+    if (applied.rung !== "quarantine" && applied.rung !== "neutralise")
+      this.#uncutNs = [...this.#uncutNs.slice(1 - uncutMax), trial.beganNs];
     this.tasks.start((signal) => this.#watch(trial, AbortSignal.any([signal, trial.ended.signal])));
   }
 
@@ -130,11 +137,18 @@ export class Probation {
     }
   }
 
-  async #probe({ report, decision, applied }: OpenTrial, signal: AbortSignal): Promise<string[]> {
-    const excused = { peer: decision.session?.peer ?? null, parked: applied.rung === "park" };
+  async #probe({ report, decision }: OpenTrial, signal: AbortSignal): Promise<string[]> {
+    const excused = { peer: decision.session?.peer ?? null, others: this.#givenUpUncut() };
     const asked = this.probes.map((probe) => probe(signal));
     const answers = await Promise.all([this.life.unserved(report.tid, excused, signal), ...asked]);
     return answers.filter((answer) => answer !== null);
+  }
+
+  /** Pieces of work of late that were given up while their connections stayed. */
+  #givenUpUncut(): number {
+    const sinceNs = this.clock.monotonicNs() - givenUpMs * 1e6;
+    this.#uncutNs = this.#uncutNs.filter((atNs) => atNs >= sinceNs);
+    return this.#uncutNs.length;
   }
 
   #close(trial: OpenTrial, verdict: Verdict, evidence: readonly string[]): void {

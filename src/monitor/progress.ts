@@ -24,8 +24,11 @@ const slowMs = 250;
 
 /** What is looked at. `lockWaits`: each wait for a lock has a name of its own for as long as it lasts. */
 export type Waits = { readonly sockets: readonly ForeignSocket[]; readonly lockWaits: readonly string[] };
-/** Whose waiting says nothing: the blamed session's, and where a thread was parked, one more that may have been its own. */
-export type Excused = { readonly peer: string | null; readonly parked: boolean };
+/**
+ * Whose waiting says nothing: the blamed session's, and that of so many others. Work that was given up without its session
+ * being known, and cut, may have left that one with nobody to read from it.
+ */
+export type Excused = { readonly peer: string | null; readonly others: number };
 
 type Counts = { readonly received: bigint; readonly unread: number; readonly fresh: boolean };
 
@@ -101,7 +104,7 @@ export class Progress {
       stuck = stuck.filter((name) => lockWaits.includes(name));
       unanswered &&= waiting.length > 0 && sentBytes(sockets) === sentBytes(first.sockets);
       const neglected = starving.filter((name) => excused.peer === null || !name.endsWith(` ${excused.peer}`));
-      const isNeglected = !this.#slowAtStop.get(tid) && neglected.length > (excused.parked ? 1 : 0);
+      const isNeglected = !this.#slowAtStop.get(tid) && neglected.length > excused.others;
       if (!unanswered && !isNeglected && stuck.length === 0) return null;
       if (clock.monotonicNs() >= endNs) return inWords(unanswered ? waiting.length : 0, neglected.length, stuck.length);
       await clock.sleep(unservedLookMs, signal);

@@ -61,7 +61,7 @@ test("only what has come since, or just before, and is not read waits in vain", 
 });
 
 describe("unserved", () => {
-  const nobody: Excused = { peer: null, parked: false };
+  const nobody: Excused = { peer: null, others: 0 };
   const before = [socket(5, 100, 90), socket(6, 50, 50)];
   const waiting = [socket(5, 110, 90, 10), socket(6, 60, 50, 10)];
   const only6Served = [waiting[0]!, socket(6, 60, 60)];
@@ -93,14 +93,14 @@ describe("unserved", () => {
     expect(await verdictOf([waiting, waiting, [socket(5, 130, 95, 10), socket(6, 70, 60, 10)]])).toBeNull();
   });
 
-  test("is not the blamed session, nor one more where a thread was parked", async () => {
+  test("is not the blamed session, nor so many others as may have been given up", async () => {
     const peer = waiting[0]!.peer;
-    expect(await verdictOf([waiting, only6Served], { peer, parked: false })).toBeNull();
-    expect(await verdictOf([waiting, only6Served], { peer: null, parked: true })).toBeNull();
+    expect(await verdictOf([waiting, only6Served], { peer, others: 0 })).toBeNull();
+    expect(await verdictOf([waiting, only6Served], { peer: null, others: 1 })).toBeNull();
     const both = [...waiting, socket(7, 9, 0, 9), socket(8, 9, 9)];
-    expect(
-      await verdictOf([both, [...waiting, socket(7, 9, 0, 9), socket(8, 18, 18)]], { peer, parked: true }),
-    ).toContain("while others are served");
+    expect(await verdictOf([both, [...waiting, socket(7, 9, 0, 9), socket(8, 18, 18)]], { peer, others: 1 })).toContain(
+      "while others are served",
+    );
   });
 
   test("is nobody of a server that let requests wait before its fault already, as long as it answers somebody", async () => {
