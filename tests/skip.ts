@@ -22,6 +22,8 @@ const packages: Readonly<Record<string, string>> = {
   mariadbd: "mariadb-server",
   "mariadb-slap": "mariadb-client",
   readelf: "binutils",
+  nm: "binutils",
+  psql: "postgresql-client",
   go: "golang-go",
   "redis-cli": "redis-tools",
   mosquitto_pub: "mosquitto-clients",
@@ -53,6 +55,12 @@ export const tracing: Need = () => {
   const scope = existsSync(file) ? readFileSync(file, "utf8").trim() : "0";
   return scope === "0" ? null : "ptrace: run as root, or sysctl kernel.yama.ptrace_scope=0";
 };
+
+/** Something that is there by its path, and how to get it. */
+export const file =
+  (path: string, advice: string): Need =>
+  () =>
+    existsSync(path) ? null : `${path}: ${advice}`;
 
 /** A device that can be opened for reading and writing. */
 export const device =

@@ -13,6 +13,8 @@ export type Family = {
 };
 
 export type GuardNews =
+  /** A stub holds the process: its faults are met from now on. */
+  | { readonly kind: "attached" }
   /** Protection is complete. `serving`: the program was seen waiting for work. */
   | { readonly kind: "guarding"; readonly serving: boolean }
   /** An act has failed, and the program lives. `ask`: what is wrong with it now; null where nothing is seen. */

@@ -57,6 +57,8 @@ const endPollMs = 20;
 const endAgainMs = 3000;
 /** Enough for the run-time compiler to have compiled what the fault path runs (measured: 10 ms a fault before, 1 ms after). */
 const rehearsalRounds = 200;
+/** The code is compiled by then: only how this process waits is new. */
+const childRounds = 4;
 
 /** null: let go. @throws GdbError, ProgramError where the program could not be protected even once */
 export async function runGuard(parts: GuardParts): Promise<GuardEnd | null> {
@@ -247,6 +249,7 @@ class Guard implements AsyncDisposable {
     const { client } = protection;
     const { watch, fresh, looking } = await this.#look(protection);
     this.#everProtected = true;
+    this.parts.news?.({ kind: "attached" });
     this.#portrait = portrayProgram(program.pid) ?? this.#portrait;
     this.#present = { watch, client };
     await using tasks = new TaskGroup();
@@ -303,9 +306,9 @@ class Guard implements AsyncDisposable {
   async #announce(watch: Watch, workload: Workload, fresh: boolean, signal: AbortSignal): Promise<void> {
     const { name, notices, program, runDirectory } = this.parts;
     const serving = fresh ? await watch.untilServing(servingPatienceMs, signal) : this.#served;
+    const rounds = this.parts.family === undefined ? rehearsalRounds : childRounds;
     const round = rehearsalFor(workload);
-    if (fresh && this.parts.family === undefined)
-      await watch.rehearse(rehearsalRounds, (report) => round(sited(report)), signal);
+    if (fresh) await watch.rehearse(rounds, (report) => round(sited(report)), signal);
     if (signal.aborted || !watch.isAlive()) return;
     this.#served ||= serving;
     this.#toldWhy = "";

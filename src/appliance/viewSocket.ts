@@ -21,7 +21,11 @@ const askTimeoutMs = 2_000;
 export type ViewSources = { readonly view: () => MonitorView; readonly metrics: MetricSource };
 
 /** Opens the socket; null where that is not possible. */
-export function openViewSocket(runDirectory: string, { view, metrics }: ViewSources, tell: (why: string) => void): AsyncDisposable | null {
+export function openViewSocket(
+  runDirectory: string,
+  { view, metrics }: ViewSources,
+  tell: (why: string) => void,
+): AsyncDisposable | null {
   const path = join(runDirectory, socketName);
   try {
     rmSync(path, { force: true });
@@ -59,7 +63,11 @@ export function findSupervisors(root: string): string[] {
 export async function askView(runDirectory: string): Promise<MonitorView> {
   const path = join(runDirectory, socketName);
   try {
-    const response = await fetch("http://localhost/view", { unix: path, keepalive: false, signal: AbortSignal.timeout(askTimeoutMs) });
+    const response = await fetch("http://localhost/view", {
+      unix: path,
+      keepalive: false,
+      signal: AbortSignal.timeout(askTimeoutMs),
+    });
     return (await response.json()) as MonitorView;
   } catch (cause) {
     throw new HypervisorError("hypervisor.unsupervised", `no holdfast answers at ${path}`, {}, cause);

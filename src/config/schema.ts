@@ -16,6 +16,7 @@ const dayMs = 86_400_000;
 /** Context ids 0 to 2 belong to the hypervisor, loopback and the host (vsock(7)). */
 const firstGuestCid = 3;
 
+export const stopSignals = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"] as const;
 export const restartPolicies = ["always", "onFailure", "onFault", "never"] as const;
 
 /** When a workload that ended is started again, and how often. */
@@ -134,6 +135,8 @@ const program = v.strictObject({
   start: v.optional(flag, true),
   /** An orderly stop is given so long before it is ended. */
   stopMs: v.optional(count(100, dayMs), 10_000),
+  /** By which it is asked to stop, where that is another one: PostgreSQL waits for its clients on SIGTERM. */
+  stopSignal: v.optional(v.picklist(stopSignals, `wants ${stopSignals.join(", ")}`), "SIGTERM"),
   after: v.optional(v.array(name), []),
   restart: v.optional(restart("onFailure"), {}),
   ...probing,

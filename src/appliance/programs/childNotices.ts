@@ -8,24 +8,13 @@ import { type Notice, Notices } from "../notices.ts";
 export class ChildNotices extends Notices {
   constructor(
     private readonly program: Notices,
-    private readonly name: string,
-    private readonly attached: () => void,
+    name: string,
   ) {
     super(name, "json", () => {});
   }
 
   override tell(notice: Notice): void {
-    const { program, name } = this;
-    switch (notice.event) {
-      case "guarding":
-        this.attached();
-        program.tell({ event: "child", workload: name, pid: notice.pid, state: "guarded" });
-        return;
-      case "exit":
-      case "unguarded":
-        return;
-      default:
-        program.tell(notice);
-    }
+    if (notice.event !== "guarding" && notice.event !== "exit" && notice.event !== "unguarded")
+      this.program.tell(notice);
   }
 }

@@ -13,7 +13,7 @@ import { explain } from "#errors.ts";
 import { readDescendants } from "#monitor/descendants.ts";
 import { isAlive } from "#monitor/processes.ts";
 import { portrayProgram } from "../daemon.ts";
-import type { Family } from "../family.ts";
+import type { Family, GuardNews } from "../family.ts";
 import { runGuard } from "../guard.ts";
 import { requireGuardable } from "../guardable.ts";
 import type { GuardParts } from "../guardParts.ts";
@@ -109,15 +109,16 @@ export class Children {
       attached = true;
     };
     const program = { pid, origin: "attached", served, portrait: portrayProgram(pid), ended: null } as const;
-    const notices = new ChildNotices(parts.notices, parts.name, settle);
-    const childParts: GuardParts = { ...parts, program, runDirectory, notices, letGo, family: this.family };
+    const news = (one: GuardNews): void => {
+      if (one.kind === "ill") parts.news?.(one);
+      if (one.kind !== "attached" || attached) return;
+      settle();
+      parts.notices.tell({ event: "child", workload: parts.name, pid, state: "guarded" });
+    };
+    const notices = new ChildNotices(parts.notices, parts.name);
+    const own: GuardParts = { ...parts, program, runDirectory, notices, news, letGo, family: this.family };
     try {
-      await runGuard({
-        ...childParts,
-        probes: [],
-        trace: undefined,
-        news: (news) => news.kind === "ill" && parts.news?.(news),
-      });
+      await runGuard({ ...own, probes: [], trace: undefined });
     } catch (error) {
       // It ended while we came, or another debugger has it. Whatever it is, it is this one's trouble alone.
       if (isAlive(pid)) {

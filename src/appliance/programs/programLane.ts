@@ -316,20 +316,20 @@ export class ProgramLane implements AsyncDisposable {
     if (news.kind === "guarding") {
       this.#health.serves();
       this.#tell({ kind: "serves" });
-    } else this.#health.suspect(news);
+    } else if (news.kind === "ill") this.#health.suspect(news);
   }
 
   async #stop(signal: AbortSignal): Promise<void> {
     const { source, clock, stopMs } = this.parts;
     const life = this.#life;
     if (life === null) return;
-    await source.stop(life.program, "SIGTERM");
+    await source.stop(life.program, "inOrder");
     const endNs = clock.monotonicNs() + stopMs * 1e6;
     while (this.#life === life && isAlive(life.program.pid) && clock.monotonicNs() < endNs) {
       await clock.sleep(endLookMs, signal).catch(() => {});
       if (signal.aborted) return;
     }
-    if (this.#life === life && isAlive(life.program.pid)) await source.stop(life.program, "SIGKILL");
+    if (this.#life === life && isAlive(life.program.pid)) await source.stop(life.program, "byForce");
   }
 
   #wait(waitMs: number): void {

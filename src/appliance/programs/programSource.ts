@@ -19,8 +19,8 @@ export type ProgramSource = {
   adopt(): GuardedProgram | null;
   /** @throws ProgramError, StorageError */
   start(signal: AbortSignal): GuardedProgram | Promise<GuardedProgram>;
-  /** Asks it to end: SIGTERM first, SIGKILL where it does not heed that. */
-  stop(program: GuardedProgram, signal: "SIGTERM" | "SIGKILL"): void | Promise<void>;
+  /** Asks it to end in order; where it does not heed that, by force. */
+  stop(program: GuardedProgram, how: "inOrder" | "byForce"): void | Promise<void>;
   /** Who answers for its ends: we start it again, systemd does, or nobody. */
   readonly owner: "us" | "systemd" | "nobody";
   /** Some ends are for others than us to answer. */
@@ -36,13 +36,14 @@ export function commandSource(options: {
   readonly claim: Claim;
   readonly outputToError: boolean;
   readonly setting?: ProgramSetting;
+  readonly stopSignal?: NodeJS.Signals;
 }): ProgramSource {
-  const { command, claim, outputToError, setting } = options;
+  const { command, claim, outputToError, setting, stopSignal = "SIGTERM" } = options;
   const { runDirectory } = claim;
   return {
     adopt: () => takenOverProgram(claim),
     start: () => startProgram({ command, runDirectory, outputToError, setting }),
-    stop: ({ pid }, signal) => void signalProgram(pid, signal),
+    stop: ({ pid }, how) => void signalProgram(pid, how === "inOrder" ? stopSignal : "SIGKILL"),
     owner: "us",
     policyFor: (_, policy) => policy,
   };

@@ -144,9 +144,10 @@ export class Programs implements AsyncDisposable {
 }
 
 function sourceOf(section: ProgramSection, claim: Claim, clock: Clock): ProgramSource {
-  const { command, unit, directory, user, group, environment } = section;
+  const { command, unit, directory, user, group, environment, stopSignal } = section;
   if (command === undefined) return unitSource({ unit: unit!, claim, clock });
-  return commandSource({ command, claim, outputToError: true, setting: { directory, user, group, environment } });
+  const setting = { directory, user, group, environment };
+  return commandSource({ command, claim, outputToError: true, setting, stopSignal });
 }
 
 function policyOf({ rungsOff }: ProgramSection): Policy {

@@ -54,8 +54,8 @@ export function unitSource({
       }
       throw new ProgramError("program.gone", `nothing of ${unit} runs ${startMs} ms after its start`);
     },
-    stop: async (_, signal) => {
-      await (signal === "SIGTERM" ? systemctl("stop", "--no-block", unit) : systemctl("kill", "--signal=KILL", unit));
+    stop: async (_, how) => {
+      await (how === "inOrder" ? systemctl("stop", "--no-block", unit) : systemctl("kill", "--signal=KILL", unit));
     },
     policyFor: (input, policy) => (input.kind === "ended" ? { ...policy, policy: "never" } : policy),
     relatives: () => readUnit(unit, () => null, root)?.pids ?? [],
