@@ -29,5 +29,5 @@ export async function faultPath(workload: Workload, stop: Stop): Promise<void> {
   for (const trial of refuted(report, past)) probation.refute(trial, report);
   if (decision.edit.kind === "deliver") return;
   probation.begin(report, decision, applied, stopUs);
-  locks.acted(report.tid);
+  locks.acted(report, applied.rung);
 }

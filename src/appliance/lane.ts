@@ -8,7 +8,8 @@
  */
 import { explain, HoldfastError } from "#errors.ts";
 import { fatalSignals, type VirtualAddress } from "#fault.ts";
-import type { GdbClient, StopEvent } from "#monitor/gdb/client.ts";
+import type { GdbClient } from "#monitor/gdb/client.ts";
+import type { StopEvent } from "#monitor/gdb/stopEvent.ts";
 import { faultPath } from "./faultPath.ts";
 import type { ProgramEnd } from "./guardedProgram.ts";
 import type { Workload } from "./workload.ts";

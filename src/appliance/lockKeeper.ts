@@ -3,15 +3,17 @@
  * Demand-driven restoration inside the program: a lock that abandoned work left behind is released when, and only when,
  * another thread is seen waiting for it.
  *
- *     act on thread T ─▶ look every 50 ms ─▶ somebody waits 100 ms for a mutex of T's, T is idle ─▶ release, wake one
+ *     act on thread T ─▶ look every 50 ms ─▶ somebody waits 100 ms for a lock of T's, T is idle ─▶ release, wake one
+ *                                                                                └─of no known kind, for 5 s─▶ said, once
  *
  * Nothing is undone up front and nothing is guessed: a lock of an unknown kind stays, and the verdict says who waits.
  */
 import type { Clock } from "#clock.ts";
 import { explain } from "#errors.ts";
-import type { ThreadControl, VirtualAddress } from "#fault.ts";
+import type { Architecture, Rung, ThreadControl, VirtualAddress } from "#fault.ts";
 import type { LockWait } from "#monitor/lockWaits.ts";
-import { judgeMutex, mutexBytes } from "#suppression/locks.ts";
+import { judgeLock, type LockVerdict, type UnlockFunction } from "#suppression/lockKinds.ts";
+import { AbandonedWorks, type ActedOn } from "./abandonedWork.ts";
 
 const busyLookMs = 50;
 const calmLookMs = 500;
@@ -19,6 +21,9 @@ const calmLookMs = 500;
 const busyMs = 10_000;
 const patienceNs = 100e6;
 const releasesKept = 64;
+/** Somebody who waits so long for what cannot be released will wait for ever. */
+const stuckNs = 5e9;
+const stuckToldMax = 64;
 
 /** What the keeper needs of a program; implemented by the watch. */
 export interface LockScene {
@@ -27,15 +32,20 @@ export interface LockScene {
   readMemory(from: VirtualAddress, lengthBytes: number): Uint8Array;
   /** Stops a thread that waits, for as long as `work` takes. Its wait is then made again by the kernel. */
   whileStopped(tid: number, work: (control: ThreadControl) => Promise<void>): Promise<void>;
+  /** Has a thread that waits for work call a function of the C library. */
+  callIn(tid: number, name: UnlockFunction, argument: VirtualAddress): Promise<bigint>;
+  readonly architecture: Architecture;
 }
 
 export type LockRelease = { readonly at: VirtualAddress; readonly owner: number; readonly waiter: number };
 
 export class LockKeeper {
-  /** Threads whose work was abandoned, by thread id, with the time of the last act. */
-  readonly #abandoned = new Map<number, number>();
+  readonly #works = new AbandonedWorks();
   /** When the last locks were released. */
   #releases: number[] = [];
+  /** Locks that their holder could not give back. */
+  readonly #refused = new Set<VirtualAddress>();
+  readonly #toldStuck = new Set<VirtualAddress>();
   #acted = Promise.withResolvers<void>();
 
   constructor(
@@ -45,15 +55,14 @@ export class LockKeeper {
     private readonly failed: (why: string) => void,
   ) {}
 
-  acted(tid: number): void {
-    this.#abandoned.set(tid, this.clock.monotonicNs());
+  acted(report: ActedOn, rung: Rung): void {
+    this.#works.note(report, rung, this.clock.monotonicNs());
     this.#acted.resolve();
   }
 
   /** Threads that wait for a lock of abandoned work which nothing here may release. A verdict must not call this survived. */
   waitersLeft(): number {
-    return this.#stuck().filter((wait) => this.#judge(wait, (owner) => this.#abandoned.has(owner)).owner !== null)
-      .length;
+    return this.#stuck().filter((wait) => this.#judge(wait, () => true).owner !== null).length;
   }
 
   /** Locks released since the given time of the monotonic clock. */
@@ -67,8 +76,7 @@ export class LockKeeper {
     await this.#acted.promise;
     while (!signal.aborted) {
       for (const wait of this.#stuck()) await this.#consider(wait);
-      const lastNs = Math.max(...this.#abandoned.values());
-      const busy = this.clock.monotonicNs() - lastNs < busyMs * 1e6;
+      const busy = this.clock.monotonicNs() - this.#works.lastNs < busyMs * 1e6;
       await this.clock.sleep(busy ? busyLookMs : calmLookMs, signal).catch(() => {});
     }
   }
@@ -80,24 +88,62 @@ export class LockKeeper {
 
   async #consider(wait: LockWait): Promise<void> {
     // A thread that waits for a lock of its own has it from work that was abandoned: new work would never come to wait.
-    const isAbandoned = (owner: number): boolean =>
-      this.#abandoned.has(owner) && (owner === wait.tid || this.scene.threadState(owner) !== "busy");
-    if (this.#judge(wait, isAbandoned).kind !== "leftover") return;
+    const isPast = (owner: number): boolean =>
+      owner === wait.tid || this.#works.isParked(owner) || this.scene.threadState(owner) !== "busy";
+    const verdict = this.#judge(wait, isPast);
     try {
-      await this.scene.whileStopped(wait.tid, async (control) => {
-        // Judged again, because somebody may have unlocked it between the look and the stop.
-        const verdict = this.#judge(wait, isAbandoned);
-        if (verdict.kind !== "leftover") return;
-        await control.writeMemory(verdict.at, verdict.content);
-        this.#releases = [...this.#releases.slice(1 - releasesKept), this.clock.monotonicNs()];
-        this.told({ at: verdict.at, owner: verdict.owner, waiter: wait.tid });
-      });
+      if (verdict.kind === "leftover") await this.#free(wait, isPast);
+      else if (verdict.kind === "call") await this.#giveBack(wait, verdict);
+      else this.#tellStuck(wait);
     } catch (error) {
-      this.failed(`a lock left by thread ${wait.tid} could not be released: ${explain(error)}`);
+      this.failed(`a lock that thread ${wait.tid} waits for could not be released: ${explain(error)}`);
     }
   }
 
-  #judge(wait: LockWait, abandoned: (owner: number) => boolean): ReturnType<typeof judgeMutex> {
-    return judgeMutex(wait.at, this.scene.readMemory(wait.at, mutexBytes), abandoned);
+  async #free(wait: LockWait, isPast: (owner: number) => boolean): Promise<void> {
+    await this.scene.whileStopped(wait.tid, async (control) => {
+      // Judged again, because somebody may have unlocked it between the look and the stop.
+      const verdict = this.#judge(wait, isPast);
+      if (verdict.kind !== "leftover") return;
+      await control.writeMemory(verdict.at, verdict.content);
+      this.#tell({ at: verdict.at, owner: verdict.owner, waiter: wait.tid });
+    });
+  }
+
+  /** The holder gives it back itself: where it is gone, the kernel has done so, or nobody can. */
+  async #giveBack(wait: LockWait, verdict: Extract<LockVerdict, { kind: "call" }>): Promise<void> {
+    const { owner, argument } = verdict;
+    if (this.#refused.has(argument) || this.#refused.size >= stuckToldMax) return;
+    const answer = await this.scene.callIn(owner, verdict.function, argument);
+    if (answer === 0n) return this.#tell({ at: argument, owner, waiter: wait.tid });
+    this.#refused.add(argument);
+    this.failed(`${verdict.function} in thread ${owner} gave ${answer}`);
+  }
+
+  #tell(release: LockRelease): void {
+    this.#releases = [...this.#releases.slice(1 - releasesKept), this.clock.monotonicNs()];
+    this.told(release);
+  }
+
+  #tellStuck(wait: LockWait): void {
+    const verdict = this.#judge(wait, () => true);
+    if (verdict.owner === null || this.clock.monotonicNs() - wait.sinceNs < stuckNs) return;
+    if (this.#toldStuck.has(wait.at) || this.#toldStuck.size >= stuckToldMax) return;
+    this.#toldStuck.add(wait.at);
+    const why = verdict.kind === "held" ? verdict.why : "its holder is still at work";
+    this.failed(`thread ${wait.tid} waits for a lock that thread ${verdict.owner} has left behind: ${why}`);
+  }
+
+  /** `isPast` says of a thread whose work was abandoned whether it is certain that it holds nothing of newer work. */
+  #judge(wait: LockWait, isPast: (owner: number) => boolean): LockVerdict {
+    const works = this.#works;
+    const past = (tid: number | null): number | null => (tid !== null && isPast(tid) ? tid : null);
+    const read = (from: VirtualAddress, bytes: number): Uint8Array => this.scene.readMemory(from, bytes);
+    const work = {
+      has: (tid: number) => works.has(tid) && isPast(tid),
+      threadAt: (pointer: bigint) => past(works.threadAt(pointer)),
+      allocatingWith: (at: VirtualAddress) => past(works.allocatingWith(at)),
+    };
+    return judgeLock(wait.at, read, work, this.scene.architecture);
   }
 }

@@ -32,6 +32,14 @@ export function lockKeeperOf({ name, clock, storage, notices }: LockParts, prese
       if (now === null) throw new GdbError("gdb.closed", "the program has no stub just now");
       await now.watch.whileStopped(tid, now.client, work);
     },
+    callIn: async (tid, name, argument) => {
+      const now = present();
+      if (now === null) throw new GdbError("gdb.closed", "the program has no stub just now");
+      return await now.watch.callIn(tid, name, argument, now.client);
+    },
+    get architecture() {
+      return present()?.client.architecture ?? "x86_64";
+    },
   };
   const told = ({ at, owner, waiter }: LockRelease): void => {
     storage.event("lock.released", name, { at: hex(at), owner, waiter });

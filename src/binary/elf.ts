@@ -79,8 +79,17 @@ export class ElfImage {
 
   /** The function symbol that covers `offset`; null where none does. */
   symbolAt(offset: number): FunctionSymbol | null {
-    this.#symbols ??= recover(() => openSymbols(this.layout)) ?? { count: 0, at: () => null };
-    return this.#symbols.at(offset);
+    return this.#functions().at(offset);
+  }
+
+  /** Where the plain function of that name begins, by the file's own addresses; null where none is named. */
+  functionNamed(name: string): number | null {
+    return this.#functions().named(name);
+  }
+
+  #functions(): SymbolIndex {
+    this.#symbols ??= recover(() => openSymbols(this.layout)) ?? { count: 0, at: () => null, named: () => null };
+    return this.#symbols;
   }
 
   /** Slots that the dynamic linker fills with addresses of functions. */

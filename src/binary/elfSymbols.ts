@@ -10,7 +10,12 @@ import { type ElfLayout, rangeAt, readText, readWord } from "./elfLayout.ts";
 
 export type FunctionSymbol = { readonly name: string; readonly start: number; readonly sizeBytes: number };
 
-export type SymbolIndex = { readonly count: number; readonly at: (offset: number) => FunctionSymbol | null };
+export type SymbolIndex = {
+  readonly count: number;
+  readonly at: (offset: number) => FunctionSymbol | null;
+  /** Where the plain function of that name begins; null where there is none. A search of all names. */
+  readonly named: (name: string) => number | null;
+};
 
 /** Where a symbol table and its names lie in the file. */
 export type SymbolTable = {
@@ -25,9 +30,10 @@ const sectionTypes = { symbols: 2, dynamicSymbols: 11 };
 const dynamicTags = { hash: 4, strings: 5, symbols: 6, stringBytes: 10, gnuHash: 0x6ffffef5 };
 /** STT_FUNC and STT_GNU_IFUNC. */
 const functionTypes = new Set([2, 10]);
+const plainFunction = 2;
 
 export function openSymbols(layout: ElfLayout): SymbolIndex {
-  const entries: { start: number; sizeBytes: number; nameAt: number; table: SymbolTable }[] = [];
+  const entries: { start: number; sizeBytes: number; nameAt: number; table: SymbolTable; isPlain: boolean }[] = [];
   for (const table of [staticSymbols(layout), dynamicSymbols(layout)]) {
     if (table === null) continue;
     for (let index = 0; index < table.count; index += 1) {
@@ -37,7 +43,10 @@ export function openSymbols(layout: ElfLayout): SymbolIndex {
       const start = readWord(view, at + 8);
       const sizeBytes = readWord(view, at + 16);
       if (Number.isFinite(start + sizeBytes))
-        entries.push({ start, sizeBytes, nameAt: view.getUint32(at, true), table });
+        entries.push({
+          ...{ start, sizeBytes, nameAt: view.getUint32(at, true), table },
+          isPlain: (view.getUint8(at + 4) & 0x0f) === plainFunction,
+        });
     }
   }
   entries.sort((a, b) => a.start - b.start);
@@ -53,6 +62,9 @@ export function openSymbols(layout: ElfLayout): SymbolIndex {
       }
       return null;
     },
+    named: (name) =>
+      entries.find(({ isPlain, table, nameAt }) => isPlain && symbolName(layout, table, nameAt) === name)?.start ??
+      null,
   };
 }
 

@@ -90,7 +90,7 @@ export class Spines {
   }
 
   /** Whether a blocked thread is back at the point where it waits for work. */
-  isIdle(tid: number, blocked: BlockedThread): boolean {
+  isIdle(tid: number, blocked: Pick<BlockedThread, "sp" | "pc">): boolean {
     const idle = chooseIdlePoint(this.#threads.get(tid) ?? []);
     return idle !== null && idle.pc === blocked.pc && idle.sp === blocked.sp;
   }

@@ -41,8 +41,9 @@ export function waitedDescriptor(
 
 const futexNumber: Readonly<Record<Architecture, number>> = { x86_64: 202, aarch64: 98 };
 const futexCommand = { wait: 0, lockPriority: 6, waitBitset: 9, mask: 0x7f };
-/** The state in which glibc's and musl's locks wait: 2, or the owner with the bit that somebody waits. */
+/** The states in which glibc's and musl's locks wait: 2, 3 (read-write locks), or the owner with the bit that somebody waits. */
 const contended = 2n;
+const contendedPhase = 3n;
 const waitersBit = 0x8000_0000n;
 
 /** `lock`: a thread waits for another one to leave a critical section; `other`: a condition, a join, a counter; null: no futex. */
@@ -55,7 +56,7 @@ export function futexWait(
   const expected = (call.arguments[2] ?? 0n) & 0xffff_ffffn;
   if (command === futexCommand.lockPriority) return "lock";
   if (command !== futexCommand.wait && command !== futexCommand.waitBitset) return null;
-  return expected === contended || (expected & waitersBit) !== 0n ? "lock" : "other";
+  return expected === contended || expected === contendedPhase || (expected & waitersBit) !== 0n ? "lock" : "other";
 }
 
 /**

@@ -11,7 +11,7 @@ import type { InstructionSet } from "#binary/instructionSet.ts";
 import { instructionsOf } from "#binary/instructions.ts";
 import { unwind, unwindBlocked } from "#binary/unwind.ts";
 import { type Clock, seededRandom } from "#clock.ts";
-import { ProgramError } from "#errors.ts";
+import { GdbError, ProgramError } from "#errors.ts";
 import type { Architecture, FaultId, FaultSignal, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { CallSites } from "./callSites.ts";
@@ -22,6 +22,7 @@ import { decodeFault, type StopFacts, spineFrames, type UnsitedReport } from "./
 import type { GdbClient } from "./gdb/client.ts";
 import { isCaught } from "./gdb/signals.ts";
 import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegisters } from "./injectedCalls.ts";
+import { callFunction, findFunction } from "./injectedFunctions.ts";
 import { type LockWait, LockWaits } from "./lockWaits.ts";
 import type { StackLook } from "./loopFrame.ts";
 import { type MainModule, mainModule } from "./mainModule.ts";
@@ -72,6 +73,7 @@ export class Watch implements Disposable {
   readonly #lockWaits: LockWaits;
   readonly #census: ThreadCensus;
   #systemCallAt: bigint | null = null;
+  readonly #parked = new Set<number>();
   /** The fatal signal that a thread was given last; forgotten once it is seen to wait for work again. */
   readonly #delivered = new Map<number, string>();
   /** Voluntary switches of a thread at its last stop. */
@@ -282,6 +284,16 @@ export class Watch implements Disposable {
     }
   }
 
+  /** Has a thread that waits for work call a function of the C library. @throws GdbError "gdb.refused" where it cannot */
+  async callIn(tid: number, name: string, argument: bigint, client: GdbClient): Promise<bigint> {
+    const at = findFunction(this.#code.map, name);
+    if (at === null) throw new GdbError("gdb.refused", `the program has no function ${name}`);
+    const isThere = (place: { sp: VirtualAddress; pc: VirtualAddress }): boolean =>
+      this.spines.isIdle(tid, place) || this.#parked.has(tid);
+    const write = (to: VirtualAddress, bytes: Uint8Array): void => this.#view.writeMemory(to, bytes);
+    return await callFunction({ tid, at, argument }, client, isThere, write);
+  }
+
   /** The program has become another one: nothing that was known of it holds. */
   replaced(): void {
     for (const tid of readThreads(this.pid)) this.spines.forget(tid);
@@ -316,6 +328,7 @@ export class Watch implements Disposable {
         }
       },
       resumeInto: async (name, words) => {
+        this.#parked.add(tid);
         const { architecture } = this.options;
         await stopped.writeRegisters(systemCallRegisters(name, words, architecture, this.#systemCallInstruction()));
         await stopped.resume();

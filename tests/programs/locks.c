@@ -1,20 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A server with a thread for each connection and one mutex of each kind. Prints its port.
- *   lK  takes mutex K, releases it, answers "ok"      xK  takes mutex K and faults      p  answers "ok"
- * Kinds: 0 normal, 1 recursive (taken twice), 2 error-checking, 3 adaptive, 4 robust, 5 priority-inheriting.
+ * A server with a thread for each connection and one lock of each kind. Prints its port.
+ *   lK  takes lock K, releases it, answers "ok"      xK  takes lock K and faults      p  answers "ok"
+ * Kinds: 0 normal mutex, 1 recursive (taken twice), 2 error-checking, 3 adaptive, 4 robust, 5 priority-inheriting,
+ *   6 read-write lock for writing, 7 the same lock, read by l and written by x, 8 a stream, 9 a spin lock of its own.
+ * The robust mutex is made consistent by whoever is told that its holder has died.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <errno.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { KINDS = 6 };
 static pthread_mutex_t mutexes[KINDS];
+static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+static volatile int spin;
 
 static void make_mutexes(void) {
   static const int types[KINDS] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK,
@@ -29,14 +36,41 @@ static void make_mutexes(void) {
   }
 }
 
+static void take(int kind, int write) {
+  if (kind < KINDS) {
+    if (pthread_mutex_lock(&mutexes[kind]) == EOWNERDEAD) pthread_mutex_consistent(&mutexes[kind]);
+  } else if (kind == 6 || (kind == 7 && write)) {
+    pthread_rwlock_wrlock(&rwlock);
+  } else if (kind == 7) {
+    pthread_rwlock_rdlock(&rwlock);
+  } else if (kind == 8) {
+    flockfile(stdout);
+  } else {
+    while (__atomic_exchange_n(&spin, 2, __ATOMIC_ACQUIRE) != 0) syscall(SYS_futex, &spin, FUTEX_WAIT_PRIVATE, 2, NULL);
+  }
+}
+
+static void release(int kind) {
+  if (kind < KINDS) {
+    pthread_mutex_unlock(&mutexes[kind]);
+  } else if (kind < 8) {
+    pthread_rwlock_unlock(&rwlock);
+  } else if (kind == 8) {
+    funlockfile(stdout);
+  } else {
+    __atomic_store_n(&spin, 0, __ATOMIC_RELEASE);
+    syscall(SYS_futex, &spin, FUTEX_WAKE_PRIVATE, 1);
+  }
+}
+
 typedef int handler(int kind, int fault);
 
 __attribute__((noinline)) static int work(int kind, int fault) {
-  pthread_mutex_lock(&mutexes[kind]);
-  if (kind == 1) pthread_mutex_lock(&mutexes[kind]);
+  take(kind, fault);
+  if (kind == 1) take(kind, fault);
   if (fault) *(volatile int *)(uintptr_t)8 = 1;
-  if (kind == 1) pthread_mutex_unlock(&mutexes[kind]);
-  pthread_mutex_unlock(&mutexes[kind]);
+  if (kind == 1) release(kind);
+  release(kind);
   return 0;
 }
 
@@ -47,7 +81,7 @@ static void *serve(void *argument) {
   char order[2];
   while (read(connection, order, 2) == 2) {
     int kind = order[1] - '0';
-    int failed = order[0] == 'p' ? 0 : handlers[0](kind >= 0 && kind < KINDS ? kind : 0, order[0] == 'x');
+    int failed = order[0] == 'p' ? 0 : handlers[0](kind >= 0 && kind <= 9 ? kind : 0, order[0] == 'x');
     if (write(connection, failed ? "no\n" : "ok\n", 3) != 3) break;
   }
   close(connection);

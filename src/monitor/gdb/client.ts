@@ -6,6 +6,7 @@
  * asked for and that no signal explains is resumed at once: nothing is left stopped.
  * Limits: `stopQueueMax` (stopQueue.ts), `stopRoundsMax`. Source: GDB manual, appendix E; gdbserver 13.
  */
+import { toHex } from "#bytes.ts";
 import { GdbError } from "#errors.ts";
 import type { Architecture, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
 import { attachRefusal, checkTraceable } from "./attach.ts";
@@ -17,31 +18,9 @@ import type { RegisterLayout } from "./registers.ts";
 import { rehearse } from "./rehearsal.ts";
 import type { Ended, Stopped } from "./session.ts";
 import { passedSignals } from "./signals.ts";
+import type { StopEvent } from "./stopEvent.ts";
 import { StopQueue } from "./stopQueue.ts";
 import type { Transport } from "./transport.ts";
-
-export type StopEvent =
-  | {
-      readonly kind: "signal";
-      readonly pid: number;
-      readonly tid: number;
-      /** Linux name. */
-      readonly signal: string;
-      /** When the stop was read, by the clock's `monotonicNs`. */
-      readonly atNs: number;
-    }
-  /** A thread that goes round in a loop was stopped for it; `loop` names the frame by its canonical address. */
-  | {
-      readonly kind: "hung";
-      readonly pid: number;
-      readonly tid: number;
-      readonly loop: VirtualAddress;
-      readonly atNs: number;
-    }
-  /** The program has replaced itself by another (and was resumed): all that was known of its code is void. */
-  | { readonly kind: "exec"; readonly pid: number; readonly tid: number; readonly path: string }
-  | { readonly kind: "exited"; readonly pid: number; readonly code: number }
-  | { readonly kind: "killed"; readonly pid: number; readonly signal: string };
 
 /** `registers` is null where the thread was not stopped. */
 export type AttachedThread = { readonly tid: number; readonly name: string; readonly registers: Registers | null };
@@ -212,13 +191,29 @@ export class GdbClient implements AsyncDisposable {
    * Runs one instruction of a stopped thread with these registers changed, and gives the thread as it is afterwards: in a
    * stop of its own, whose signal is SIGTRAP unless another one came first. `stops` does not tell it.
    */
-  async step(tid: number, changes: ReadonlyMap<number, bigint>): Promise<Inspection> {
+  step(tid: number, changes: ReadonlyMap<number, bigint>): Promise<Inspection> {
+    return this.#goOn(tid, changes, "s");
+  }
+
+  /** As `step`, but runs until the thread stops by itself: the registers must lead it to a stop, and soon. */
+  runToStop(tid: number, changes: ReadonlyMap<number, bigint>): Promise<Inspection> {
+    return this.#goOn(tid, changes, "c");
+  }
+
+  /** Resumes a stopped thread with all registers as they were at an earlier stop: bytes of `g`. */
+  async resumeAs(tid: number, raw: Uint8Array): Promise<void> {
+    const record = this.#stopped.get(tid);
+    if (record === undefined) throw stale(tid);
+    await this.#resume(record, "c", `G${toHex(raw)}`);
+  }
+
+  async #goOn(tid: number, changes: ReadonlyMap<number, bigint>, action: "s" | "c"): Promise<Inspection> {
     const record = this.#stopped.get(tid);
     if (record === undefined) throw stale(tid);
     const { raw } = await this.inspect(tid);
     this.#stepping.add(tid);
     try {
-      await this.#resume(record, "s", this.#write(raw, changes));
+      await this.#resume(record, action, this.#write(raw, changes));
       await this.#until(() => this.#stopped.has(tid));
       return await this.inspect(tid);
     } finally {

@@ -11,6 +11,10 @@ import { mutexBytes } from "#suppression/locks.ts";
 
 const at = address(0x1000n);
 const [owner, waiter] = [77, 88] as const;
+const report = {
+  ...{ tid: owner, architecture: "x86_64" as const, registers: [], inAllocator: false, frames: [] },
+  stack: { from: at, bytes: "" },
+};
 
 function stage(kind = 0) {
   const clock = new ManualClock();
@@ -22,6 +26,8 @@ function stage(kind = 0) {
     lockWaits: () => program.waits,
     threadState: () => program.ownerState,
     readMemory: () => new Uint8Array(mutex.buffer.slice(0)),
+    callIn: async () => 0n,
+    architecture: "x86_64",
     whileStopped: async (_tid, work) => {
       const write = async (_at: unknown, bytes: Uint8Array): Promise<void> => new Uint8Array(mutex.buffer).set(bytes);
       await work({ writeMemory: write } as unknown as ThreadControl);
@@ -41,7 +47,7 @@ function stage(kind = 0) {
 
 test("a waiter of 100 ms gets the lock of abandoned work", async () => {
   const { clock, mutex, releases, keeper, wait } = stage();
-  keeper.acted(owner);
+  keeper.acted(report, "abandon");
   wait();
   await clock.advance(60);
   expect(releases).toEqual([]);
@@ -59,12 +65,12 @@ test("nothing is released before an act, for an owner that still works, or for o
   expect(untouched.releases).toEqual([]);
   const working = stage();
   working.program.ownerState = "busy";
-  working.keeper.acted(owner);
+  working.keeper.acted(report, "abandon");
   working.wait();
   await working.clock.advance(2000);
   expect(working.releases).toEqual([]);
   const other = stage();
-  other.keeper.acted(owner + 1);
+  other.keeper.acted({ ...report, tid: owner + 1 }, "abandon");
   other.wait();
   await other.clock.advance(2000);
   expect(other.releases).toEqual([]);
@@ -73,7 +79,7 @@ test("nothing is released before an act, for an owner that still works, or for o
 test("a thread that waits for a lock of its own gets it, busy as it is", async () => {
   const { clock, program, releases, keeper } = stage();
   program.ownerState = "busy";
-  keeper.acted(owner);
+  keeper.acted(report, "abandon");
   program.waits.push({ tid: owner, at, sinceNs: clock.monotonicNs() });
   await clock.advance(60);
   await clock.advance(100);
@@ -82,7 +88,7 @@ test("a thread that waits for a lock of its own gets it, busy as it is", async (
 
 test("a lock that may not be released is counted against the verdict", async () => {
   const { clock, releases, keeper, wait } = stage(32);
-  keeper.acted(owner);
+  keeper.acted(report, "abandon");
   wait();
   await clock.advance(500);
   expect(releases).toEqual([]);

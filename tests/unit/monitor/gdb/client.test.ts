@@ -7,7 +7,8 @@ import { systemClock } from "#clock.ts";
 import { GdbError } from "#errors.ts";
 import { address } from "#fault.ts";
 import { silentLog } from "#log.ts";
-import { GdbClient, type StopEvent } from "#monitor/gdb/client.ts";
+import { GdbClient } from "#monitor/gdb/client.ts";
+import type { StopEvent } from "#monitor/gdb/stopEvent.ts";
 import { FakeStub } from "#tests/peers/fakeStub.ts";
 import { aarch64Documents, x86Documents } from "./vectors.ts";
 
