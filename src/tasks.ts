@@ -4,6 +4,13 @@
  * waits for all of them. The first task that fails aborts the group and its error reaches `failed`.
  */
 
+/** Resolves when the signal aborts. */
+export const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+
 export class TaskGroup implements AsyncDisposable {
   readonly #controller = new AbortController();
   readonly #running = new Set<Promise<void>>();

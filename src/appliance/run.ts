@@ -16,7 +16,7 @@ import type { Log } from "#log.ts";
 import { Checkpoints } from "#restoration/checkpoints.ts";
 import { claimDirectory } from "#storage/ownership.ts";
 import { Storage } from "#storage/storage.ts";
-import { TaskGroup } from "#tasks.ts";
+import { aborted, TaskGroup } from "#tasks.ts";
 import { BootBook } from "./bootBook.ts";
 import { openControl } from "./control.ts";
 import { Guests } from "./guests/guests.ts";
@@ -96,7 +96,7 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   const page = { directory, storage, clock, version: options.version, mode: "run", ...shown } as const;
   await using _page = openPageOf(config.status, page, new GuestsTold(guests));
   monitored.ready();
-  await ended(stop);
+  await aborted(stop);
   if (stop.reason !== hold) await programs[Symbol.asyncDispose]();
   if (options.stopGuests) await guests.stopAll(new AbortController().signal);
   storage.event("run.ended", "holdfast", { stoppedGuests: options.stopGuests });
@@ -104,12 +104,6 @@ export async function runAppliance(options: RunOptions): Promise<void> {
 
 /** The reason of a stop after which somebody else takes over at once. */
 export const hold = "hold";
-
-const ended = (stop: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (stop.aborted) resolve();
-    else stop.addEventListener("abort", () => resolve(), { once: true });
-  });
 
 /** @throws ConfigError config.value */
 async function userOf(name: string): Promise<{ uid: number; gid: number }> {

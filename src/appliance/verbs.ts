@@ -18,6 +18,10 @@ export interface WorkloadOrders {
   /** Ended, and not started again until it is released. */
   hold(name: string, signal: AbortSignal): Promise<void>;
   release(name: string, signal: AbortSignal): Promise<void>;
+  /** Guests only. Gives what was taken, in small facts. */
+  checkpoint?(name: string, signal: AbortSignal): Promise<Readonly<Record<string, VerbScalar>>>;
+  /** null: the last good one. */
+  restore?(name: string, checkpoint: string | null, signal: AbortSignal): Promise<void>;
 }
 
 export type VerbPorts = {
@@ -39,7 +43,7 @@ type Act = (job: VerbJob, ports: VerbPorts) => VerbResult | null | Promise<VerbR
 
 const done: VerbResult = { kind: "succeeded" };
 const failed = (why: string): VerbResult => ({ kind: "failed", why });
-const noCheckpoints = "this version takes no checkpoints of guests yet";
+const noGuests = "this supervisor has no guests: checkpoints are theirs";
 const noSlots = "this installation has no slots to install into; update it by its package";
 
 const acts: Partial<Record<VerbName, Act>> = {
@@ -62,8 +66,18 @@ const acts: Partial<Record<VerbName, Act>> = {
     await orders.release(nameIn(job), job.signal);
     return done;
   },
-  "guest.checkpoint": () => failed(noCheckpoints),
-  "guest.restore": () => failed(noCheckpoints),
+  "guest.checkpoint": async (job, { orders }) => {
+    if (orders.checkpoint === undefined) return failed(noGuests);
+    job.progress({ percent: 10, step: "taking a checkpoint" });
+    return { kind: "succeeded", result: await orders.checkpoint(nameIn(job), job.signal) };
+  },
+  "guest.restore": async (job, { orders }) => {
+    if (orders.restore === undefined) return failed(noGuests);
+    const { checkpoint = null } = job.request.args as { checkpoint?: string };
+    job.progress({ percent: 10, step: "restoring" });
+    await orders.restore(nameIn(job), checkpoint, job.signal);
+    return done;
+  },
   "suppression.off": (job, { suppression, orders }) => {
     const name = optionalName(job);
     if (name !== null && !orders.names.includes(name)) return unknownName(name, orders);

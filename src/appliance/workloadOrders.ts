@@ -4,13 +4,18 @@
  * the lanes; gives orders by name. What cannot be done is refused with the reason.
  */
 import { ConfigError, ProgramError } from "#errors.ts";
+import type { CheckpointReport } from "./checkpointNotices.ts";
 import type { GuestCommand } from "./guests/supervision.ts";
 import type { ProgramCommand } from "./programs/supervision.ts";
 import type { WorkloadOrders } from "./verbs.ts";
 
 interface GuestLanes {
   readonly names: readonly string[];
-  lane(name: string): { command(command: GuestCommand, signal: AbortSignal): Promise<void> };
+  lane(name: string): {
+    command(command: GuestCommand, signal: AbortSignal): Promise<void>;
+    restore(checkpoint: string | null, signal: AbortSignal): Promise<void>;
+  };
+  checkpoint(name: string, signal: AbortSignal): Promise<CheckpointReport>;
 }
 
 export function guestOrders(guests: GuestLanes): WorkloadOrders {
@@ -23,6 +28,11 @@ export function guestOrders(guests: GuestLanes): WorkloadOrders {
     restart: order("reset"),
     hold: order("stop"),
     release: order("start"),
+    checkpoint: async (name, signal) => {
+      const { id, heldMs } = await guests.checkpoint(name, signal);
+      return { checkpoint: id, held_ms: heldMs };
+    },
+    restore: (name, checkpoint, signal) => guests.lane(name).restore(checkpoint, signal),
   };
 }
 
@@ -44,7 +54,7 @@ export function programOrders(programs: ProgramLanes): WorkloadOrders {
   };
 }
 
-/** Orders to whichever of the two knows the name; the first one refuses what nobody knows. */
+/** Orders to whichever of the two knows the name; the first one refuses what nobody knows, and has the checkpoints. */
 export function eitherOrders(first: WorkloadOrders, second: WorkloadOrders): WorkloadOrders {
   const whose = (name: string): WorkloadOrders => (second.names.includes(name) ? second : first);
   return {
@@ -54,6 +64,8 @@ export function eitherOrders(first: WorkloadOrders, second: WorkloadOrders): Wor
     restart: (name, signal) => whose(name).restart(name, signal),
     hold: (name, signal) => whose(name).hold(name, signal),
     release: (name, signal) => whose(name).release(name, signal),
+    ...(first.checkpoint === undefined ? {} : { checkpoint: first.checkpoint }),
+    ...(first.restore === undefined ? {} : { restore: first.restore }),
   };
 }
 

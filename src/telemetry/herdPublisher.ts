@@ -13,7 +13,7 @@ import type { FleetRecords, HeldRecord } from "./fleetRecords.ts";
 import type { HerdIdentity } from "./herdIdentity.ts";
 import { contest, publishScoreMin, score } from "./herdOrder.ts";
 import type { Link } from "./link.ts";
-import { type Place, type RescueRecord, signRecord, siteName, type WireRung } from "./rescueRecord.ts";
+import { type RescueRecord, signRecord, siteName } from "./rescueRecord.ts";
 import type { BoxTopics } from "./topics.ts";
 
 export const publishesPerHour = 6;
@@ -29,19 +29,10 @@ const tickMs = 1_000;
 const countMax = 1000;
 
 /** What this box knows by its own trials about one site. */
-export type Learned = {
-  readonly build: string;
-  readonly program: string;
-  readonly isa: "a64" | "x64";
-  readonly signal: string;
-  readonly fault: Place;
-  readonly boundary: Place | null;
-  readonly rung: WireRung;
-  readonly candidate: Place | null;
-  readonly returnValue: bigint | null;
-  readonly clean: number;
-  readonly degraded: number;
-  readonly failed: number;
+export type Learned = Omit<
+  RescueRecord,
+  "block" | "rev" | "device" | "version" | "issuedAt" | "expiresAt" | "grant"
+> & {
   /** Wall clock of the last fault at the site. */
   readonly lastFaultMs: number;
 };
@@ -161,10 +152,11 @@ export class HerdPublisher {
 
   #record(learned: Learned, grant: Uint8Array, rev: number): RescueRecord {
     const { topics, version, clock } = this.#options;
-    const { build, program, isa, signal, fault, boundary, rung, candidate, returnValue } = learned;
+    const { lastFaultMs: _, ...words } = learned;
     const issuedAt = Math.floor(clock.wallMs() / 1000);
     return {
-      ...{ build, program: program.slice(0, 64), isa, signal, fault, boundary, rung, candidate, returnValue },
+      ...words,
+      program: learned.program.slice(0, 64),
       clean: Math.min(countMax, learned.clean),
       degraded: Math.min(countMax, learned.degraded),
       failed: Math.min(countMax, learned.failed),

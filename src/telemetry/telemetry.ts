@@ -11,7 +11,7 @@ import type { Clock, Random } from "#clock.ts";
 import type { Verdict } from "#fault.ts";
 import type { Log } from "#log.ts";
 import type { MetricSample } from "#metrics.ts";
-import { TaskGroup } from "#tasks.ts";
+import { aborted, TaskGroup } from "#tasks.ts";
 import type { VerbJob, VerbResult } from "#verbs.ts";
 import { Bell } from "./bell.ts";
 import { type ClockMark, withMark } from "./bootTime.ts";
@@ -389,9 +389,3 @@ export class Telemetry implements AsyncDisposable {
     }
   }
 }
-
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });

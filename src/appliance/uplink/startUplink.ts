@@ -7,7 +7,7 @@ import type { TelemetrySection } from "#config/telemetrySection.ts";
 import { explain, HoldfastError } from "#errors.ts";
 import type { MetricSample } from "#metrics.ts";
 import { type Told, unknown } from "#status/told.ts";
-import type { TaskGroup } from "#tasks.ts";
+import { aborted, type TaskGroup } from "#tasks.ts";
 import type { Notices } from "../notices.ts";
 import type { Uplink, UplinkOptions } from "./uplink.ts";
 
@@ -56,9 +56,3 @@ export function startUplink(section: TelemetrySection | null, parts: UplinkParts
   });
   return seat;
 }
-
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
