@@ -15,6 +15,8 @@ import { isLoopback, limits } from "./settings.ts";
 export type OpenedDoor = {
   readonly url: string;
   readonly fingerprint: string | null;
+  /** Cuts everybody off and listens anew at the same place. */
+  reopen(): Promise<void>;
   close(): Promise<void>;
 };
 
@@ -24,13 +26,19 @@ export async function openDoor(page: Page, names: readonly string[]): Promise<Op
   const certificate = tls || !isLoopback(address) ? await certificateOf(page, names) : null;
   const cookie = { name: "", secure: certificate !== null };
   let app = openApp(page, cookie);
-  const server = listen(page, certificate, (request, from) => app.fetch(request, from));
+  const fetch: Fetch = (request, from) => app.fetch(request, from);
+  let server = listen(page, certificate, page.settings.port, fetch);
+  const port = server.port ?? 0;
   // The cookie's name holds the port, which is known only now.
-  cookie.name = cookieName(server.port ?? 0, cookie.secure);
+  cookie.name = cookieName(port, cookie.secure);
   app = openApp(page, cookie);
   const shown = address.includes(":") ? `[${address}]` : address;
-  const url = `${certificate === null ? "http" : "https"}://${shown}:${server.port}/`;
-  return { url, fingerprint: certificate?.fingerprint ?? null, close: () => server.stop(true) };
+  const url = `${certificate === null ? "http" : "https"}://${shown}:${port}/`;
+  const reopen = async (): Promise<void> => {
+    await server.stop(true);
+    server = listen(page, certificate, port, fetch);
+  };
+  return { url, fingerprint: certificate?.fingerprint ?? null, reopen, close: () => server.stop(true) };
 }
 
 async function certificateOf(page: Page, names: readonly string[]): Promise<ServerCertificate> {
@@ -41,8 +49,8 @@ async function certificateOf(page: Page, names: readonly string[]): Promise<Serv
 
 type Fetch = (request: Request, from: { from: string; keepOpen: () => void }) => Response | Promise<Response>;
 
-function listen(page: Page, certificate: ServerCertificate | null, fetch: Fetch): Server<undefined> {
-  const { address, port } = page.settings;
+function listen(page: Page, certificate: ServerCertificate | null, port: number, fetch: Fetch): Server<undefined> {
+  const { address } = page.settings;
   try {
     return Bun.serve({
       hostname: address,

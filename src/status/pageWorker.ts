@@ -7,6 +7,7 @@ import { setPriority } from "node:os";
 import { systemClock } from "#clock.ts";
 import { explain } from "#errors.ts";
 import { streamsOf } from "./api/routes.ts";
+import { descriptorsMax, openDescriptors } from "./descriptors.ts";
 import type { FromPage, PageStart, ToPage } from "./messages.ts";
 import { Page } from "./page.ts";
 import { type OpenedDoor, openDoor } from "./pageServer.ts";
@@ -16,6 +17,10 @@ declare const self: Worker;
 /** Behind the guarded programs and everything else of ours. On Linux a priority belongs to the thread that sets it. */
 const behindTheLoad = 10;
 const sweepMs = 5_000;
+/** The page may use so much of the process's descriptors; looked at often enough for a flood at full speed. */
+const descriptorShare = 0.6;
+const descriptorsEveryMs = 100;
+const floodToldMs = 60_000;
 
 const say = (message: FromPage): void => self.postMessage(message);
 let page: Page | null = null;
@@ -57,7 +62,7 @@ async function start(given: PageStart): Promise<void> {
     door = await openDoor(page, given.names);
     say({ kind: "listening", url: door.url, fingerprint: door.fingerprint, claim });
     void readOn();
-    await sweep(page);
+    await Promise.all([sweep(page), keepDescriptors(page, door)]);
   } catch (error) {
     say({ kind: "failed", why: explain(error) });
   }
@@ -75,6 +80,21 @@ async function sweep(of: Page): Promise<void> {
   for (;;) {
     await systemClock.sleep(sweepMs);
     streamsOf.get(of)?.sweep();
+  }
+}
+
+/** Cuts all connections off before they take what the fault path needs. */
+async function keepDescriptors(of: Page, opened: OpenedDoor): Promise<void> {
+  const most = descriptorsMax() * descriptorShare;
+  let toldMs = 0;
+  for (;;) {
+    await systemClock.sleep(descriptorsEveryMs);
+    const used = openDescriptors();
+    if (used < most) continue;
+    await opened.reopen();
+    const nowMs = systemClock.wallMs();
+    if (nowMs - toldMs > floodToldMs) of.audit("page.flooded", "", "", { descriptors: used });
+    toldMs = nowMs;
   }
 }
 

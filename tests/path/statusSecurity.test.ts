@@ -422,6 +422,45 @@ describe("floods", () => {
   });
 });
 
+describe("descriptors", () => {
+  test("connections never take those that the fault path needs", async () => {
+    // A process of its own, with few descriptors, that says how many it uses and what it audited.
+    const script = `
+      import { PageHost } from "#tests/peers/pageHost.ts";
+      import { openDescriptors } from "#status/descriptors.ts";
+      import { systemClock } from "#clock.ts";
+      const host = await PageHost.open();
+      let most = 0;
+      for (;;) {
+        await systemClock.sleep(20);
+        most = Math.max(most, openDescriptors());
+        console.log(JSON.stringify({ url: host.url, most, audits: host.audits.map(({ event }) => event) }));
+      }`;
+    const words = ["prlimit", "--nofile=600:600", process.execPath, "-e", script];
+    const child = Bun.spawn(words, { cwd: join(import.meta.dir, "../.."), stdio: ["ignore", "pipe", "inherit"] });
+    let said = { url: "", most: 0, audits: [] as string[] };
+    const reading = (async (): Promise<void> => {
+      for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) {
+        const line = chunk.trimEnd().split("\n").at(-1)!;
+        if (line.endsWith("}")) said = JSON.parse(line);
+      }
+    })();
+    await until(async () => said.url !== "");
+    const target = { hostname: "127.0.0.1", port: Number(new URL(said.url).port), socket: { data: () => {} } };
+    // Those that the full queue of the listener holds back are not waited for.
+    for (let made = 0; made < 700; made += 1) void Bun.connect(target).catch(() => {});
+    await until(async () => said.audits.includes("page.flooded"));
+    expect(said.most).toBeLessThan(560);
+    await until(
+      async () =>
+        (await fetch(`${said.url}livez`, { signal: AbortSignal.timeout(2_000) }).catch(() => null))?.status === 200,
+    );
+    child.kill();
+    await child.exited;
+    await reading;
+  });
+});
+
 describe("TLS", () => {
   need("openssl")(
     "a page beyond loopback has a certificate of the box's own; its cookie is for TLS and this host only",

@@ -161,6 +161,11 @@ export class PageHost implements AsyncDisposable {
     return this.#ask(path, { headers });
   }
 
+  /** A JSON body as a script sends it. */
+  send(path: string, body: string, headers: Readonly<Record<string, string>>): Promise<Response> {
+    return this.#ask(path, { method: "POST", body, headers: { "content-type": "application/json", ...headers } });
+  }
+
   async #ask(path: string, options: RequestInit): Promise<Response> {
     for (;;) {
       const request = { ...options, redirect: "manual", tls: { rejectUnauthorized: false } } as const;

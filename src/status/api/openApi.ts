@@ -122,7 +122,7 @@ function places(place: "path" | "query", schema: Endpoint["query"]): JsonSchema[
   return Object.entries(schema.entries as Record<string, v.GenericSchema>).map(([name, each]) => ({
     name,
     in: place,
-    required: place === "path",
+    required: place === "path" || each.type !== "optional",
     schema: jsonSchema(each),
   }));
 }
