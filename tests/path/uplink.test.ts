@@ -7,8 +7,10 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { isAlive } from "#monitor/processes.ts";
 import { compileOrdered } from "#scripts/bench/orderedProgram.ts";
 import { freshName, type GuardEvent, GuardRun } from "#tests/peers/guardRun.ts";
+import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { Mosquitto } from "#tests/peers/mosquitto.ts";
 import { Observer } from "#tests/peers/observer.ts";
 import { holdfast, Operator } from "#tests/peers/operator.ts";
@@ -166,6 +168,41 @@ withBroker(
     scene.order("l");
     expect(await run.end()).toBe(128 + 11);
     expect(run.seen("delivered").at(-1)).toMatchObject({ reason: "disabled" });
+  },
+  timeoutMs,
+);
+
+withBroker(
+  "the programs of a configuration are held, released and restarted from afar",
+  async () => {
+    await using broker = await Mosquitto.start();
+    await using observer = await Observer.open(broker.url, ["holdfast/#"]);
+    using ground = new Playground();
+    const operator = new Operator(observer);
+    expect(await operator.believedBy(ground.stateDirectory, null, "operate")).toMatchObject({ code: 0 });
+    const section = ["[telemetry]", `broker = "${broker.url}"`, 'device = "box-7"', "connectSpreadMs = 0"];
+    const program = ["[[program]]", 'name = "waits"', 'command = ["sleep", "600"]'];
+    await using run = new GuestRun(ground, [...section, ...program].join("\n"));
+    const guarding = async (): Promise<number> =>
+      Number(((await run.next({ event: "guarding", workload: "waits" })) as unknown as { pid: number }).pid);
+    const first = await guarding();
+    await observer.until("the program in the birth", () => {
+      const births = observer.decoded(`${box}/birth`) as unknown as {
+        workloads: { w: string; protected: boolean }[];
+      }[];
+      return births.some(({ workloads }) => workloads.some(({ w, protected: good }) => w === "waits" && good));
+    });
+    const ask = (verb: string, name = "waits") => operator.ask("box-7", verb, `w=${name}`);
+    expect(await ask("workload.restart")).toMatchObject({ s: "succeeded" });
+    const second = await guarding();
+    expect([second === first, isAlive(first)]).toEqual([false, false]);
+    expect(await ask("workload.hold")).toMatchObject({ s: "succeeded" });
+    expect(isAlive(second)).toBe(false);
+    expect(await ask("workload.release")).toMatchObject({ s: "succeeded" });
+    expect(isAlive(await guarding())).toBe(true);
+    const unknown = await ask("guest.checkpoint");
+    expect([unknown.s, unknown.why]).toEqual(["failed", expect.stringContaining("there is no guest called")]);
+    await run.control.program("waits", "stop");
   },
   timeoutMs,
 );

@@ -28,10 +28,11 @@ export class Operator {
 
   constructor(private readonly observer: Observer) {}
 
-  /** `holdfast keys add` on the box whose state that is. */
-  async believedBy(state: string, guard: string, use: string): Promise<Said> {
+  /** `holdfast keys add` on the box whose state that is; null: the whole box, as under `holdfast run`. */
+  async believedBy(state: string, guard: string | null, use: string): Promise<Said> {
     const key = this.pair.public.raw.toHex();
-    return await holdfast("keys", "add", key, "--as", use, "--label", use, "--state", state, "--name", guard);
+    const where = guard === null ? [] : ["--name", guard];
+    return await holdfast("keys", "add", key, "--as", use, "--label", use, "--state", state, ...where);
   }
 
   /** For a file, which only its owner may read. */
