@@ -25,6 +25,7 @@ const [readable, hungUp] = [0x1, 0x2000];
 export type HeldDescriptor = Disposable & {
   /** Whether the other end of a connection has closed it. */
   isHungUp(): boolean;
+  readonly isOpen: boolean;
 };
 
 export class ForeignDescriptors implements Disposable {
@@ -58,6 +59,9 @@ export class ForeignDescriptors implements Disposable {
     if (own === null) return null;
     let open = true;
     return {
+      get isOpen() {
+        return open;
+      },
       isHungUp: () => open && this.#events(own, hungUp) !== 0,
       [Symbol.dispose]: () => {
         if (open) libc.close(own);

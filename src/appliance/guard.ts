@@ -39,6 +39,7 @@ import { keepStubHonest } from "./stubHonesty.ts";
 import { Trials } from "./trials.ts";
 import { UnfinishedActs } from "./unfinishedActs.ts";
 import { Watching } from "./watching.ts";
+import { startWithholding, type WithheldCloses } from "./withheldCloses.ts";
 import type { Workload } from "./workload.ts";
 
 /** A restart costs everybody his session: it is no answer to so few who are not read from. */
@@ -94,6 +95,7 @@ class Guard implements AsyncDisposable {
   readonly #acts: UnfinishedActs;
   readonly #watching: Watching;
   readonly #locks: LockKeeper;
+  readonly #closes: WithheldCloses;
   #present: Present = null;
   #portrait: Portrait | null;
   #served: boolean;
@@ -116,6 +118,7 @@ class Guard implements AsyncDisposable {
     );
     this.#locks = lockKeeperOf(parts, () => this.#present);
     tasks.start((signal) => this.#locks.run(signal));
+    this.#closes = startWithholding(parts, tasks);
     startHangKeeper(parts, tasks, () => this.#present);
     this.#acts = new UnfinishedActs(parts.runDirectory);
     this.#portrait = program.portrait;
@@ -294,7 +297,7 @@ class Guard implements AsyncDisposable {
         return suppression.policyOf(name, policy);
       },
       watch: { report },
-      storage: notedRecord(storage, this.#acts),
+      storage: notedRecord(storage, this.#acts, this.#closes),
       trials: this.trials,
       probation: this.#probation,
       locks: this.#locks,

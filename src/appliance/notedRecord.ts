@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The record of faults with a note beside each act of several steps for as long as it takes. Gets the storage and the notes;
- * gives the storage as the fault path sees it.
+ * The record of faults with a note beside each act of several steps for as long as it takes, and with the eye on who comes
+ * again and again. Gets the storage, the notes and the withheld closes; gives the storage as the fault path sees it.
  */
 import type { Storage } from "#storage/storage.ts";
 import type { UnfinishedActs } from "./unfinishedActs.ts";
+import type { WithheldCloses } from "./withheldCloses.ts";
 import type { Workload } from "./workload.ts";
 
-export const notedRecord = (storage: Storage, acts: UnfinishedActs): Workload["storage"] => ({
+export const notedRecord = (
+  storage: Storage,
+  acts: UnfinishedActs,
+  closes: Pick<WithheldCloses, "before">,
+): Workload["storage"] => ({
   intent: (report, decision) => {
     storage.intent(report, decision);
     acts.begin(report, decision);
+    closes.before(report, decision);
   },
   report: (report, plan, decision) => {
     acts.end(report.tid);
