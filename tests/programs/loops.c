@@ -4,6 +4,7 @@
  * connection).
  *   p    answers "ok"                                      lN  loops for ever: 0 in the handler, 1 in a function it calls,
  *   wN   works for N tenths of a second, answers "ok"          2 calling a function, 3 calling one through a pointer
+ *   f    faults
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -51,6 +52,11 @@ __attribute__((noinline)) static int work(int tenths) {
     step(1);
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   } while (now.tv_sec * 10 + now.tv_nsec / 100000000 < end);
+  return 0;
+}
+
+__attribute__((noinline)) static int fault(int unused) {
+  *(volatile int *)(uintptr_t)8 = unused;
   return 0;
 }
 
@@ -103,6 +109,7 @@ int main(int argc, char **argv) {
   handlers['p'] = nothing;
   handlers['l'] = loop;
   handlers['w'] = work;
+  handlers['f'] = fault;
   struct sockaddr_in place = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t size = sizeof place;
   int listener = socket(AF_INET, SOCK_STREAM, 0);
