@@ -51,6 +51,16 @@ export const verbs: readonly Verb[] = [
     add: async (program) => (await import("./programVerb.ts")).addProgram(program),
   },
   {
+    name: "install",
+    summary: "install Holdfast's own systemd service",
+    add: async (program) => (await import("./install.ts")).addInstall(program),
+  },
+  {
+    name: "uninstall",
+    summary: "remove Holdfast's own systemd service",
+    add: async (program) => (await import("./install.ts")).addUninstall(program),
+  },
+  {
     name: "release",
     summary: "free a guarded program for another debugger, and take it back",
     add: async (program) => (await import("./release.ts")).addRelease(program),

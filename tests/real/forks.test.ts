@@ -128,13 +128,13 @@ need(
   "PostgreSQL: a backend survives its fault with its connection, the others and newcomers are served by the same cluster",
   async () => {
     using ground = new Playground();
-    const data = join(ground.path, "data");
+    const cluster = join(ground.path, "cluster");
     const binaries = postgresBinaries();
     Bun.spawnSync(["chown", "postgres", ground.path]);
     const asPostgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"];
-    Bun.spawnSync([...asPostgres, join(binaries, "initdb"), "-D", data, "-A", "trust", "--no-sync"]);
-    expect(existsSync(join(data, "PG_VERSION"))).toBe(true);
-    const command = [join(binaries, "postgres"), "-D", data, "-k", ground.path, "-c", "listen_addresses="];
+    Bun.spawnSync([...asPostgres, join(binaries, "initdb"), "-D", cluster, "-A", "trust", "--no-sync"]);
+    expect(existsSync(join(cluster, "PG_VERSION"))).toBe(true);
+    const command = [join(binaries, "postgres"), "-D", cluster, "-k", ground.path, "-c", "listen_addresses="];
     await using run = new GuestRun(
       ground,
       `[[program]]\nname = "cluster"\nuser = "postgres"\nstopSignal = "SIGINT"\ncommand = ${JSON.stringify(command)}`,
