@@ -5,7 +5,8 @@
  * Gets a command or a pid; gives a process that outlives us. A started program has a session of its own, so Ctrl-C at our
  * terminal never reaches it directly. Its end is known by its parent (us) or, where it is not our child, by the stub.
  */
-import { realpathSync } from "node:fs";
+import { readFileSync, realpathSync, writeFileSync } from "node:fs";
+import { getPriority, setPriority } from "node:os";
 import { explain, ProgramError, StorageError } from "#errors.ts";
 import { linuxSignalName, linuxSignalNumber } from "#monitor/gdb/signals.ts";
 import { readStartTicks } from "#monitor/processes.ts";
@@ -54,6 +55,7 @@ export const takenOverProgram = (claim: Claim): GuardedProgram | null =>
 export function startProgram({ command, runDirectory, outputToError, setting }: ProgramOptions): GuardedProgram {
   const file = requireStartable(command);
   const child = spawn(command, outputToError, setting ?? {});
+  asAnyProgram(child.pid);
   const portrait = portrayProgram(child.pid, realPath(file));
   const ended = child.exited.then(() => ({
     code: child.exitCode,
@@ -111,6 +113,20 @@ function spawn(command: readonly string[], outputToError: boolean, setting: Prog
     });
   } catch (error) {
     throw new ProgramError("program.notExecutable", `cannot start ${command[0]}: ${explain(error)}`, {}, error);
+  }
+}
+
+/** As we were started; we raise our own later. */
+const priorityBefore = getPriority();
+
+/** We run before others and are spared when memory runs out; a program that we start is one like any other. */
+function asAnyProgram(pid: number): void {
+  try {
+    if (getPriority() !== priorityBefore) setPriority(pid, priorityBefore);
+    if (Number(readFileSync("/proc/self/oom_score_adj", "latin1")) < 0)
+      writeFileSync(`/proc/${pid}/oom_score_adj`, "0");
+  } catch {
+    // It has ended already, or /proc is not ours to write: it runs as we do.
   }
 }
 

@@ -46,11 +46,13 @@ const placesOf = (config: string): Places => ({
   wanted: join(unitDirectory, "multi-user.target.wants", unitFileName),
 });
 
-function lookAt(places: Places, { root, dryRun }: InstallOptions): Present {
+function lookAt(places: Places, { root, dryRun, tell }: InstallOptions): Present {
   const offline = root !== null;
-  if (!offline && !existsSync("/run/systemd/system")) {
+  if (!offline && !runsSystemd()) {
     const advice = "start holdfast run from the service manager that is here, or give --root for a file tree";
-    throw new NativeError("native.unsupported", `systemd does not run this machine; ${advice}`);
+    const refusal = `systemd does not run this machine; ${advice}`;
+    if (!dryRun) throw new NativeError("native.unsupported", refusal);
+    tell(`would be refused: ${refusal}`);
   }
   if (!offline && !dryRun && process.getuid?.() !== 0) {
     throw new ProgramError("program.permission", "a service is installed by root; run it with sudo");
@@ -60,10 +62,12 @@ function lookAt(places: Places, { root, dryRun }: InstallOptions): Present {
     unit: readIfThere(there(places.unit)),
     config: readIfThere(there(places.config)),
     isEnabled: isLink(there(places.wanted)),
-    isActive: !offline && Bun.spawnSync(["systemctl", "is-active", "--quiet", unitFileName]).success,
+    isActive: !offline && runsSystemd() && Bun.spawnSync(["systemctl", "is-active", "--quiet", unitFileName]).success,
     offline,
   };
 }
+
+const runsSystemd = (): boolean => existsSync("/run/systemd/system");
 
 function perform(steps: readonly InstallStep[], { root, dryRun, tell }: InstallOptions): void {
   for (const step of steps) {
