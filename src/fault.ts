@@ -97,6 +97,8 @@ export type Frame = {
   readonly afterCall: AfterCall;
   /** What that one's test most likely takes for a failure; null or absent where it tests nothing or does not tell. */
   readonly failureValue?: bigint | null;
+  /** True where the caller makes this call again and again: giving it up ends one turn of a loop. Spine frames only. */
+  readonly inLoop?: boolean;
   /** How this frame was found. `signal`: restored from a signal frame. */
   readonly foundBy: "stop" | "cfi" | "framePointer" | "returnAddress" | "signal";
 };

@@ -73,6 +73,8 @@ function lossesOf(report: FaultReport, decision: Decision, applied: Applied, evi
   const lost = report.threadsLost ?? 0;
   if (lost > 0) losses.push(`the program ended ${lost} thread${lost === 1 ? "" : "s"} of its own before the abort`);
   if (report.inAllocator) losses.push("the fault was inside the memory allocator");
+  if (decision.edit.kind === "abandon" && decision.edit.point.frame >= (report.spine ?? report.frames.length))
+    losses.push("a turn of the thread's own loop was given up");
   if (report.spine === null) losses.push("the spine of the thread was not known");
   const { edit } = decision;
   if (edit.kind === "abandon" && !isWhole(report.frames, edit.point.frame, report.architecture)) {

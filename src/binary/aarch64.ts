@@ -2,6 +2,7 @@
 /**
  * AArch64 machine code for the rest of Holdfast (instructionSet.ts), by our own decoder. Pure: given bytes.
  */
+
 import { hex, toHex } from "#bytes.ts";
 import type { AfterCall, FaultingInstruction } from "#fault.ts";
 import { decodeFlow, wordAt, wordBytes } from "./aarch64Decode.ts";
@@ -9,8 +10,9 @@ import { decodeMemory } from "./aarch64Memory.ts";
 import { skipOf } from "./aarch64Skip.ts";
 import { formatMemory } from "./aarch64Text.ts";
 import { aapcs64, stepAt } from "./aarch64Value.ts";
+import { comesBack } from "./callLoop.ts";
 import type { CallSite, InstructionSet, MemoryOperand, Padding, StoppedState, ValueUse } from "./instructionSet.ts";
-import { followValue } from "./valueUse.ts";
+import { followValue, type StepAt } from "./valueUse.ts";
 
 export const aarch64: InstructionSet = {
   architecture: "aarch64",
@@ -24,6 +26,7 @@ export const aarch64: InstructionSet = {
     const use = valueUse(code, at, from);
     return use.kind === "tested" ? use.test : null;
   },
+  comesBack: (code, at, from) => comesBack(stepsIn(code, from), at),
   faulting,
   memoryOperand,
   padding,
@@ -43,10 +46,15 @@ function callBefore(before: Uint8Array, returnAddress: bigint): CallSite {
 }
 
 function valueUse(code: Uint8Array, at: bigint, from = at): ValueUse {
-  const inside = (distance: bigint): number =>
-    distance >= 0n && distance < BigInt(code.length) ? Number(distance) : -1;
-  return followValue((address) => stepAt(code, address, inside(address - from)), at, aapcs64);
+  return followValue(stepsIn(code, from), at, aapcs64);
 }
+
+const stepsIn =
+  (code: Uint8Array, from: bigint): StepAt =>
+  (at) => {
+    const distance = at - from;
+    return stepAt(code, at, distance >= 0n && distance < BigInt(code.length) ? Number(distance) : -1);
+  };
 
 function faulting(code: Uint8Array, _at: bigint, state?: StoppedState): FaultingInstruction {
   const word = wordAt(code, 0);

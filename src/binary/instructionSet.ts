@@ -106,6 +106,8 @@ export interface InstructionSet {
   valueUse(code: Uint8Array, at: bigint, from?: bigint): ValueUse;
   /** `valueUse` in the words of a frame. `returned` is "unknown": the frame outside decides. Never "never". */
   afterCall(code: Uint8Array, at: bigint, from?: bigint): AfterCall;
+  /** Whether the call that ends at `at` is made again in a loop. `code` begins at `from`. */
+  comesBack(code: Uint8Array, at: bigint, from: bigint): boolean;
   testOf(code: Uint8Array, at: bigint, from?: bigint): ValueTest | null;
   /** Without `state`, instructions whose effect depends on registers have no skip. */
   faulting(code: Uint8Array, at: bigint, state?: StoppedState): FaultingInstruction;

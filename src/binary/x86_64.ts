@@ -2,9 +2,11 @@
 /**
  * x86-64 machine code for the rest of Holdfast (instructionSet.ts), over iced-x86. Pure: given bytes.
  */
+
 import type * as Iced from "iced-x86";
 import { toHex } from "#bytes.ts";
 import type { AfterCall, FaultingInstruction } from "#fault.ts";
+import { comesBack } from "./callLoop.ts";
 import type {
   InstructionSet,
   MemoryOperand,
@@ -14,7 +16,7 @@ import type {
   ValueUse,
 } from "./instructionSet.ts";
 import { instructionBytesMax } from "./instructionSet.ts";
-import { followValue } from "./valueUse.ts";
+import { followValue, type StepAt } from "./valueUse.ts";
 import { callBefore, memoryReference } from "./x86_64Call.ts";
 import { decodeAt, iced } from "./x86_64Decode.ts";
 import { skipOf } from "./x86_64Skip.ts";
@@ -32,6 +34,7 @@ export const x86_64: InstructionSet = {
     const use = valueUse(code, at, from);
     return use.kind === "tested" ? use.test : null;
   },
+  comesBack: (code, at, from) => comesBack(stepsIn(code, from), at),
   faulting,
   memoryOperand,
   padding,
@@ -44,9 +47,13 @@ export const x86_64: InstructionSet = {
 };
 
 function valueUse(code: Uint8Array, at: bigint, from = at): ValueUse {
-  const step = (address: bigint) => stepAt(code, address, offsetIn(code, address - from));
-  return followValue(step, at, systemV);
+  return followValue(stepsIn(code, from), at, systemV);
 }
+
+const stepsIn =
+  (code: Uint8Array, from: bigint): StepAt =>
+  (at) =>
+    stepAt(code, at, offsetIn(code, at - from));
 
 /** -1 where the address is outside. */
 const offsetIn = (code: Uint8Array, distance: bigint): number =>

@@ -72,15 +72,28 @@ export class CallSites {
     return call.kind;
   }
 
+  /** Whether the caller makes the call again and again. */
+  isInLoop(returnAddress: VirtualAddress, map: CodeMap): boolean {
+    const around = codeAround(returnAddress, map);
+    return around !== null && this.instructions.comesBack(around.code, returnAddress, around.from);
+  }
+
   #useAt(returnAddress: VirtualAddress, map: CodeMap): Omit<CallSite, "enteredBy"> {
-    const found = map.find(returnAddress);
-    if (found === null) return noUse;
-    const start = found.fde === null ? found.offset : Math.max(found.fde.start, found.offset - codeAroundBytes);
-    const end = found.fde === null ? found.offset + codeAroundBytes : found.fde.end + codeAroundBytes;
-    const code = found.image.codeAt(start, Math.min(end - start, 2 * codeAroundBytes));
-    const use = this.instructions.valueUse(code, returnAddress, returnAddress - BigInt(found.offset - start));
+    const around = codeAround(returnAddress, map);
+    if (around === null) return noUse;
+    const use = this.instructions.valueUse(around.code, returnAddress, around.from);
     if (use.kind === "returned") return { ...unknownUse, passedOn: true };
     const failureValue = use.kind === "tested" && use.test !== null ? failureValueOf(use.test, use.isCode) : null;
     return { afterCall: use.kind, failureValue, passedOn: false };
   }
+}
+
+/** The code of the function around a return address, as far as branches may lead, and where it begins. */
+function codeAround(returnAddress: VirtualAddress, map: CodeMap): { code: Uint8Array; from: bigint } | null {
+  const found = map.find(returnAddress);
+  if (found === null) return null;
+  const start = found.fde === null ? found.offset : Math.max(found.fde.start, found.offset - codeAroundBytes);
+  const end = found.fde === null ? found.offset + codeAroundBytes : found.fde.end + codeAroundBytes;
+  const code = found.image.codeAt(start, Math.min(end - start, 2 * codeAroundBytes));
+  return { code, from: returnAddress - BigInt(found.offset - start) };
 }

@@ -40,6 +40,7 @@ const keptAtEachEnd = 256;
 /** What a call on x86-64 pushes. */
 const returnAddressBytes = 8;
 const stackWindowBytes = 2048;
+const loopsMax = 3;
 const codeBytes = 16;
 const blocksKept = 4;
 /** si_code of a signal that the kernel sends for a reason of its own (`asm-generic/siginfo.h`). */
@@ -93,8 +94,9 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
   const kept = fromLoop(pickUp(unwinding, program.spines.spineOf(facts.tid), framesOf, map, read), facts.loop);
   const modules = modulesOf(kept, map);
   const calls = callsOf(kept, program);
-  const frames = kept.map((frame, index) => describeFrame(frame, calls[index]!, modules, program));
+  const described = kept.map((frame, index) => describeFrame(frame, calls[index]!, modules, program));
   const spine = program.spines.spineIn(facts.tid, framesOf(kept));
+  const frames = withLoops(described, spine, program);
   const code = map.isMapped(Number(pc)) ? view.readMemory(address(pc), codeBytes) : new Uint8Array();
   const { connections, loop, ...known } = facts;
   return {
@@ -226,6 +228,15 @@ function describeFrame(
     failureValue: call.failureValue,
     foundBy: frame.foundBy,
   };
+}
+
+/** Which of the innermost spine frames are called in a loop: what else could be given up of a fault in the spine? */
+function withLoops(frames: readonly Frame[], spine: number | null, { callSites, map }: ProgramKnowledge): Frame[] {
+  return frames.map((frame, index) => {
+    const outer = frames[index + 1];
+    if (spine === null || index < spine || index >= spine + loopsMax || outer === undefined) return frame;
+    return { ...frame, inLoop: callSites.isInLoop(outer.pc, map) };
+  });
 }
 
 /** The kernel enters a handler, whose return leads to the trampoline; that one was not entered at all. */

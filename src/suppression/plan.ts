@@ -46,8 +46,13 @@ export function plan(report: FaultReport, trials: readonly PastTrial[], policy: 
   const chosen = learnedFirst(report, ladder, trials).slice(0, policy.editsMax);
   const park = parkEdits(report, policy);
   // A mend goes before everything: whatever worked here before was for a fault of another kind. A spine frame that
-  // faults has nothing to be abandoned: its thread is given up before a value is made up.
-  const edits = [...mendEdits(report, policy), ...(report.spine === 0 ? [...park, ...chosen] : [...chosen, ...park])];
+  // faults has nothing to be abandoned but a turn of its loop: else its thread is given up before a value is made up.
+  const turn = abandoning.length === 0 ? turnEdits(report, policy) : [];
+  const edits = [
+    ...mendEdits(report, policy),
+    ...turn,
+    ...(report.spine === 0 ? [...park, ...chosen] : [...chosen, ...park]),
+  ];
   if (edits.length === 0) return { kind: "deliver", reason: "exhausted", notes: ["no frame can be abandoned"] };
   return { kind: "edits", edits, notes: notesOn(report) };
 }
@@ -94,6 +99,13 @@ function outermostEdits(report: FaultReport, policy: Policy): Edit[] {
     if (canAbandon(report.frames, index)) return returning("abandon", report.frames, index);
   }
   return [];
+}
+
+/** A spine frame that its caller calls in a loop is called again: only this turn of the loop is lost. */
+function turnEdits({ frames, spine, signal }: FaultReport, policy: Policy): Edit[] {
+  if (!policy.rungs.has("abandon") || spine === null || signal === "SIGSTOP") return [];
+  const index = frames.findIndex((frame, at) => at >= spine && frame.inLoop === true && canAbandon(frames, at));
+  return index < 0 ? [] : returning("abandon", frames, index);
 }
 
 /** Stable. What is left behind is still better than to complete an instruction, or to go inward into the unknown. */

@@ -88,6 +88,15 @@ describe("plan", () => {
     expect(edits(inSpine)).toEqual(["neutralise"]);
   });
 
+  test("gives up one turn of a loop whose caller calls it again, where the loop itself faults", () => {
+    const inSpine = report(evented.slice(4), { spine: 0 });
+    const looped = inSpine.frames.map((frame, index) => (index === 0 ? { ...frame, inLoop: true } : frame));
+    expect(edits({ ...inSpine, frames: looped })[0]).toBe("abandon processEvents=-1");
+    const above = report(evented, { spine: 4 });
+    const alsoAbove = above.frames.map((frame, index) => (index >= 4 ? { ...frame, inLoop: true } : frame));
+    expect(edits({ ...above, frames: alsoAbove })).toEqual(edits(above));
+  });
+
   test("without an interface frame it takes the outermost frame above the spine before anything else", () => {
     const direct = report([{ name: "a" }, { name: "b" }, { name: "c" }, { name: "loop" }, { name: "main" }], {
       spine: 3,
