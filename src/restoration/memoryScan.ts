@@ -25,11 +25,13 @@ export class MemoryScan {
     private readonly ram: GuestRam,
     private readonly files: ReadonlyMap<number, MemoryFile>,
     private readonly hash: PageHash,
+    /** Pages that are told whatever their hash, once they moved: an older content of theirs is held. */
+    private readonly held: (page: number) => boolean,
   ) {
     this.#blocks = new BigUint64Array(Math.ceil(ram.pages / blockPages) + ram.regions.length);
   }
 
-  /** Tells every page whose hash is not the table's. The bytes are valid during the call. */
+  /** Tells every page whose hash is not the table's, where its block has moved since the last look. The bytes are valid during the call. */
   run(table: PageTable, changed: (page: number, bytes: Uint8Array, hash: bigint) => void): void {
     this.scannedBytes = 0;
     this.ram.regions.forEach((region, number) => {
@@ -81,8 +83,8 @@ export class MemoryScan {
       for (let within = 0; within < block.length; within += pageBytes) {
         const bytes = block.subarray(within, within + pageBytes);
         const pageHash = this.hash.of(bytes);
-        const number_ = page + within / pageBytes;
-        if (table.hashes[number_] !== pageHash) changed(number_, bytes, pageHash);
+        const pageNumber = page + within / pageBytes;
+        if (table.hashes[pageNumber] !== pageHash || this.held(pageNumber)) changed(pageNumber, bytes, pageHash);
       }
     }
   }
@@ -98,7 +100,7 @@ export class MemoryScan {
     const first = region.firstPage + (from - region.fileOffset) / pageBytes;
     const last = region.firstPage + (to - region.fileOffset) / pageBytes;
     for (let page = first; page < last; page += 1) {
-      if (table.hashes[page] !== this.hash.zero) changed(page, zeroPage, this.hash.zero);
+      if (table.hashes[page] !== this.hash.zero || this.held(page)) changed(page, zeroPage, this.hash.zero);
     }
   }
 }

@@ -13,6 +13,10 @@ export class Staging {
   readonly #parts: Uint8Array[] = [];
   readonly #slots = new Map<number, number>();
 
+  has(page: number): boolean {
+    return this.#slots.has(page);
+  }
+
   get bytes(): number {
     return this.#slots.size * pageBytes;
   }

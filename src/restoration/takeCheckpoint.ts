@@ -56,6 +56,8 @@ export type Held = { readonly heldMs: number; readonly stagedBytes: number; read
 export type Sealed = { readonly id: string; readonly addedPages: number; readonly addedBytes: number };
 
 const acceptMsMax = 10_000;
+/** What changed is stored once the guest runs again, so that a page that goes on changing is stored once; up to so much. */
+const heldBackBytes = 64 << 20;
 
 export class CheckpointTaking implements Disposable {
   readonly #listener: UnixListener;
@@ -174,7 +176,7 @@ export class CheckpointTaking implements Disposable {
         size,
       });
     }
-    const scan = new MemoryScan(table.ram, this.#files, this.#hash);
+    const scan = new MemoryScan(table.ram, this.#files, this.#hash, (page) => this.#staging.has(page));
     const rescanMs = this.#guess(scan, table);
     if (rescanMs > this.order.heldMsMax) throw this.#tooLong(rescanMs);
     receiver.accept();
@@ -188,28 +190,31 @@ export class CheckpointTaking implements Disposable {
     });
   }
 
-  /** Stores what changed while the guest runs, twice: the second look is quick and tells how long the last will take. */
+  /** Looks at what changed while the guest runs, twice: the second look is quick and tells how long the last will take. */
   #guess(scan: MemoryScan, table: PageTable): number {
-    const packer = this.#packer!;
-    scan.run(table, (page, bytes, hash) => packer.put(page, bytes, hash));
+    scan.run(table, (page, bytes, hash) => this.#keep(page, bytes, hash));
     for (const { path } of this.order.disks) flushFile(path);
     const fromNs = systemClock.monotonicNs();
-    scan.run(table, (page, bytes, hash) => packer.put(page, bytes, hash));
+    scan.run(table, (page, bytes, hash) => this.#keep(page, bytes, hash));
     return (systemClock.monotonicNs() - fromNs) / 1e6;
+  }
+
+  #keep(page: number, bytes: Uint8Array, hash: bigint): void {
+    if (this.#staging.bytes < heldBackBytes || this.#staging.has(page)) this.#staging.put(page, bytes);
+    else this.#packer!.put(page, bytes, hash);
   }
 
   #receiveStream(receiver: MigrationReceiver): void {
     receiver.expect("start");
     receiver.accept();
     const table = this.#takeConfig(receiver, receiver.expect("config").lengthBytes);
-    const packer = this.#packer!;
     receiver.accept();
     let request = receiver.next();
     for (let pass = 0; request.command === "memory"; pass += 1, request = receiver.next()) {
       readStream(receiver, request.lengthBytes, table.ram, (page, bytes) => {
         if (pass > 0) return this.#staging.put(page, bytes);
         const hash = this.#hash.of(bytes);
-        if (table.hashes[page] !== hash) packer.put(page, bytes, hash);
+        if (table.hashes[page] !== hash) this.#keep(page, bytes, hash);
       });
       receiver.accept();
     }
