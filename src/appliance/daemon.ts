@@ -3,17 +3,20 @@
  * Whether a program that has ended lives on as another process: it went to the background, as daemons do by default.
  * Gets what was known of it while it ran; gives the process id of its successor, or null.
  *
- * A successor runs the same file, began after the program, has left our session, and hangs on one of our ancestors,
- * because the process that started it is gone. Source: proc(5), `stat`; daemon(7).
+ * A successor runs the same file, began during the program's short life, has left our session, hangs on one of our ancestors,
+ * because the process that started it is gone, and is nobody else's yet. Where several could be meant, none is: to guard
+ * a stranger would be worse. Limit: `lifeMaxTicks`. Source: proc(5), `stat`; daemon(7).
  */
 import { readdirSync, readFileSync } from "node:fs";
-import { readExecutable, readStartTicks } from "#monitor/processes.ts";
+import { readExecutable, readStartTicks, readStatus } from "#monitor/processes.ts";
 
 export type Portrait = { readonly pid: number; readonly executable: string | null; readonly startTicks: number };
 
 type Process = { readonly pid: number; readonly parent: number; readonly session: number; readonly startTicks: number };
 
 const ancestorsMax = 64;
+/** What goes to the background does so soon (proc(5): ticks of a hundredth of a second). */
+const lifeMaxTicks = 6000;
 
 /**
  * What is needed to recognise a successor later. `started`: the file that was started, for a program that has ended so
@@ -33,9 +36,15 @@ export function findSuccessor({ pid, executable, startTicks }: Portrait): number
     .map((name) => readProcess(Number(name)))
     .filter((other) => other !== null)
     .filter((other) => other.startTicks >= startTicks && ancestors.has(other.parent) && other.session !== ours?.session)
-    .filter((other) => readExecutable(other.pid) === executable);
-  return successors.sort((a, b) => a.startTicks - b.startTicks)[0]?.pid ?? null;
+    .filter((other) => other.startTicks <= startTicks + lifeMaxTicks)
+    .filter((other) => readExecutable(other.pid) === executable && readStatus(other.pid)?.tracerPid === 0);
+  return successors.length === 1 ? successors[0]!.pid : null;
 }
+
+/** Whether the program has lived so shortly that its end may be that of a starter. */
+export const wasShort = ({ startTicks }: Portrait): boolean => uptimeTicks() - startTicks <= lifeMaxTicks;
+
+const uptimeTicks = (): number => Number(readFileSync("/proc/uptime", "latin1").split(" ")[0]) * 100;
 
 function ancestorsOf(pid: number): Set<number> {
   const ancestors = new Set([1]);

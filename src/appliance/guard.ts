@@ -16,7 +16,7 @@ import { isAlive, readStatus, readWaitStatus } from "#monitor/processes.ts";
 import type { Excused } from "#monitor/progress.ts";
 import type { Watch } from "#monitor/watch.ts";
 import { TaskGroup } from "#tasks.ts";
-import { findSuccessor, type Portrait, portrayProgram } from "./daemon.ts";
+import { findSuccessor, type Portrait, portrayProgram, wasShort } from "./daemon.ts";
 import { requireSupported } from "./guardable.ts";
 import { type ProgramEnd, readEnd, signalProgram } from "./guardedProgram.ts";
 import { type GuardEnd, type GuardParts, tellBug } from "./guardParts.ts";
@@ -83,7 +83,7 @@ export async function runGuard(parts: GuardParts): Promise<GuardEnd | null> {
     return null;
   }
   storage.event("program.ended", name, { ...end });
-  const successor = guard.successor();
+  const successor = guard.successor(end);
   if (successor === null) notices.tell({ event: "exit", workload: name, code: end.code, signal: end.signal });
   return { ...end, successor };
 }
@@ -202,8 +202,11 @@ class Guard implements AsyncDisposable {
   }
 
   /** The process in which the program lives on, where it has only gone to the background. */
-  successor(): number | null {
-    return this.#portrait === null || this.parts.family !== undefined ? null : findSuccessor(this.#portrait);
+  successor({ code }: ProgramEnd): number | null {
+    const { family, heir, program } = this.parts;
+    const portrait = this.#portrait;
+    if (code !== 0 || family !== undefined || portrait === null || program.origin === "attached") return null;
+    return heir?.(portrait) ?? (wasShort(portrait) ? findSuccessor(portrait) : null);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -9,6 +9,7 @@ import type { WireTrace } from "#monitor/gdb/trace.ts";
 import type { Probe } from "#monitor/probes.ts";
 import type { Storage } from "#storage/storage.ts";
 import type { Policy } from "#suppression/plan.ts";
+import type { Portrait } from "./daemon.ts";
 import type { Family, GuardNews } from "./family.ts";
 import type { GuardedProgram, ProgramEnd } from "./guardedProgram.ts";
 import type { Notices } from "./notices.ts";
@@ -34,6 +35,8 @@ export type GuardParts = {
   readonly letGo: AbortSignal;
   /** Called with what matters to whoever decides on the program as a whole. */
   readonly news?: ((news: GuardNews) => void) | undefined;
+  /** A process that it has forked and that may be what it is from its end on. */
+  readonly heir?: ((portrait: Portrait) => number | null) | undefined;
   /** What a process shares with the one that forked it; absent for the first of a program. */
   readonly family?: Family | undefined;
 };

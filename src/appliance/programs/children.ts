@@ -11,8 +11,8 @@ import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { explain } from "#errors.ts";
 import { readDescendants } from "#monitor/descendants.ts";
-import { isAlive } from "#monitor/processes.ts";
-import { portrayProgram } from "../daemon.ts";
+import { isAlive, readExecutable, readStartTicks } from "#monitor/processes.ts";
+import { type Portrait, portrayProgram, wasShort } from "../daemon.ts";
 import type { Family, GuardNews } from "../family.ts";
 import { runGuard } from "../guard.ts";
 import { requireGuardable } from "../guardable.ts";
@@ -58,6 +58,13 @@ export class Children {
       if (wide) this.#forget(new Set(present));
       await this.parts.clock.sleep(lookMs, signal).catch(() => {});
     }
+  }
+
+  /** The oldest that lives on after its parent's orderly end: of the same program, or started by what was but a starter. */
+  heir(portrait: Portrait): number | null {
+    const living = [...this.#guarded.keys()].filter((pid) => isAlive(pid));
+    const own = living.filter((pid) => wasShort(portrait) || readExecutable(pid) === portrait.executable);
+    return own.sort((a, b) => (readStartTicks(a) ?? 0) - (readStartTicks(b) ?? 0))[0] ?? null;
   }
 
   /** Lets go of all; resolves once none is held. */

@@ -12,10 +12,11 @@
 import { newSharedCode } from "#monitor/codeLoader.ts";
 import { isAlive, readWaitStatus } from "#monitor/processes.ts";
 import { TaskGroup } from "#tasks.ts";
-import { portrayProgram } from "../daemon.ts";
+import { type Portrait, portrayProgram } from "../daemon.ts";
+import type { GuardNews } from "../family.ts";
 import { runGuard } from "../guard.ts";
 import { type GuardedProgram, noteProgram, type ProgramEnd, readEnd } from "../guardedProgram.ts";
-import type { GuardEnd, GuardParts } from "../guardParts.ts";
+import type { GuardEnd } from "../guardParts.ts";
 import { withoutInterruptions } from "../interruptions.ts";
 import { noteServed } from "../runRecord.ts";
 import { Trials } from "../trials.ts";
@@ -105,14 +106,16 @@ export class Life {
     const { pid, served } = this.#program;
     tasks.start((signal) => this.#children.follow(pid, () => served || this.#serves, childrenLetGo, signal));
     try {
-      return await runGuard({ ...this.parts, program: this.#program, letGo, news: (news) => this.#take(news) });
+      const heir = (portrait: Portrait): number | null => this.#children.heir(portrait);
+      const news = (one: GuardNews): void => this.#take(one);
+      return await runGuard({ ...this.parts, program: this.#program, letGo, news, heir });
     } finally {
       ended.abort();
       await this.#children.letGo();
     }
   }
 
-  #take(news: Parameters<NonNullable<GuardParts["news"]>>[0]): void {
+  #take(news: GuardNews): void {
     if (news.kind === "guarding") this.#serves ||= news.serving;
     this.parts.news?.(news);
   }
