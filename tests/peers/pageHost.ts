@@ -221,3 +221,23 @@ export class PageHost implements AsyncDisposable {
 const startedMs = systemClock.wallMs();
 
 export const cookieOf = (answer: Response): string => (answer.headers.get("set-cookie") ?? "").split(";")[0]!;
+
+/** A second account of this role, logged in; gives its cookie. */
+export async function loginAs(host: PageHost, admin: string, role: string): Promise<string> {
+  const csrf = await host.csrf(admin);
+  const name = `test-${role}`;
+  await host.post("account/put", { csrf, name, role, fresh: password }, { cookie: admin });
+  return cookieOf(await host.post("login", { name, password }));
+}
+
+const lookMs = 20;
+const patienceNs = 60e9;
+
+/** Asks until it holds. @throws TypeError where it does not within twenty seconds */
+export async function until(holds: () => Promise<boolean>): Promise<void> {
+  const endNs = systemClock.monotonicNs() + patienceNs;
+  while (!(await holds())) {
+    if (systemClock.monotonicNs() > endNs) throw new TypeError(`never: ${holds}`);
+    await systemClock.sleep(lookMs);
+  }
+}

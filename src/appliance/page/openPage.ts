@@ -16,8 +16,8 @@ import type { Storage } from "#storage/storage.ts";
 import type { VerbRequest, VerbResult } from "#verbs.ts";
 import { statusOf } from "../guardOptions.ts";
 import type { Notices } from "../notices.ts";
-import type { GuestsTold } from "./guestsTold.ts";
 import type { WorkloadBook } from "./workloadBook.ts";
+import type { WorkloadsTold } from "./workloadsTold.ts";
 
 export type PageOptions = {
   readonly settings: StatusSettings;
@@ -69,16 +69,20 @@ export function openPage(options: PageOptions): AsyncDisposable {
   });
 }
 
-/** The page of a configuration, beside its guests; null where there is to be none. @throws ConfigError */
+/** The page of a configuration, with its guests and programs; null where there is to be none. @throws ConfigError */
 export function openPageOf(
   section: StatusSection | null,
   options: Omit<PageOptions, "settings">,
-  guests: GuestsTold,
+  workloads: WorkloadsTold,
 ): AsyncDisposable | null {
   const settings = statusOf(section);
   if (settings === null) return null;
-  const more = (nowMs: number): readonly WorkloadTold[] => guests.collect(nowMs);
-  return openPage({ ...options, settings, more, perform: (request, nowMs) => guests.perform(request, nowMs) });
+  return openPage({
+    ...{ ...options, settings },
+    more: (nowMs) => workloads.collect(nowMs),
+    perform: (request, nowMs) => workloads.perform(request, nowMs),
+    checkpoints: () => workloads.checkpoints(),
+  });
 }
 
 function collector(options: PageOptions, box: string): () => Told {
@@ -95,7 +99,7 @@ function collector(options: PageOptions, box: string): () => Told {
       mode,
       startedMs,
       pid: process.pid,
-      workloads: [...(more?.(atMs) ?? []), ...book.programs],
+      workloads: joined(more?.(atMs) ?? [], book.programs),
       storage: storage.state(),
       cursor: storage.durableCursor,
       uplink: parts.uplink(),
@@ -106,4 +110,14 @@ function collector(options: PageOptions, box: string): () => Told {
       metrics: metrics?.() ?? [],
     };
   };
+}
+
+/** What a lane says of a program goes before what was heard of it. */
+function joined(lanes: readonly WorkloadTold[], heard: readonly WorkloadTold[]): WorkloadTold[] {
+  const threads = new Map(heard.map((each) => [each.name, each.threads]));
+  const known = new Set(lanes.map(({ name }) => name));
+  return [
+    ...lanes.map((each) => ({ ...each, threads: each.threads ?? threads.get(each.name) ?? null })),
+    ...heard.filter(({ name }) => !known.has(name)),
+  ];
 }

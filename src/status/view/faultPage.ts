@@ -13,7 +13,7 @@ import { type Html, html, nothing } from "./html.ts";
 
 const framesMax = 64;
 
-export function faultPage(record: FaultRecord, counters: string): Html {
+export function faultPage(record: FaultRecord, around: Html): Html {
   const { head } = record;
   const last = record.trials.at(-1);
   const where = placeOf(record);
@@ -25,7 +25,7 @@ ${done(record)}
 ${stack(record, last)}
 ${evidence(record)}
 ${registers(record)}
-<section aria-labelledby="counters"><h2 id="counters">Counters around it</h2><p class="empty">${counters}</p></section>
+<section aria-labelledby="around"><h2 id="around">The minute around it</h2>${around}</section>
 ${replay(record)}`;
 }
 

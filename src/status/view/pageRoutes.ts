@@ -4,6 +4,7 @@
  */
 import { Hono } from "hono";
 import * as v from "valibot";
+import { readFlight } from "#storage/flightReader.ts";
 import { readFault } from "#storage/journalReader.ts";
 import { ends, eventsQuery, faultsQuery, logsQuery } from "../api/schemas.ts";
 import { readSpan, type Span, seriesOf, spanMs } from "../model/curves.ts";
@@ -13,6 +14,7 @@ import { type Ask, pageAnswer, viewerOf, type Web } from "../web.ts";
 import { faultBars, faultChart } from "./chart.ts";
 import { faultsPage } from "./faultList.ts";
 import { faultPage } from "./faultPage.ts";
+import { flight } from "./flight.ts";
 import { helpPage } from "./help.ts";
 import { historyPage } from "./historyPage.ts";
 import { html } from "./html.ts";
@@ -88,11 +90,11 @@ function faultRoute(c: Ask): Response {
   const page = c.get("page");
   const id = c.req.param("id")!;
   const record = readFault(page.directory, /^[0-9a-z-]{1,40}$/.test(id) ? id : "");
+  const flown = readFlight(page.directory, record);
   const { counters } = page.view.told;
-  const words = counters.known
-    ? "No picture of the counters is on record for this fault."
-    : `Not available: ${counters.why}.`;
-  return pageAnswer(c, `${record.head.signal} in ${record.head.workload}`, faultPage(record, words));
+  const why = counters.known ? "no picture of it is on record" : counters.why;
+  const around = flown === null ? html`<p class="empty">Not available: ${why}.</p>` : flight(flown);
+  return pageAnswer(c, `${record.head.signal} in ${record.head.workload}`, faultPage(record, around));
 }
 
 function workloadRoute(c: Ask): Response {
