@@ -2,12 +2,13 @@
 /*
  * A program with an event loop that faults on order and times each fault by its own clock.
  *
- * stop ORDERS RECORD: waits in read() on the FIFO ORDERS; each byte is an order (l load of null, s store to a wild address,
- * c call of null, d division by zero, a abort). The order is carried out by a function called through a pointer, a few
+ * stop ORDERS RECORD [THREADS]: has THREADS threads, all but the first asleep for ever. Waits in read() on the FIFO ORDERS; each byte is an order (l load of null, s store to a wild address,
+ * c call of null, d division by zero, a abort, w a fixed piece of work and no fault). The order is carried out by a function called through a pointer, a few
  * calls deep. The time from just before that call to just after it returned is written to RECORD, which is mapped: a
  * uint64 count, then count times { uint64 order, int64 value, uint64 startNs, uint64 endNs }. CLOCK_MONOTONIC.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -55,6 +56,12 @@ __attribute__((noinline)) static long give_up(long step) {
   return step;
 }
 
+__attribute__((noinline)) static long work(long step) {
+  volatile long sum = step;
+  for (long round = 0; round < 10000000; round += 1) sum += round;
+  return sum;
+}
+
 __attribute__((noinline)) static long inner(order_function leaf, long step) { return leaf(step) * 3 + step; }
 
 #define ORDER(name, leaf)                                                      \
@@ -67,11 +74,29 @@ ORDER(order_store, store_wild)
 ORDER(order_call, call_null)
 ORDER(order_divide, divide)
 ORDER(order_abort, give_up)
+ORDER(order_work, work)
 
 static order_function volatile orders[256];
 
+static void *sleep_for_ever(void *unused) {
+  for (;;) pause();
+  return unused;
+}
+
+static int make_threads(long count) {
+  pthread_attr_t small;
+  pthread_attr_init(&small);
+  pthread_attr_setstacksize(&small, 65536);
+  for (long made = 1; made < count; made += 1) {
+    pthread_t thread;
+    if (pthread_create(&thread, &small, sleep_for_ever, 0) != 0) return 0;
+  }
+  return 1;
+}
+
 int main(int argc, char **argv) {
-  if (argc != 3) return 2;
+  if (argc != 3 && argc != 4) return 2;
+  if (argc == 4 && !make_threads(atol(argv[3]))) return 2;
   int in = open(argv[1], O_RDWR | O_CLOEXEC);
   int file = open(argv[2], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (in < 0 || file < 0 || ftruncate(file, sizeof(struct book)) != 0) return 2;
@@ -82,6 +107,7 @@ int main(int argc, char **argv) {
   orders['c'] = order_call;
   orders['d'] = order_divide;
   orders['a'] = order_abort;
+  orders['w'] = order_work;
   unsigned char order;
   while (read(in, &order, 1) == 1 && book->count < RECORDS_MAX) {
     order_function function = orders[order];

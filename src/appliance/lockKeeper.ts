@@ -17,6 +17,8 @@ import { AbandonedWorks, type ActedOn } from "./abandonedWork.ts";
 
 const busyLookMs = 50;
 const calmLookMs = 500;
+/** A program of a thousand threads is looked at less often: rest takes so many times as long as a look. */
+const restToLook = 40;
 /** Looks come often for so long after an act. */
 const busyMs = 10_000;
 const patienceNs = 100e6;
@@ -75,9 +77,13 @@ export class LockKeeper {
     signal.addEventListener("abort", () => this.#acted.resolve(), { once: true });
     await this.#acted.promise;
     while (!signal.aborted) {
-      for (const wait of this.#stuck()) await this.#consider(wait);
+      const beganNs = this.clock.monotonicNs();
+      const stuck = this.#stuck();
+      const lookedMs = (this.clock.monotonicNs() - beganNs) / 1e6;
+      for (const wait of stuck) await this.#consider(wait);
       const busy = this.clock.monotonicNs() - this.#works.lastNs < busyMs * 1e6;
-      await this.clock.sleep(busy ? busyLookMs : calmLookMs, signal).catch(() => {});
+      const waitMs = Math.max(busy ? busyLookMs : calmLookMs, lookedMs * restToLook);
+      await this.clock.sleep(waitMs, signal).catch(() => {});
     }
   }
 
