@@ -71,7 +71,7 @@ type Print = (rows: readonly BoxView[], trouble: string) => void;
 const cells = (box: BoxView, nowMs: number): string[] => [
   box.device,
   box.state === "online" ? box.health : box.state,
-  box.sinceMs === null ? "" : age(nowMs - box.sinceMs),
+  sinceText(box, nowMs),
   String(box.faults),
   String(box.failed),
   box.alarms.join(" "),
@@ -99,9 +99,10 @@ function changePrinter(): Print {
   return (rows) => {
     for (const box of rows) {
       const { device, state, health, faults, failed, alarms, last } = box;
-      const line =
-        `${device}  ${state} ${health}  faults ${faults}  failed ${failed}  ${alarms.join(" ")}  ${last}`.trimEnd();
-      if (said.get(device) !== line) process.stdout.write(`${line}\n`);
+      const words = [device, state, state === "online" ? health : "", `faults ${faults}`, `failed ${failed}`];
+      const line = [...words, alarms.join(" "), last].filter((word) => word !== "").join("  ");
+      // How long it has been so is no news.
+      if (said.get(device) !== line) process.stdout.write(`${line}  since ${sinceText(box, systemClock.wallMs())}\n`);
       said.set(device, line);
     }
   };
@@ -117,6 +118,9 @@ function jsonPrinter(): Print {
     }
   };
 }
+
+/** "before": it was so when we came, and does not say since when. */
+const sinceText = ({ sinceMs }: BoxView, nowMs: number): string => (sinceMs === null ? "before" : age(nowMs - sinceMs));
 
 function age(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1000));
