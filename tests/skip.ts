@@ -22,6 +22,7 @@ const packages: Readonly<Record<string, string>> = {
   mariadbd: "mariadb-server",
   "mariadb-slap": "mariadb-client",
   readelf: "binutils",
+  promtool: "prometheus",
   nm: "binutils",
   psql: "postgresql-client",
   go: "golang-go",

@@ -8,6 +8,7 @@ import { deadline } from "#clock.ts";
 import { decodeCbor } from "#telemetry/cbor.ts";
 
 const waitMs = 20_000;
+const subscribesMax = 5;
 
 export type Seen = {
   readonly topic: string;
@@ -40,7 +41,7 @@ export class Observer implements AsyncDisposable {
       ...options,
     });
     const observer = new Observer(client, filters, take);
-    await client.subscribeAsync([...filters], { qos: 1, rap: true });
+    await observer.#subscribe();
     return observer;
   }
 
@@ -93,11 +94,23 @@ export class Observer implements AsyncDisposable {
   /** After a broker lost its sessions. */
   async subscribeAgain(): Promise<void> {
     if (!this.#client.connected) await new Promise((resolve) => this.#client.once("connect", resolve));
-    await this.#client.subscribeAsync([...this.filters], { qos: 1, rap: true });
+    await this.#subscribe();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#client.endAsync(true);
+  }
+
+  /** On a machine with too much to do a connection may end before it was of use; the client makes the next one itself. */
+  async #subscribe(): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await this.#client.subscribeAsync([...this.filters], { qos: 1, rap: true });
+        return;
+      } catch (error) {
+        if (attempt === subscribesMax) throw error;
+      }
+    }
   }
 
   #summary(): string {
