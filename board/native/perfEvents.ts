@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Groups of counted events of one thread. Gets a thread id and events; gives a group that reads all of them at once into an
- * array of numbers, together with how long it was counted and how long it was on hardware. Nothing is sampled, nobody stopped.
+ * Groups of counted events of one thread. Gets a thread id and events; gives a group that reads all of them at once into
+ * shared memory, together with how long they were counted and how long they were on hardware. Nothing is sampled, nobody stopped.
  *
- * `read` allocates nothing. Values are exact to 2^53. Source: perf_event_open(2), number 298 on x86-64 and 241 on AArch64;
+ * `read` allocates nothing and decodes nothing: the kernel writes where the reader looks. Source: perf_event_open(2), number 298 on x86-64 and 241 on AArch64;
  * `struct perf_event_attr` of `include/uapi/linux/perf_event.h`, its first version, 64 bytes:
  *
  *     offset 0  u32 type     offset 8   u64 config       offset 40  u64 flags: bit 5 exclude_kernel, 6 exclude_hv
@@ -18,7 +18,7 @@ import { errno, fixedBytes, openLibc } from "./libc.ts";
 const { i32, i64_fast: i64, u64_fast: u64, ptr: pointer } = FFIType;
 const libc = openLibc({
   syscall: { args: [i64, pointer, i64, i64, i64, i64], returns: i64 },
-  read: { args: [i32, u64, u64], returns: i64 },
+  read: { args: [i32, u64, i32], returns: i32 },
   close: { args: [i32], returns: i32 },
 });
 
@@ -37,60 +37,47 @@ export type PerfEvent = { readonly type: number; readonly config: bigint };
 export type PerfAnswer = number | null;
 
 const wordBytes = 8;
-const headWords = 3;
-/** Numbers that a read writes before the values: enabled ns, running ns. */
-export const groupHeadNumbers = 2;
+/** 64-bit words that a read writes before the values: how many events, enabled ns, running ns. */
+export const groupHeadWords = 3;
 
+/** Opens events of one thread, reads them into shared memory. */
 export class PerfGroup implements Disposable {
   readonly #files: number[] = [];
-  /** Place of each counted event among those that were asked for. */
-  readonly #places: Int32Array;
   readonly #bytes: number;
-  readonly #words: Uint32Array;
-  readonly #buffer: Uint8Array<ArrayBuffer>;
-  readonly #at: number;
-  /** For each event that was asked for: whether it counts. Values are read for those only. */
+  readonly #memory: Uint8Array;
+  readonly #address: number;
+  readonly #limit: number;
+  /** For each event that was asked for: whether it counts. Words are written for those only. */
   readonly answers: readonly PerfAnswer[];
 
-  /** Opens what can be opened of `events`; those that cannot are left out. `userOnly`: not what the kernel does for it. */
-  static open(tid: number, events: readonly PerfEvent[], userOnly: boolean): PerfGroup {
-    return new PerfGroup(tid, events, userOnly);
+  /** Opens what can be opened of `events`. `userOnly`: not what the kernel does for the thread. */
+  static open(tid: number, events: readonly PerfEvent[], userOnly: boolean, memory: SharedArrayBuffer): PerfGroup {
+    return new PerfGroup(tid, events, userOnly, memory);
   }
 
-  private constructor(tid: number, events: readonly PerfEvent[], userOnly: boolean) {
+  private constructor(tid: number, events: readonly PerfEvent[], userOnly: boolean, memory: SharedArrayBuffer) {
     this.answers = events.map((event) => {
       const file = openEvent(tid, event, this.#files[0] ?? -1, userOnly);
       if (file >= 0) this.#files.push(file);
       return file >= 0 ? null : -file;
     });
-    this.#places = Int32Array.from(this.answers.flatMap((answer, place) => (answer === null ? [place] : [])));
-    this.#bytes = (headWords + this.#files.length) * wordBytes;
-    this.#buffer = fixedBytes(this.#bytes);
-    this.#words = new Uint32Array(this.#buffer.buffer);
-    this.#at = ptr(this.#buffer);
+    this.#bytes = (groupHeadWords + this.#files.length) * wordBytes;
+    // Shared memory never moves.
+    this.#memory = new Uint8Array(memory);
+    this.#address = ptr(this.#memory);
+    this.#limit = this.#memory.length - this.#bytes;
   }
 
-  /** Events that are counted. */
-  get size(): number {
-    return this.#files.length;
+  /** Whether every event that was asked for counts. */
+  get whole(): boolean {
+    return this.#files.length === this.answers.length;
   }
 
-  /**
-   * Writes enabled ns, running ns and the values from `from` on, each event at its place among those that were asked for.
-   * False where the group is gone.
-   */
-  read(into: Float64Array, from: number): boolean {
+  /** Writes the words from `atBytes` on: head, then the values. False where the group is gone, or there is no room. */
+  read(atBytes: number): boolean {
     const file = this.#files[0];
-    if (file === undefined || Number(libc.read(file, this.#at, this.#bytes)) !== this.#bytes) return false;
-    const words = this.#words;
-    into[from] = words[2]! + words[3]! * 4294967296;
-    into[from + 1] = words[4]! + words[5]! * 4294967296;
-    const places = this.#places;
-    for (let index = 0; index < places.length; index += 1) {
-      const word = 2 * (headWords + index);
-      into[from + groupHeadNumbers + places[index]!] = words[word]! + words[word + 1]! * 4294967296;
-    }
-    return true;
+    if (file === undefined || atBytes < 0 || atBytes > this.#limit) return false;
+    return libc.read(file, this.#address + atBytes, this.#bytes) === this.#bytes;
   }
 
   [Symbol.dispose](): void {

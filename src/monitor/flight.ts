@@ -6,10 +6,10 @@
  * A point where nothing was seen is a gap (null), never 0.
  */
 
-import { groupHeadNumbers } from "#board/native/perfEvents.ts";
+import { groupHeadWords } from "#board/native/perfEvents.ts";
 import type { CounterEvent, FlightCurve, FlightMark, FlightRecord } from "#health.ts";
 import type { EventPlan } from "./counters/eventPlan.ts";
-import { columnsOf, notCounted, type SampleBoard, slotsMax } from "./counters/sampleBoard.ts";
+import { columnsOf, type SampleBoard, slotsMax } from "./counters/sampleBoard.ts";
 import type { Frame } from "./detectors/frame.ts";
 
 export const flightMs = 60_000;
@@ -66,11 +66,11 @@ function counterCurves(sources: FlightSources, times: readonly number[]): Flight
   const rows = slots.map((slot) => board.rowsOf(slot, "fine"));
   return rateUnits.flatMap(([event, name, unit, scale]): FlightCurve[] => {
     const places = plan.groups.flatMap(({ events }, group) =>
-      events.flatMap((each, place) => (each.event === event ? [columns[group]! + groupHeadNumbers + place] : [])),
+      events.flatMap((each, place) => (each.event === event ? [{ group: columns[group]!, place }] : [])),
     );
     const sums = new Array<number | null>(times.length).fill(null);
     for (const own of rows) {
-      for (const place of places) addRates(sums, times, own, board.rows, place, wallAtZeroMs, scale);
+      for (const place of places) addRates(sums, times, own, board, place, wallAtZeroMs, scale);
     }
     return sums.some((value) => value !== null) ? [{ name, unit, values: sums.map(short) }] : [];
   });
@@ -81,8 +81,8 @@ function addRates(
   sums: (number | null)[],
   times: readonly number[],
   rows: readonly number[],
-  numbers: Float64Array,
-  place: number,
+  board: SampleBoard,
+  { group, place }: { readonly group: number; readonly place: number },
   wallAtZeroMs: number,
   scale: number,
 ): void {
@@ -91,10 +91,10 @@ function addRates(
   for (let index = 0; index < times.length; index += 1) {
     let newest: { atMs: number; value: number } | null = null;
     for (; row < rows.length; row += 1) {
-      const atMs = wallAtZeroMs + numbers[rows[row]!]! / 1e6;
+      const at = rows[row]!;
+      const atMs = wallAtZeroMs + board.timeNs(at) / 1e6;
       if (atMs > times[index]!) break;
-      const value = numbers[rows[row]! + place]!;
-      if (value !== notCounted) newest = { atMs, value };
+      if (board.word(at + group) !== 0) newest = { atMs, value: board.word(at + group + groupHeadWords + place) };
     }
     if (newest !== null && before !== null && newest.atMs > before.atMs) {
       const rate = ((newest.value - before.value) / scale / (newest.atMs - before.atMs)) * 1000;

@@ -7,9 +7,9 @@ import type { Opened } from "./sampler.ts";
 /** Before a thread was opened, what is planned counts as possible. */
 export function abilitiesOf(plan: EventPlan, opened: readonly Opened[]): CounterAbilities {
   const events = [
-    ...plan.groups.flatMap(({ cluster, events }, group) =>
+    ...plan.groups.flatMap(({ cluster, events, scope }, group) =>
       events.map(({ event }, place): CounterAbility => {
-        const state = opened.find((each) => each.group === group && each.place === place)?.state ?? "user and kernel";
+        const state = opened.find((each) => each.group === group && each.place === place)?.state ?? scope;
         return { event, cluster, state: typeof state === "string" ? seen(state) : state };
       }),
     ),

@@ -17,6 +17,8 @@ export type PlannedGroup = {
   /** Name of the PMU where the machine has several kinds of cores, else "". */
   readonly cluster: string;
   readonly kind: "hardware" | "software" | "tracepoint";
+  /** What is counted of a thread: what the kernel does for it, too, or not. */
+  readonly scope: "user and kernel" | "user";
   readonly events: readonly PlannedEvent[];
 };
 export type EventPlan = {
@@ -50,6 +52,8 @@ const software: readonly PlannedEvent[] = [
   { event: "migrations", type: perfTypes.software, config: 4n },
 ];
 
+/** As long as nobody has refused it. */
+const scope = "user and kernel";
 const sources = "/sys/bus/event_source/devices";
 const tracing = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
@@ -64,7 +68,7 @@ export function planEvents(box: Box): EventPlan {
     kvmExits(box),
   ];
   return {
-    groups: [{ cluster: "", kind: "software", events: software }, ...parts.flatMap((part) => part.groups)],
+    groups: [{ cluster: "", kind: "software", scope, events: software }, ...parts.flatMap((part) => part.groups)],
     absent: parts.flatMap((part) => part.absent),
   };
 }
@@ -86,7 +90,7 @@ function armGroups(box: Box, pmu: string, cluster: string): EventPlan {
     }),
   );
   return {
-    groups: groups.filter(({ length }) => length > 0).map((events) => ({ cluster, kind: "hardware", events })),
+    groups: groups.filter(({ length }) => length > 0).map((events) => ({ cluster, kind: "hardware", scope, events })),
     absent: missing.map((event) => ({
       ...{ event, cluster },
       reason: absent(`the PMU ${pmu} does not list ${armNames[event]!.join(", ")}`),
@@ -107,6 +111,7 @@ function genericGroups(box: Box, pmu: string, several: boolean): EventPlan {
     (events): PlannedGroup => ({
       cluster: several ? pmu : "",
       kind: "hardware",
+      scope,
       events: events.map((event) => ({
         event,
         type: perfTypes.hardware,
@@ -130,7 +135,7 @@ function kvmExits(box: Box): EventPlan {
   const id = tracing.map((folder) => box.text(`${folder}/events/kvm/kvm_exit/id`)).find((text) => text !== null);
   if (id != null) {
     const events: PlannedEvent[] = [{ event: "kvm_exits", type: perfTypes.tracepoint, config: BigInt(id) }];
-    return { groups: [{ cluster: "", kind: "tracepoint", events }], absent: [] };
+    return { groups: [{ cluster: "", kind: "tracepoint", scope, events }], absent: [] };
   }
   const reason = absent(
     "the tracepoint kvm:kvm_exit cannot be seen",

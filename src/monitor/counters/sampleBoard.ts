@@ -4,12 +4,13 @@
  * every 100 ms that reaches back over a minute. Gets a plan; gives rows of numbers. No locks, no messages.
  *
  *     slot: Int32  tid, workload, rows written (all), rows written (fine)
- *           Float64 rows: monotonic ns, then for each group enabled ns, running ns, and its events in order
+ *           rows of 64-bit words: monotonic ns as a float, then for each group what the kernel writes: how many events it
+ *           has (0 where it was never read), enabled ns, running ns, and its events in order
  *
  * One writer. A row that is being overwritten while it is read is left out: the reader keeps clear of the oldest ones.
  * Limits: `slotsMax` threads; `rawRows` and `fineRows` a thread. Untouched memory costs nothing.
  */
-import { groupHeadNumbers } from "#board/native/perfEvents.ts";
+import { groupHeadWords } from "#board/native/perfEvents.ts";
 import type { EventPlan } from "./eventPlan.ts";
 
 export const slotsMax = 64;
@@ -23,16 +24,13 @@ const clearRows = 2;
 const slotWords = 4;
 const [tidWord, workloadWord, rawWord, fineWord] = [0, 1, 2, 3];
 
-/** A value of an event that could not be opened, and of a slot that was never read. */
-export const notCounted = -1;
-
-/** Where the numbers of each group begin within a row. */
+/** Where the words of each group begin within a row; at its end the width of a row. */
 export const columnsOf = (plan: EventPlan): readonly number[] => {
   const columns: number[] = [];
   let at = 1;
   for (const { events } of plan.groups) {
     columns.push(at);
-    at += groupHeadNumbers + events.length;
+    at += groupHeadWords + events.length;
   }
   return [...columns, at];
 };
@@ -40,9 +38,10 @@ export const columnsOf = (plan: EventPlan): readonly number[] => {
 export type Ring = "raw" | "fine";
 
 export class SampleBoard {
-  /** Numbers of a row. */
+  /** Words of a row. */
   readonly width: number;
-  readonly rows: Float64Array;
+  readonly #times: Float64Array;
+  readonly #halves: Uint32Array;
   readonly #words: Int32Array;
 
   static create(plan: EventPlan): SampleBoard {
@@ -55,7 +54,8 @@ export class SampleBoard {
   ) {
     this.width = columnsOf(plan).at(-1)!;
     this.#words = new Int32Array(buffer, 0, slotsMax * slotWords);
-    this.rows = new Float64Array(buffer, slotsMax * slotWords * 4);
+    this.#times = new Float64Array(buffer, headBytes);
+    this.#halves = new Uint32Array(buffer, headBytes);
   }
 
   tid(slot: number): number {
@@ -74,13 +74,31 @@ export class SampleBoard {
     Atomics.store(this.#words, at + tidWord, tid);
   }
 
-  /** No number of the slot is known. */
+  /** Nothing of the slot is known. */
   clear(slot: number): void {
-    const numbers = (rawRows + fineRows) * this.width;
-    this.rows.fill(notCounted, slot * numbers, (slot + 1) * numbers);
+    const words = (rawRows + fineRows) * this.width;
+    this.#times.fill(0, slot * words, (slot + 1) * words);
   }
 
-  /** First number of the row that is written next in this ring. */
+  setTime(row: number, nowNs: number): void {
+    this.#times[row] = nowNs;
+  }
+  timeNs(row: number): number {
+    return this.#times[row]!;
+  }
+  /** Where a word lies within the memory, in bytes. */
+  byteOf(word: number): number {
+    return headBytes + word * 8;
+  }
+  /** A word that the kernel wrote. Exact to 2^53. */
+  word(at: number): number {
+    return this.#halves[2 * at]! + this.#halves[2 * at + 1]! * 4294967296;
+  }
+  copyRow(from: number, to: number): void {
+    this.#times.copyWithin(to, from, from + this.width);
+  }
+
+  /** First word of the row that is written next in this ring. */
   nextRow(slot: number, ring: Ring): number {
     const written = this.#words[slot * slotWords + (ring === "raw" ? rawWord : fineWord)]!;
     return this.#rowAt(slot, ring, written);
@@ -89,12 +107,12 @@ export class SampleBoard {
   advance(slot: number, ring: Ring): void {
     Atomics.add(this.#words, slot * slotWords + (ring === "raw" ? rawWord : fineWord), 1);
   }
-  /** First number of the newest row; null where there is none. */
+  /** First word of the newest row; null where there is none. */
   newestRow(slot: number): number | null {
     const written = Atomics.load(this.#words, slot * slotWords + rawWord);
     return written === 0 ? null : this.#rowAt(slot, "raw", written - 1);
   }
-  /** First numbers of all rows of a ring, oldest first. */
+  /** First words of all rows of a ring, oldest first. */
   rowsOf(slot: number, ring: Ring): number[] {
     const written = Atomics.load(this.#words, slot * slotWords + (ring === "raw" ? rawWord : fineWord));
     const rows = ring === "raw" ? rawRows : fineRows;
@@ -109,5 +127,5 @@ export class SampleBoard {
   }
 }
 
-const bytesOf = (plan: EventPlan): number =>
-  slotsMax * slotWords * 4 + slotsMax * (rawRows + fineRows) * columnsOf(plan).at(-1)! * 8;
+const headBytes = slotsMax * slotWords * 4;
+const bytesOf = (plan: EventPlan): number => headBytes + slotsMax * (rawRows + fineRows) * columnsOf(plan).at(-1)! * 8;

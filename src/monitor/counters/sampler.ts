@@ -6,11 +6,11 @@
  * A thread that ends leaves its last totals with its workload. Threads beyond `slotsMax` are not counted, and that is told.
  */
 import type { Box } from "#board/box.ts";
-import { groupHeadNumbers, PerfGroup } from "#board/native/perfEvents.ts";
+import { groupHeadWords, PerfGroup } from "#board/native/perfEvents.ts";
 import type { Absent, CounterReading } from "#health.ts";
 import type { EventPlan, PlannedGroup } from "./eventPlan.ts";
-import { isPermission, needsKernel, refusalOf } from "./refusals.ts";
-import { columnsOf, finePeriodNs, notCounted, type SampleBoard, slotsMax } from "./sampleBoard.ts";
+import { refusalOf } from "./refusals.ts";
+import { columnsOf, finePeriodNs, type SampleBoard, slotsMax } from "./sampleBoard.ts";
 
 /** A counter as it was opened for a thread. */
 export type Opened = {
@@ -23,11 +23,10 @@ type Thread = {
   readonly slot: number;
   readonly tid: number;
   readonly workload: number;
-  readonly groups: readonly (PerfGroup | null)[];
+  readonly groups: readonly PerfGroup[];
+  /** Where the numbers of each of them begin within a row. */
+  readonly columns: readonly number[];
 };
-
-/** A type that no kernel has. */
-const noEvent = { type: 0xffff, config: 0n };
 
 export class Sampler implements Disposable {
   readonly #columns: readonly number[];
@@ -35,6 +34,8 @@ export class Sampler implements Disposable {
   /** Totals of threads that have ended: for each workload one row without its time. */
   readonly #ended = new Map<number, Float64Array>();
   #opened: readonly Opened[] = [];
+  /** Those of the slots that are in use, for the tick. */
+  #active: Thread[] = [];
   #fineNs = 0;
 
   constructor(
@@ -75,17 +76,15 @@ export class Sampler implements Disposable {
     const { board } = this;
     const fine = nowNs - this.#fineNs >= finePeriodNs;
     if (fine) this.#fineNs = nowNs;
-    for (let slot = 0; slot < slotsMax; slot += 1) {
-      const thread = this.#bySlot[slot]!;
-      if (thread === null) continue;
+    const active = this.#active;
+    for (let at = 0; at < active.length; at += 1) {
+      const { slot, groups, columns } = active[at]!;
       const row = board.nextRow(slot, "raw");
-      board.rows[row] = nowNs;
-      for (let index = 0; index < thread.groups.length; index += 1) {
-        thread.groups[index]?.read(board.rows, row + this.#columns[index]!);
-      }
+      board.setTime(row, nowNs);
+      for (let index = 0; index < groups.length; index += 1) groups[index]!.read(board.byteOf(row + columns[index]!));
       board.advance(slot, "raw");
       if (!fine) continue;
-      board.rows.copyWithin(board.nextRow(slot, "fine"), row, row + board.width);
+      board.copyRow(row, board.nextRow(slot, "fine"));
       board.advance(slot, "fine");
     }
   }
@@ -117,70 +116,62 @@ export class Sampler implements Disposable {
 
   #open(slot: number, tid: number, workload: number, virtual: boolean): void {
     const opened: Opened[] = [];
-    const groups = this.plan.groups.map((planned, group) => {
-      if (planned.kind === "tracepoint" && !virtual) return null;
-      return this.#openGroup(tid, planned, group, opened);
-    });
+    const groups: PerfGroup[] = [];
+    const columns: number[] = [];
+    for (const [index, planned] of this.plan.groups.entries()) {
+      if (planned.kind === "tracepoint" && !virtual) continue;
+      const group = this.#openGroup(tid, planned, index, opened);
+      if (group === null) continue;
+      groups.push(group);
+      columns.push(this.#columns[index]!);
+    }
     this.#opened = opened;
     this.board.assign(slot, tid, workload);
     // Numbers that nobody writes say so.
     this.board.clear(slot);
-    this.#bySlot[slot] = { slot, tid, workload, groups };
+    const thread = { slot, tid, workload, groups, columns };
+    this.#bySlot[slot] = thread;
+    this.#active = [...this.#active, thread];
   }
 
+  /** A group counts as a whole or not at all. */
   #openGroup(tid: number, planned: PlannedGroup, group: number, opened: Opened[]): PerfGroup | null {
-    let perf = PerfGroup.open(tid, planned.events, false);
-    const userOnly = perf.answers.some((answer) => answer !== null && isPermission(answer));
-    if (userOnly) {
-      perf[Symbol.dispose]();
-      // What happens in the kernel only would count 0 without its part: it is left out by an event that no kernel has.
-      perf = PerfGroup.open(
-        tid,
-        planned.events.map((each) => (needsKernel.has(each.event) ? noEvent : each)),
-        true,
-      );
+    const { events, scope } = planned;
+    const perf = PerfGroup.open(tid, events, scope === "user", this.board.buffer);
+    const errno = perf.answers.find((answer) => answer !== null) ?? null;
+    for (const [place, { event }] of events.entries()) {
+      opened.push({ group, place, state: errno === null ? scope : refusalOf(event, errno, this.box) });
     }
-    for (const [place, answer] of perf.answers.entries()) {
-      const { event } = planned.events[place]!;
-      const denied = userOnly && needsKernel.has(event);
-      const state = denied
-        ? refusalOf(event, 1, this.box)
-        : answer === null
-          ? userOnly
-            ? "user"
-            : "user and kernel"
-          : refusalOf(event, answer, this.box);
-      opened.push({ group, place, state });
-    }
-    return perf.size === 0 ? null : perf;
+    if (errno === null) return perf;
+    perf[Symbol.dispose]();
+    return null;
   }
 
   #release(thread: Thread): void {
     const row = this.#newest(thread.slot);
     if (row !== null) this.#keep(thread, row);
-    for (const group of thread.groups) group?.[Symbol.dispose]();
+    for (const group of thread.groups) group[Symbol.dispose]();
     this.board.assign(thread.slot, 0, 0);
     this.#bySlot[thread.slot] = null;
+    this.#active = this.#active.filter((each) => each !== thread);
   }
 
   /** Adds the last totals of a thread that is gone to those of its workload. */
   #keep({ workload }: Thread, row: Float64Array): void {
-    const kept = this.#ended.get(workload) ?? new Float64Array(this.board.width).fill(notCounted);
-    for (let at = 1; at < row.length; at += 1) {
-      if (row[at] !== notCounted) kept[at] = Math.max(0, kept[at]!) + row[at]!;
-    }
+    const kept = this.#ended.get(workload) ?? new Float64Array(this.board.width);
+    for (let at = 1; at < row.length; at += 1) kept[at] = kept[at]! + row[at]!;
     this.#ended.set(workload, kept);
   }
 
   #newest(slot: number): Float64Array | null {
     const row = this.board.newestRow(slot);
-    return row === null ? null : this.board.rows.slice(row, row + this.board.width);
+    return row === null ? null : Float64Array.from({ length: this.board.width }, (_, at) => this.board.word(row + at));
   }
 
   #scaled(row: Float64Array, group: number, place: number): { enabled: number; running: number; value: number } | null {
     const at = this.#columns[group]!;
-    const [enabled, running, value] = [row[at]!, row[at + 1]!, row[at + groupHeadNumbers + place]!];
-    if (value === notCounted) return null;
+    const [events, enabled, running, value] = [row[at]!, row[at + 1]!, row[at + 2]!, row[at + groupHeadWords + place]!];
+    if (events === 0) return null;
     return { enabled, running, value: running > 0 ? (value * enabled) / running : 0 };
   }
 }

@@ -8,6 +8,7 @@
 import type { Box } from "#board/box.ts";
 import { controlBytes, controlWords, type Snapshot, type Target, type ToSampler } from "../snapshot.ts";
 import { type EventPlan, planEvents } from "./eventPlan.ts";
+import { provenPlan } from "./provenPlan.ts";
 import { SampleBoard } from "./sampleBoard.ts";
 
 export type SamplerOptions = {
@@ -28,7 +29,7 @@ export class SamplerPort implements Disposable {
   #closed = false;
 
   constructor({ box, rateHz, places, snapshot, ended }: SamplerOptions) {
-    this.plan = planEvents(box);
+    this.plan = provenPlan(planEvents(box), box);
     this.board = SampleBoard.create(this.plan);
     // smol: it holds little, and a small heap is what the box has room for.
     this.#worker = new Worker(new URL("./samplerWorker.ts", import.meta.url).href, { smol: true } as WorkerOptions);

@@ -12,6 +12,7 @@ import { systemClock } from "#clock.ts";
 import type { FlashLife } from "#health.ts";
 import { controlWords, type ToSampler } from "../snapshot.ts";
 import { Collector } from "./collector.ts";
+import { rehearseTicks } from "./rehearseTicks.ts";
 import { SampleBoard } from "./sampleBoard.ts";
 import { Sampler } from "./sampler.ts";
 import { TickLoop } from "./tickLoop.ts";
@@ -32,6 +33,7 @@ async function run({ plan, buffer, control, rateHz, places }: Extract<ToSampler,
   const process = { box: systemBox, pageBytes: pageBytesOfMachine(), sizeOf };
   collector = new Collector({ plan, sampler, host, process, clock: systemClock });
   const words = new Int32Array(control);
+  rehearseTicks(sampler);
   const loop = new TickLoop(rateHz, words, systemClock, (nowNs) => sampler.tick(nowNs));
   while (words[controlWords.end] === 0) {
     // Messages come in here; whoever sends one raises the word before, so none waits for a whole round.

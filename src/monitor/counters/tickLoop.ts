@@ -30,15 +30,17 @@ export class TickLoop {
     this.#dueNs = clock.monotonicNs();
   }
 
-  /** Ticks until a second is over or the control word is raised above `call`. */
+  /** Ticks until a second is over or the control word is raised above `call`. A tick costs one pause and one look at the clock. */
   round(call: number): void {
     const { clock, control } = this;
-    const endNs = clock.monotonicNs() + roundNs;
-    for (let nowNs = clock.monotonicNs(); nowNs < endNs; nowNs = clock.monotonicNs()) {
-      if (control[controlWords.call] !== call) return;
+    let nowNs = clock.monotonicNs();
+    const endNs = nowNs + roundNs;
+    while (nowNs < endNs && control[controlWords.call] === call) {
       if (nowNs < this.#dueNs) {
         this.#wait(this.#dueNs - nowNs, call);
-        continue;
+        nowNs = clock.monotonicNs();
+        // Woken early: by a call, or by a signal.
+        if (nowNs < this.#dueNs) continue;
       }
       this.tick(nowNs);
       this.ticks += 1;
@@ -50,7 +52,7 @@ export class TickLoop {
   }
 
   #wait(waitNs: number, call: number): void {
-    if (this.#periodNs <= plainPauseNsMax) this.sleepUs(Math.max(1, Math.floor(waitNs / 1000)));
+    if (this.#periodNs <= plainPauseNsMax) this.sleepUs(Math.ceil(waitNs / 1000));
     else Atomics.wait(this.control, controlWords.call, call, waitNs / 1e6);
   }
 }

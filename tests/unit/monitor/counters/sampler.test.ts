@@ -9,20 +9,14 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { systemBox } from "#board/box.ts";
 import { systemClock } from "#clock.ts";
 import { abilitiesOf } from "#monitor/counters/abilities.ts";
-import { type EventPlan, planEvents } from "#monitor/counters/eventPlan.ts";
-import {
-  columnsOf,
-  finePeriodNs,
-  fineRows,
-  notCounted,
-  rawRows,
-  SampleBoard,
-  slotsMax,
-} from "#monitor/counters/sampleBoard.ts";
+import { type EventPlan, type PlannedGroup, planEvents } from "#monitor/counters/eventPlan.ts";
+import { provenPlan } from "#monitor/counters/provenPlan.ts";
+import { columnsOf, finePeriodNs, fineRows, rawRows, SampleBoard, slotsMax } from "#monitor/counters/sampleBoard.ts";
 import { Sampler } from "#monitor/counters/sampler.ts";
 import { need } from "#tests/skip.ts";
 
-const plan = planEvents(systemBox);
+const plan = provenPlan(planEvents(systemBox), systemBox);
+const scope = "user and kernel";
 const open = (own: EventPlan = plan) => {
   const board = SampleBoard.create(own);
   return { board, sampler: new Sampler(own, board, systemBox) };
@@ -114,7 +108,7 @@ need(pmu)("hardware events rise together, and say how long they were on hardware
 
 test("what the kernel refuses has no total, and a reason", () => {
   const impossible: EventPlan = {
-    groups: [{ cluster: "", kind: "hardware", events: [{ event: "cycles", type: 0xfff0, config: 0n }] }],
+    groups: [{ cluster: "", kind: "hardware", scope, events: [{ event: "cycles", type: 0xfff0, config: 0n }] }],
     absent: [],
   };
   const { sampler } = open(impossible);
@@ -125,6 +119,26 @@ test("what the kernel refuses has no total, and a reason", () => {
   const { kind, events } = abilitiesOf(impossible, sampler.opened);
   expect(kind).toBe("none");
   expect(events[0]!.state.kind).toBe("absent");
+});
+
+test("the plan is what the kernel lets us do; what it refuses has a reason, and nothing counts 0 that is not 0", () => {
+  const event = (name: "cycles" | "page_faults" | "context_switches") => ({ event: name, type: 1, config: 0n });
+  const group = (...events: PlannedGroup["events"]): PlannedGroup => ({ cluster: "", kind: "software", scope, events });
+  const wanted: EventPlan = {
+    groups: [group(event("page_faults"), event("context_switches")), group(event("cycles"))],
+    absent: [],
+  };
+  const unprivileged = provenPlan(wanted, systemBox, (events, userOnly) =>
+    events.map(({ event: name }) => (name === "cycles" ? 2 : userOnly ? null : 13)),
+  );
+  expect(unprivileged.groups.map((each) => [each.scope, each.events.map(({ event: name }) => name)])).toEqual([
+    ["user", ["page_faults"]],
+  ]);
+  expect(unprivileged.absent.map(({ event: name, reason }) => `${name}: ${reason.why}; ${reason.advice}`)).toEqual([
+    expect.stringMatching(/^context_switches: not permitted: kernel.perf_event_paranoid is .*; CAP_PERFMON, or sysctl/),
+    expect.stringContaining("cycles: the processor's PMU does not count cycles"),
+  ]);
+  expect(provenPlan(wanted, systemBox, (events) => events.map(() => null))).toEqual(wanted);
 });
 
 test("more threads than there is room for: the first ones are counted", () => {
@@ -141,22 +155,22 @@ test("more threads than there is room for: the first ones are counted", () => {
 });
 
 describe("the board", () => {
-  const own: EventPlan = { groups: [{ cluster: "", kind: "software", events: [] }], absent: [] };
+  const own: EventPlan = { groups: [{ cluster: "", kind: "software", scope, events: [] }], absent: [] };
   test("rows come back oldest first, clear of the writer once the ring is full", () => {
     const board = SampleBoard.create(own);
-    expect(columnsOf(own)).toEqual([1, 3]);
+    expect(columnsOf(own)).toEqual([1, 4]);
     board.assign(3, 77, 0);
     board.clear(3);
     expect(board.newestRow(3)).toBeNull();
     const write = (value: number): void => {
-      board.rows[board.nextRow(3, "raw")] = value;
+      board.setTime(board.nextRow(3, "raw"), value);
       board.advance(3, "raw");
     };
     for (let value = 0; value < 5; value += 1) write(value);
-    expect(board.rowsOf(3, "raw").map((row) => board.rows[row])).toEqual([0, 1, 2, 3, 4]);
-    expect(board.rows[board.newestRow(3)! + 1]).toBe(notCounted);
+    expect(board.rowsOf(3, "raw").map((row) => board.timeNs(row))).toEqual([0, 1, 2, 3, 4]);
+    expect(board.word(board.newestRow(3)! + 1)).toBe(0);
     for (let value = 5; value < rawRows + 10; value += 1) write(value);
-    const values = board.rowsOf(3, "raw").map((row) => board.rows[row]!);
+    const values = board.rowsOf(3, "raw").map((row) => board.timeNs(row));
     expect(values[0]).toBe(12);
     expect(values.at(-1)).toBe(rawRows + 9);
   });
@@ -166,7 +180,7 @@ describe("the board", () => {
     const sampler = new Sampler(own, board, systemBox);
     sampler.watch(0, [1], false);
     for (let tick = 1; tick <= 1_000; tick += 1) sampler.tick(tick * 10e6);
-    const times = board.rowsOf(0, "fine").map((row) => board.rows[row]! / 1e6);
+    const times = board.rowsOf(0, "fine").map((row) => board.timeNs(row) / 1e6);
     expect(times.slice(0, 3)).toEqual([100, 200, 300]);
     expect(times.length).toBe(100);
   });
