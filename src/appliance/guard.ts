@@ -116,7 +116,8 @@ class Guard implements AsyncDisposable {
       { name, pid, clock, log, nextFaultId, runDirectory: parts.runDirectory, code: parts.family?.code },
       tasks.signal,
     );
-    this.#locks = lockKeeperOf(parts, () => this.#present);
+    const stuck = (why: string): void => this.#tellStuck(why);
+    this.#locks = lockKeeperOf({ name, clock, storage, notices, stuck }, () => this.#present);
     tasks.start((signal) => this.#locks.run(signal));
     this.#closes = startWithholding(parts, tasks);
     startHangKeeper(parts, tasks, () => this.#present);
@@ -159,6 +160,12 @@ class Guard implements AsyncDisposable {
       return (await this.#watching.watch?.unserved(tid, excused, signal)) ?? null;
     };
     this.parts.news?.({ kind: "ill", why: evidence.join("; "), ask });
+  }
+
+  /** Threads that wait for what abandoned work holds for ever: the acts were survived, and then the program was not. */
+  #tellStuck(why: string): void {
+    const ask = async (): Promise<string | null> => (this.#locks.isStuck() ? why : null);
+    this.parts.news?.({ kind: "ill", why, ask });
   }
 
   /** null: let go. */

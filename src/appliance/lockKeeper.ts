@@ -55,6 +55,8 @@ export class LockKeeper {
     private readonly clock: Clock,
     private readonly told: (release: LockRelease) => void,
     private readonly failed: (why: string) => void,
+    /** Somebody waits for ever, for what nobody can release. Told once for each lock. */
+    private readonly stuck: (why: string) => void = failed,
   ) {}
 
   acted(report: ActedOn, rung: Rung): void {
@@ -65,6 +67,11 @@ export class LockKeeper {
   /** Threads that wait for a lock of abandoned work which nothing here may release. A verdict must not call this survived. */
   waitersLeft(): number {
     return this.#stuck().filter((wait) => this.#judge(wait, () => true).owner !== null).length;
+  }
+
+  /** Whether somebody waits for a lock whose holder has come back to its idle point without it, or is gone. */
+  isStuck(): boolean {
+    return this.#stuck().some((wait) => this.#judge(wait, this.#isPast(wait)).owner !== null);
   }
 
   /** Locks released since the given time of the monotonic clock. */
@@ -93,9 +100,7 @@ export class LockKeeper {
   }
 
   async #consider(wait: LockWait): Promise<void> {
-    // A thread that waits for a lock of its own has it from work that was abandoned: new work would never come to wait.
-    const isPast = (owner: number): boolean =>
-      owner === wait.tid || this.#works.isParked(owner) || this.scene.threadState(owner) !== "busy";
+    const isPast = this.#isPast(wait);
     const verdict = this.#judge(wait, isPast);
     try {
       if (verdict.kind === "leftover") await this.#free(wait, isPast);
@@ -104,6 +109,11 @@ export class LockKeeper {
     } catch (error) {
       this.failed(`a lock that thread ${wait.tid} waits for could not be released: ${explain(error)}`);
     }
+  }
+
+  /** A thread that waits for a lock of its own has it from work that was abandoned: new work would never come to wait. */
+  #isPast(wait: LockWait): (owner: number) => boolean {
+    return (owner) => owner === wait.tid || this.#works.isParked(owner) || this.scene.threadState(owner) !== "busy";
   }
 
   async #free(wait: LockWait, isPast: (owner: number) => boolean): Promise<void> {
@@ -132,12 +142,12 @@ export class LockKeeper {
   }
 
   #tellStuck(wait: LockWait): void {
-    const verdict = this.#judge(wait, () => true);
+    const verdict = this.#judge(wait, this.#isPast(wait));
     if (verdict.owner === null || this.clock.monotonicNs() - wait.sinceNs < stuckNs) return;
     if (this.#toldStuck.has(wait.at) || this.#toldStuck.size >= stuckToldMax) return;
     this.#toldStuck.add(wait.at);
-    const why = verdict.kind === "held" ? verdict.why : "its holder is still at work";
-    this.failed(`thread ${wait.tid} waits for a lock that thread ${verdict.owner} has left behind: ${why}`);
+    const why = verdict.kind === "held" ? `: ${verdict.why}` : "";
+    this.stuck(`thread ${wait.tid} waits for a lock that thread ${verdict.owner} has left behind${why}`);
   }
 
   /** `isPast` says of a thread whose work was abandoned whether it is certain that it holds nothing of newer work. */

@@ -17,12 +17,14 @@ export type LockParts = {
   readonly clock: Clock;
   readonly storage: Pick<Storage, "event">;
   readonly notices: Notices;
+  /** Told of a lock that somebody waits for and that nobody can release. */
+  readonly stuck: (why: string) => void;
 };
 
 /** Watch and client of the protection of now; null where there is none. */
 export type Present = { readonly watch: Watch; readonly client: GdbClient } | null;
 
-export function lockKeeperOf({ name, clock, storage, notices }: LockParts, present: () => Present): LockKeeper {
+export function lockKeeperOf({ name, clock, storage, notices, stuck }: LockParts, present: () => Present): LockKeeper {
   const scene: LockScene = {
     lockWaits: () => present()?.watch.lockWaits() ?? [],
     threadState: (tid) => present()?.watch.threadState(tid) ?? "busy",
@@ -45,5 +47,9 @@ export function lockKeeperOf({ name, clock, storage, notices }: LockParts, prese
     storage.event("lock.released", name, { at: hex(at), owner, waiter });
     notices.tell({ event: "released", workload: name, address: hex(at), owner, waiter });
   };
-  return new LockKeeper(scene, clock, told, (why) => storage.event("lock.failed", name, { why }));
+  const failed = (why: string): void => storage.event("lock.failed", name, { why });
+  return new LockKeeper(scene, clock, told, failed, (why) => {
+    storage.event("lock.stuck", name, { why });
+    stuck(why);
+  });
 }

@@ -33,16 +33,18 @@ function stage(kind = 0) {
       await work({ writeMemory: write } as unknown as ThreadControl);
     },
   };
+  const stuck: string[] = [];
   const keeper = new LockKeeper(
     scene,
     clock,
     (release) => releases.push(release),
     () => {},
+    (why) => stuck.push(why),
   );
   const end = new AbortController();
   void keeper.run(end.signal);
   const wait = (): void => void program.waits.push({ tid: waiter, at, sinceNs: clock.monotonicNs() });
-  return { clock, mutex, program, releases, keeper, wait };
+  return { clock, mutex, program, releases, stuck, keeper, wait };
 }
 
 test("a waiter of 100 ms gets the lock of abandoned work", async () => {
@@ -93,4 +95,20 @@ test("a lock that may not be released is counted against the verdict", async () 
   await clock.advance(500);
   expect(releases).toEqual([]);
   expect(keeper.waitersLeft()).toBe(1);
+});
+
+test("who waits for ever is told once, and never while the holder is at work", async () => {
+  const { clock, program, stuck, keeper, wait } = stage(0x4000);
+  program.ownerState = "busy";
+  keeper.acted(report, "abandon");
+  wait();
+  await clock.advance(6000);
+  expect(stuck).toEqual([]);
+  expect(keeper.isStuck()).toBe(false);
+  program.ownerState = "idle";
+  for (let look = 0; look < 5; look += 1) await clock.advance(500);
+  expect(stuck).toEqual([
+    `thread ${waiter} waits for a lock that thread ${owner} has left behind: it is of unknown kind 16384`,
+  ]);
+  expect(keeper.isStuck()).toBe(true);
 });
