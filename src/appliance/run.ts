@@ -85,7 +85,7 @@ export async function runAppliance(options: RunOptions): Promise<void> {
     {
       ...{ storage, directory, rescues, orders, suppression, clock, random: systemRandom },
       ...{ configuration: flatConfig(config), ownsMachine: true, version: options.version, log: logFor("telemetry") },
-      ...{ notices, view: monitored.view },
+      ...{ notices, view: monitored.view, metrics: monitored.told.metrics },
     },
     tasks,
   );

@@ -159,7 +159,8 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
     };
     onBug(endOnBug);
     tasks.failed.catch(endOnBug);
-    const kept = { storage, directory, rescues, suppression, notices, view: monitored.view };
+    const seen = { view: monitored.view, metrics: monitored.told.metrics };
+    const kept = { storage, directory, rescues, suppression, notices, ...seen };
     const { orders, page: fleetPage } = joinFleet(section, flags, { ...kept, clock, log }, tasks);
     const command = wanted.kind === "command" ? wanted.command : null;
     book.expect(name, null);

@@ -16,7 +16,7 @@ export type UplinkSeat = {
   current: Uplink | null;
 };
 
-/** What the page shows of the uplink, and the metrics that it counts. */
+/** What the page shows of the uplink, and the metrics of telemetry itself. */
 export function pageOf(
   section: TelemetrySection | null,
   seat: UplinkSeat,
@@ -27,7 +27,7 @@ export function pageOf(
       if (seat.current === null) return unknown("the uplink is not open yet, or a warning says why it is not");
       return { known: true, value: { broker: section.broker, ...seat.current.telemetry.linkState } };
     },
-    metrics: () => seat.current?.samples() ?? [],
+    metrics: () => seat.current?.telemetry.samples() ?? [],
   };
 }
 

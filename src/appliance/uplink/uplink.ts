@@ -28,10 +28,9 @@ import { policyRungs, type SuppressionSwitch } from "../suppressionSwitch.ts";
 import { executeVerb, type VerbPorts, type WorkloadOrders } from "../verbs.ts";
 import { readStandingFacts } from "./boxFacts.ts";
 import { Herd } from "./herd.ts";
-import { JournalTally } from "./journalTally.ts";
 import { Reboots } from "./reboots.ts";
 import { uplinkSettings } from "./uplinkSettings.ts";
-import { counterSamples, hostSamples, selfSamples } from "./viewSamples.ts";
+import { WorkloadStates } from "./workloadStates.ts";
 
 export type UplinkOptions = {
   readonly section: TelemetrySection;
@@ -45,8 +44,10 @@ export type UplinkOptions = {
   readonly suppression: SuppressionSwitch;
   /** What the configuration says, by dotted path; shown, never changed. */
   readonly configuration: Readonly<Record<string, VerbScalar>>;
-  /** What the monitor sees; absent where nothing looks. */
-  readonly view?: (() => MonitorView | null) | undefined;
+  /** What the monitor sees. */
+  readonly view: () => MonitorView;
+  /** All metrics of this supervisor, those of telemetry itself among them. */
+  readonly metrics: () => readonly MetricSample[];
   /** True where this supervisor looks after the whole machine, and may restart it. */
   readonly ownsMachine: boolean;
   readonly version: string;
@@ -66,14 +67,13 @@ export class Uplink implements AsyncDisposable {
   readonly telemetry: Telemetry;
   readonly #options: UplinkOptions;
   readonly #tasks = new TaskGroup();
-  readonly #tally = new JournalTally();
+  readonly #workloads = new WorkloadStates();
   readonly #herd: Herd;
   readonly #settings: LiveSettings;
   readonly #reboots: Reboots;
   readonly #standing = readStandingFacts();
   #metricsEveryMs: number;
   #told = "";
-  #lagSeconds = 0;
 
   /** @throws ConfigError config.value for a section that cannot work, TelemetryError telemetry.settings */
   static async open(options: UplinkOptions): Promise<Uplink> {
@@ -112,18 +112,6 @@ export class Uplink implements AsyncDisposable {
     return Promise.race([this.#tasks.failed, this.telemetry.failed]);
   }
 
-  /** What is told of workloads: with nothing lost, because it is counted from the journal. */
-  samples(): readonly MetricSample[] {
-    const view = this.#options.view?.() ?? null;
-    return [
-      ...this.#tally.samples(),
-      ...(view?.host == null ? [] : hostSamples(view.host)),
-      ...(view === null ? [] : counterSamples(view)),
-      ...selfSamples(this.#lagSeconds),
-      ...this.telemetry.samples(),
-    ];
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#tasks[Symbol.asyncDispose]();
     await this.telemetry[Symbol.asyncDispose]();
@@ -147,7 +135,7 @@ export class Uplink implements AsyncDisposable {
       let changed = false;
       while (cursor < newest) {
         const rows = feed.read(cursor, tallyRows) ?? [];
-        for (const row of rows) changed = this.#tally.take(row) || changed;
+        for (const row of rows) changed = this.#workloads.take(row) || changed;
         const last = rows.at(-1);
         if (last === undefined) break;
         cursor = last.n;
@@ -159,7 +147,7 @@ export class Uplink implements AsyncDisposable {
   async #sendMetrics(signal: AbortSignal): Promise<void> {
     for (;;) {
       const atMs = this.#options.clock.wallMs();
-      const samples = this.samples();
+      const samples = this.#options.metrics();
       for (const group of metricGroups) {
         const ofGroup = samples.filter(({ name }) => metricDefinition(name).group === group);
         if (ofGroup.length > 0) this.telemetry.metrics({ group, atMs, samples: ofGroup });
@@ -168,26 +156,24 @@ export class Uplink implements AsyncDisposable {
     }
   }
 
-  /** Health and alarms, from what storage and the monitor say; and how late our own turns come. */
+  /** Health and alarms, from what storage and the monitor say. */
   async #watchHealth(signal: AbortSignal): Promise<void> {
     const { clock, storage, view } = this.#options;
     let looksUnprotected = 0;
     for (;;) {
-      const beganNs = clock.monotonicNs();
       await clock.sleep(statusMs, signal);
-      this.#lagSeconds = Math.max(0, (clock.monotonicNs() - beganNs) / 1e9 - statusMs / 1000);
       const { kind, why } = storage.state();
       this.#alarm("storage", kind === "normal" && why === "" ? null : storageAlarm(kind, why));
-      const unprotected = this.#tally.workloads.filter((one) => one.up && !one.protected);
+      const unprotected = this.#workloads.all.filter((one) => one.up && !one.protected);
       looksUnprotected = unprotected.length === 0 ? 0 : looksUnprotected + 1;
       this.#alarm(
         "unprotected",
         looksUnprotected < unprotectedLooks ? null : unprotectedAlarm(unprotected.map(({ name }) => name)),
       );
-      const raised = view?.()?.detections.filter((one) => one.kind === "raised") ?? [];
+      const raised = view().detections.filter((one) => one.kind === "raised");
       const first = raised[0];
       this.#alarm("detected", first === undefined ? null : detectedAlarm(first.workload, first.text, raised.length));
-      const ill = kind !== "normal" || this.#tally.workloads.some((one) => !one.up);
+      const ill = kind !== "normal" || this.#workloads.all.some((one) => !one.up);
       this.telemetry.health(ill ? "degraded" : this.telemetry.alarms.length > 0 ? "attention" : "ok");
     }
   }
@@ -220,7 +206,7 @@ export class Uplink implements AsyncDisposable {
   #diagnose(): Readonly<Record<string, VerbScalar>> {
     const { storage, version } = this.#options;
     const { kind, why, queuedRows, freeBytes } = storage.state();
-    const workloads = this.#tally.workloads;
+    const workloads = this.#workloads.all;
     return {
       ...{ sw: version, uptime_s: Math.floor(process.uptime()), rss_bytes: process.memoryUsage.rss() },
       ...{ storage: kind, storage_why: why.slice(0, 200), queued_rows: queuedRows, free_bytes: freeBytes ?? -1 },
@@ -230,14 +216,14 @@ export class Uplink implements AsyncDisposable {
         fleet_hints: this.#herd.hintCount,
         journal: storage.durableCursor,
       },
-      ...{ alarms: this.telemetry.alarms.map(({ alarm }) => alarm).join(","), lag_s: this.#lagSeconds },
+      ...{ alarms: this.telemetry.alarms.map(({ alarm }) => alarm).join(",") },
     };
   }
 
   #tellBirth(): void {
     const { version, view } = this.#options;
-    const { kind, why } = view?.()?.counters ?? { kind: "none" as const, why: "nothing counts here" };
-    const workloads = this.#tally.workloads.map(({ name, kind: what, protected: isProtected }) => {
+    const { kind, why } = view().counters;
+    const workloads = this.#workloads.all.map(({ name, kind: what, protected: isProtected }) => {
       const program = this.#herd.programs.get(name);
       const known =
         program === undefined || program.build === "" ? {} : { prog: program.program, build: program.build };

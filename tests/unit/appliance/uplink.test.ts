@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The pure parts between a supervisor and its fleet: names of places and edits on the wire and back, totals from journal
+ * The pure parts between a supervisor and its fleet: names of places and edits on the wire and back, states from journal
  * rows, a flat configuration without secrets. Gets values; needs no broker.
  */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { JournalTally } from "#appliance/uplink/journalTally.ts";
 import { editOf, placeText, readEdit, readPlace } from "#appliance/uplink/wirePlaces.ts";
+import { WorkloadStates } from "#appliance/uplink/workloadStates.ts";
 import { systemClock } from "#clock.ts";
 import { flatConfig } from "#config/flat.ts";
 import { readConfig } from "#config/load.ts";
-import type { FaultId, Outcome, TrialId } from "#fault.ts";
-import type { FeedRow } from "#telemetry/feed.ts";
 
 const seed = systemClock.wallMs() % 2 ** 31;
 const build = "0123456789abcdef0123";
@@ -50,36 +48,17 @@ test("rung 2 of another box is an abandoned request here; whom to cut is never t
   expect(editOf({ rung: 3, candidate, returnValue: null })).toBeNull();
 });
 
-test("the journal is counted: faults, verdicts, cuts, stop times, who is up and protected", () => {
-  const tally = new JournalTally();
-  let n = 0;
-  const take = (row: object): boolean => {
-    n += 1;
-    return tally.take({ n, atMs: n, ...row } as FeedRow);
-  };
-  const event = (name: string, facts: object = {}): boolean =>
-    take({ kind: "event", id: "e", event: name, workload: "redis", facts });
-  expect(event("guard.started")).toBe(true);
-  expect(event("guard.protected")).toBe(true);
-  expect(event("guard.protected")).toBe(false);
-  take({ kind: "fault", id: "f-1" as FaultId, workload: "redis", signal: "SIGSEGV" });
-  const outcome = { fault: "f-1", trial: "f-1.1" as TrialId, rung: "quarantine", verdict: "clean", stopUs: 1_500 };
-  take({ kind: "outcome", outcome: outcome as unknown as Outcome });
-  event("lock.released");
-  expect(event("guard.stubLost")).toBe(true);
-  const values = Object.fromEntries(
-    tally.samples().flatMap((one) => (one.kind === "value" ? [[[one.name, ...one.labels].join("/"), one.value]] : [])),
-  );
-  expect(values).toEqual({
-    "workload_up/redis": 1,
-    "workload_protected/redis": 0,
-    "faults_total/redis/SIGSEGV": 1,
-    "suppressions_total/redis/quarantine/clean": 1,
-    "sessions_cut_total/redis": 1,
-    "locks_released_total/redis": 1,
-  });
-  const stops = tally.samples().find(({ kind }) => kind === "histogram");
-  expect(stops).toMatchObject({ count: 1, sum: 0.0015, buckets: [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1] });
+test("the journal tells who is up and protected", () => {
+  const states = new WorkloadStates();
+  const take = (event: string): boolean =>
+    states.take({ kind: "event", n: 1, atMs: 1, id: "e", event, workload: "redis", facts: {} });
+  expect(take("guard.started")).toBe(true);
+  expect(take("guard.protected")).toBe(true);
+  expect(take("guard.protected")).toBe(false);
+  expect(take("act.finished")).toBe(false);
+  expect(states.all).toEqual([{ name: "redis", kind: "program", up: true, protected: true }]);
+  expect(take("guard.stubLost")).toBe(true);
+  expect(states.all).toEqual([{ name: "redis", kind: "program", up: true, protected: false }]);
 });
 
 test("a configuration is told flat, by names, without command lines, environment and probes", () => {
