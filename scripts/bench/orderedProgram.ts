@@ -20,7 +20,7 @@ export type OrderedProgram = AsyncDisposable & {
 };
 
 /** @throws ProgramError where there is no compiler or it fails. */
-export async function compileOrdered(name: "stop" | "threads"): Promise<OrderedProgram> {
+export async function compileOrdered(name: "stop" | "threads" | "events"): Promise<OrderedProgram> {
   const directory = await mkdtemp(join(tmpdir(), `holdfast-${name}-`));
   const [program, fifo, file] = [join(directory, name), join(directory, "orders"), join(directory, "shared")];
   await mustRun([compiler(), "-O2", "-pthread", "-o", program, join(import.meta.dir, `${name}.c`)]);

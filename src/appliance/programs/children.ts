@@ -4,8 +4,8 @@
  * Each is guarded like the first, by a stub of its own, and forgotten when it ends.
  *
  * They are noticed in /proc, not by fork events of the stub: with those every fork stops parent and child until we have
- * answered. So a fork costs what it costs without us, and a child is unguarded for its first moments (`lookMs`, then an
- * attach). One that lives shorter than two looks is never touched. Limits: `childrenMax`, `attachesMax` at a time.
+ * answered. So a fork costs what it costs without us, and a child is unguarded for its first moments (`youngMs`, then an
+ * attach). One that ends before is never touched. Limits: `childrenMax`, `attachesMax` at a time.
  */
 import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -22,6 +22,8 @@ import { ChildNotices } from "./childNotices.ts";
 import type { LifeParts } from "./lifeParts.ts";
 
 const lookMs = 20;
+/** A child that ends sooner does not cost an attach. */
+const youngMs = 50;
 /** Looks of this kind also find children of other threads than the first, and of children. */
 const wideLookEvery = 10;
 export const childrenMax = 1024;
@@ -31,8 +33,8 @@ type Child = { readonly pid: number; readonly letGo: AbortController; readonly e
 
 export class Children {
   readonly #guarded = new Map<number, Child>();
-  /** Seen once: those that are still there at a later look are attached to. */
-  readonly #seen = new Set<number>();
+  /** When each was seen first, ns: what lives for `youngMs` is attached to. */
+  readonly #seen = new Map<number, number>();
   /** Could not be guarded; not tried again as long as they live. */
   readonly #refused = new Set<number>();
   #attaching = 0;
@@ -53,8 +55,12 @@ export class Children {
     for (let look = 0; !signal.aborted && !letGo.aborted; look += 1) {
       const wide = look % wideLookEvery === 0;
       const present = this.#present(parent, wide);
-      for (const pid of present) if (this.#seen.has(pid)) this.#begin(pid, served(), letGo);
-      for (const pid of present) this.#seen.add(pid);
+      const nowNs = this.parts.clock.monotonicNs();
+      for (const pid of present) {
+        const seenNs = this.#seen.get(pid);
+        if (seenNs === undefined) this.#seen.set(pid, nowNs);
+        else if (nowNs - seenNs >= youngMs * 1e6) this.#begin(pid, served(), letGo);
+      }
       if (wide) this.#forget(new Set(present));
       await this.parts.clock.sleep(lookMs, signal).catch(() => {});
     }
@@ -78,7 +84,7 @@ export class Children {
 
   /** A wide look has seen all there are. */
   #forget(present: ReadonlySet<number>): void {
-    for (const pid of this.#seen) if (!present.has(pid)) this.#seen.delete(pid);
+    for (const pid of this.#seen.keys()) if (!present.has(pid)) this.#seen.delete(pid);
     for (const pid of this.#refused) if (!present.has(pid)) this.#refused.delete(pid);
   }
 
