@@ -99,6 +99,8 @@ export type Frame = {
   readonly failureValue?: bigint | null;
   /** True where the caller makes this call again and again: giving it up ends one turn of a loop. Spine frames only. */
   readonly inLoop?: boolean;
+  /** The value with which the caller, a spine frame, goes on with its loop, where another ends it; else null or absent. */
+  readonly loopValue?: bigint | null;
   /** How this frame was found. `signal`: restored from a signal frame. */
   readonly foundBy: "stop" | "cfi" | "framePointer" | "returnAddress" | "signal";
 };

@@ -10,7 +10,7 @@ import { decodeMemory } from "./aarch64Memory.ts";
 import { skipOf } from "./aarch64Skip.ts";
 import { formatMemory } from "./aarch64Text.ts";
 import { aapcs64, stepAt } from "./aarch64Value.ts";
-import { comesBack } from "./callLoop.ts";
+import { comesBack, comesBackWith } from "./callLoop.ts";
 import type { CallSite, InstructionSet, MemoryOperand, Padding, StoppedState, ValueUse } from "./instructionSet.ts";
 import { followValue, type StepAt } from "./valueUse.ts";
 
@@ -26,7 +26,13 @@ export const aarch64: InstructionSet = {
     const use = valueUse(code, at, from);
     return use.kind === "tested" ? use.test : null;
   },
-  comesBack: (code, at, from) => comesBack(stepsIn(code, from), at),
+  comesBack(code, at, from, value) {
+    const steps = stepsIn(code, from);
+    if (value === undefined) return comesBack(steps, at);
+    const use = valueUse(code, at, from);
+    if (use.kind !== "tested" || use.test === null) return null;
+    return comesBackWith(steps, at, aapcs64.result, use.test, value);
+  },
   faulting,
   memoryOperand,
   padding,

@@ -106,8 +106,11 @@ export interface InstructionSet {
   valueUse(code: Uint8Array, at: bigint, from?: bigint): ValueUse;
   /** `valueUse` in the words of a frame. `returned` is "unknown": the frame outside decides. Never "never". */
   afterCall(code: Uint8Array, at: bigint, from?: bigint): AfterCall;
-  /** Whether the call that ends at `at` is made again in a loop. `code` begins at `from`. */
-  comesBack(code: Uint8Array, at: bigint, from: bigint): boolean;
+  /**
+   * Whether the call that ends at `at` is made again in a loop, or is where it has returned `value`; null where that is not
+   * known. `code` begins at `from`.
+   */
+  comesBack(code: Uint8Array, at: bigint, from: bigint, value?: bigint): boolean | null;
   testOf(code: Uint8Array, at: bigint, from?: bigint): ValueTest | null;
   /** Without `state`, instructions whose effect depends on registers have no skip. */
   faulting(code: Uint8Array, at: bigint, state?: StoppedState): FaultingInstruction;

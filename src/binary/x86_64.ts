@@ -6,7 +6,7 @@
 import type * as Iced from "iced-x86";
 import { toHex } from "#bytes.ts";
 import type { AfterCall, FaultingInstruction } from "#fault.ts";
-import { comesBack } from "./callLoop.ts";
+import { comesBack, comesBackWith } from "./callLoop.ts";
 import type {
   InstructionSet,
   MemoryOperand,
@@ -34,7 +34,13 @@ export const x86_64: InstructionSet = {
     const use = valueUse(code, at, from);
     return use.kind === "tested" ? use.test : null;
   },
-  comesBack: (code, at, from) => comesBack(stepsIn(code, from), at),
+  comesBack(code, at, from, value) {
+    const steps = stepsIn(code, from);
+    if (value === undefined) return comesBack(steps, at);
+    const use = valueUse(code, at, from);
+    if (use.kind !== "tested" || use.test === null) return null;
+    return comesBackWith(steps, at, systemV.result, use.test, value);
+  },
   faulting,
   memoryOperand,
   padding,

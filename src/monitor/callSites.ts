@@ -18,6 +18,8 @@ export type CallSite = {
   readonly passedOn: boolean;
 };
 
+type Loop = { readonly isLoop: boolean; readonly value: bigint | null };
+
 const answersMax = 16_384;
 /** On each side of a return address: branches lead back in the function and on into the next one. */
 const codeAroundBytes = 4096;
@@ -27,6 +29,7 @@ export const unknownCall: CallSite = { enteredBy: "none", ...unknownUse };
 
 export class CallSites {
   #answers = new Map<string, CallSite>();
+  #loops = new Map<VirtualAddress, Loop>();
 
   constructor(
     private readonly instructions: InstructionSet,
@@ -36,6 +39,7 @@ export class CallSites {
   /** Forgets all answers, because more is known of the code now. */
   forget(): void {
     this.#answers = new Map();
+    this.#loops = new Map();
   }
 
   at(returnAddress: VirtualAddress, map: CodeMap): CallSite {
@@ -74,8 +78,21 @@ export class CallSites {
 
   /** Whether the caller makes the call again and again. */
   isInLoop(returnAddress: VirtualAddress, map: CodeMap): boolean {
-    const around = codeAround(returnAddress, map);
-    return around !== null && this.instructions.comesBack(around.code, returnAddress, around.from);
+    return this.#loopAt(returnAddress, map).isLoop;
+  }
+
+  /** Of a failure's usual values, the one with which the caller goes on with its loop; null where that is no matter. */
+  valueInLoop(returnAddress: VirtualAddress, map: CodeMap): bigint | null {
+    return this.#loopAt(returnAddress, map).value;
+  }
+
+  #loopAt(returnAddress: VirtualAddress, map: CodeMap): Loop {
+    const known = this.#loops.get(returnAddress);
+    if (known !== undefined) return known;
+    if (this.#loops.size >= answersMax) this.#loops = new Map();
+    const loop = loopAround(this.instructions, returnAddress, map);
+    this.#loops.set(returnAddress, loop);
+    return loop;
   }
 
   #useAt(returnAddress: VirtualAddress, map: CodeMap): Omit<CallSite, "enteredBy"> {
@@ -96,4 +113,15 @@ function codeAround(returnAddress: VirtualAddress, map: CodeMap): { code: Uint8A
   const end = found.fde === null ? found.offset + codeAroundBytes : found.fde.end + codeAroundBytes;
   const code = found.image.codeAt(start, Math.min(end - start, 2 * codeAroundBytes));
   return { code, from: returnAddress - BigInt(found.offset - start) };
+}
+
+function loopAround(instructions: InstructionSet, returnAddress: VirtualAddress, map: CodeMap): Loop {
+  const around = codeAround(returnAddress, map);
+  if (around === null) return { isLoop: false, value: null };
+  const { code, from } = around;
+  const [ends, goesOn] = [false, true].map((wanted) =>
+    [-1n, 0n].find((value) => instructions.comesBack(code, returnAddress, from, value) === wanted),
+  );
+  const isLoop = instructions.comesBack(code, returnAddress, from) === true;
+  return { isLoop, value: ends === undefined || goesOn === undefined ? null : goesOn };
 }

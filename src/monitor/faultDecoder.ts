@@ -230,12 +230,15 @@ function describeFrame(
   };
 }
 
-/** Which of the innermost spine frames are called in a loop: what else could be given up of a fault in the spine? */
+/** Which of the innermost spine frames are called in a loop, and what keeps it going: what else could be given up of a fault in the spine? */
 function withLoops(frames: readonly Frame[], spine: number | null, { callSites, map }: ProgramKnowledge): Frame[] {
   return frames.map((frame, index) => {
     const outer = frames[index + 1];
-    if (spine === null || index < spine || index >= spine + loopsMax || outer === undefined) return frame;
-    return { ...frame, inLoop: callSites.isInLoop(outer.pc, map) };
+    if (spine === null || index < spine - 1 || index >= spine + loopsMax || outer === undefined) return frame;
+    // Where one further out goes round again, it is no matter that this one ends.
+    const outermost = !frames.slice(index + 2, index + 2 + loopsMax).some(({ pc }) => callSites.isInLoop(pc, map));
+    const loopValue = frame.afterCall === "tested" && outermost ? callSites.valueInLoop(outer.pc, map) : null;
+    return index < spine ? { ...frame, loopValue } : { ...frame, loopValue, inLoop: callSites.isInLoop(outer.pc, map) };
   });
 }
 

@@ -172,7 +172,9 @@ function returning(rung: "abandon" | "inward", frames: readonly Frame[], frame: 
 }
 
 /** In the order in which they are tried; `usual` where nothing is known. A value that nobody reads is tried once. */
-function valuesFor({ symbol, afterCall, failureValue }: Frame, usual: bigint): readonly bigint[] {
+function valuesFor({ symbol, afterCall, failureValue, loopValue }: Frame, usual: bigint): readonly bigint[] {
+  // The loop that all live by ends with the other one: a program that leaves it in good order is gone all the same.
+  if (loopValue != null) return [loopValue, loopValue === nothing ? usualError : nothing];
   // An allocator that fails says so by a null pointer, and by nothing else.
   if (isAllocatorEntry(symbol)) return [nothing];
   if (afterCall === "ignored") return [usualError];

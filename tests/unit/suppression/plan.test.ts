@@ -97,6 +97,13 @@ describe("plan", () => {
     expect(edits({ ...above, frames: alsoAbove })).toEqual(edits(above));
   });
 
+  test("returns to a main loop what keeps it going, where the failure value would end it", () => {
+    const inLoop = report([{ name: "turn" }, { name: "loop" }, { name: "main" }], { spine: 1 });
+    const kept = inLoop.frames.map((frame, index) => (index === 0 ? { ...frame, loopValue: 0n } : frame));
+    expect(edits({ ...inLoop, frames: kept }).slice(0, 2)).toEqual(["abandon turn=0", "abandon turn=-1"]);
+    expect(edits(inLoop)[0]).toBe("abandon turn=-1");
+  });
+
   test("without an interface frame it takes the outermost frame above the spine before anything else", () => {
     const direct = report([{ name: "a" }, { name: "b" }, { name: "c" }, { name: "loop" }, { name: "main" }], {
       spine: 3,
