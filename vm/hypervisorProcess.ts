@@ -23,6 +23,7 @@ import type { Clock } from "#clock.ts";
 import { HypervisorError } from "#errors.ts";
 import { tailOf } from "./cappedFile.ts";
 import { type ExitReport, explainExit } from "./exitReport.ts";
+import { controllerTrouble } from "./interruptController.ts";
 import { MonitorFrames } from "./monitorEvent.ts";
 import { RestClient } from "./restClient.ts";
 import type { RunDirectory } from "./runDirectory.ts";
@@ -161,6 +162,8 @@ function requireKvm(path: string, otherUser: boolean): void {
         : `there is no ${path}, so no guest can run here: ${advice}`;
     throw new HypervisorError("hypervisor.kvm", message, {}, cause);
   }
+  const trouble = controllerTrouble(process.arch, readText("/proc/interrupts"));
+  if (trouble !== null) throw new HypervisorError("hypervisor.kvm", trouble);
 }
 
 async function firstPing(
@@ -255,9 +258,11 @@ function workingDirectory(pid: number): string | null {
   }
 }
 
-function readProc(pid: number, file: string): string {
+const readProc = (pid: number, file: string): string => readText(`/proc/${pid}/${file}`);
+
+function readText(path: string): string {
   try {
-    return readFileSync(`/proc/${pid}/${file}`, "latin1");
+    return readFileSync(path, "latin1");
   } catch {
     // Gone between listing and reading.
     return "";

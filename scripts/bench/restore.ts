@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * How soon a guest is back: from the request until it runs, against Cloud Hypervisor's own on-demand restore of the same
+ * memory; until its first answer, lazily with what it touched the last time, against all of its memory written first; small
+ * memory against large; and how fast content arrives. Ratios of interleaved rounds in one run; needs /dev/kvm, Cloud
+ * Hypervisor v53.0 and gcc.
+ *
+ *     bun scripts/bench/restore.ts [--json FILE] [--rounds 10] [--seed 1] [--largeMiB 8192]
+ *
+ * Targets: request to running at most 1.25; to the first answer at most 1.10; large at most 1.25 small; content at least 0.20
+ * of plain pwrite of 1 MiB into a memory file, with one thread.
+ */
+import { mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { MemoryFile } from "#board/native/memoryFile.ts";
+import { systemClock } from "#clock.ts";
+import { Restore } from "#restoration/restore.ts";
+import { publish, readFlags } from "./benchReport.ts";
+import { type GuestShape, Machine, mebibyte, Scene } from "./checkpointScene.ts";
+import { drift, median, medianInterval } from "./statistics.ts";
+
+const { json, numbers } = readFlags(process.argv.slice(2), { rounds: 10, seed: 1, largeMiB: 8_192 });
+const [rounds, seed] = [numbers.rounds!, numbers.seed!];
+const smallMiB = 256;
+const shapeOf = (memoryMiB: number): GuestShape => ({
+  ...{ memoryMiB, fillMiB: 64, dirtyMiB: 4, workPages: 256, shared: true },
+});
+
+type Times = { readonly runningMs: number; readonly answerMs: number; readonly machine: Machine };
+const since = (fromNs: number): number => (systemClock.monotonicNs() - fromNs) / 1e6;
+
+using scene = new Scene();
+
+/** By Holdfast: the process starts while the first pages are read. The clock starts with both. */
+async function ours(
+  checkpoint: string,
+  guest: string,
+  mode: "lazy" | "eager",
+  whole = false,
+): Promise<Times & { fillMs: number }> {
+  const fromNs = systemClock.monotonicNs();
+  const settings = { path: scene.checkpoints.path, checkpoint, guest, mode, disks: {} };
+  const preparing = Restore.prepare({ ...settings, eagerBytesMax: 0, prefetchMsMax: 20 });
+  const machine = await Machine.launch(scene.place("r"));
+  const restore = await preparing;
+  const preparedMs = since(fromNs);
+  const body = mode === "lazy" ? { memory_mode: "Postcopy" as const } : {};
+  const received = machine.hypervisor.call("vm.receive-migration", { receiver_url: "unix:in.sock", ...body });
+  const { running, served } = restore.run(join(machine.directory.path, "in.sock"), machine.hypervisor.pid);
+  await running;
+  const runningMs = since(fromNs);
+  await received;
+  await machine.hypervisor.look();
+  await machine.ask("q", "A");
+  const answerMs = since(fromNs);
+  // Only where it is asked for: a large memory takes its time, and the guest has answered.
+  if (!whole) await machine.hypervisor.kill();
+  const touched = await served.catch(() => []);
+  const fillMs = since(fromNs) - runningMs;
+  if (whole && touched.length > 0) await scene.checkpoints.touched(guest, touched);
+  restore[Symbol.dispose]();
+  return { runningMs, answerMs: mode === "lazy" ? answerMs : answerMs - preparedMs, machine, fillMs };
+}
+
+/** By Cloud Hypervisor itself, from a snapshot on the same disk. */
+async function theirs(snapshot: string): Promise<Times> {
+  const fromNs = systemClock.monotonicNs();
+  const machine = await Machine.launch(scene.place("t"));
+  await machine.hypervisor.call("vm.restore", {
+    source_url: `file://${snapshot}`,
+    memory_restore_mode: "OnDemand",
+    resume: true,
+  });
+  const runningMs = since(fromNs);
+  await machine.ask("q", "A");
+  return { runningMs, answerMs: since(fromNs), machine };
+}
+
+async function snapshotOf(machine: Machine, name: string): Promise<string> {
+  const place = join(scene.path, name);
+  mkdirSync(place);
+  await machine.hypervisor.call("vm.pause");
+  await machine.hypervisor.call("vm.snapshot", { destination_url: `file://${place}` });
+  return place;
+}
+
+/** Bytes of content a ms that an eager restore writes, read, unpacked and checked; against plain writes. */
+async function drain(checkpoint: string): Promise<{ ours: number; plain: number }> {
+  const settings = { path: scene.checkpoints.path, checkpoint, guest: "none", mode: "eager", disks: {} } as const;
+  let fromNs = systemClock.monotonicNs();
+  const restore = await Restore.prepare({ ...settings, eagerBytesMax: 0, prefetchMsMax: 0 });
+  const oursRate = restore.prepared.contentBytes / since(fromNs);
+  restore[Symbol.dispose]();
+  using file = MemoryFile.create("plain", 64 * mebibyte);
+  const block = crypto.getRandomValues(new Uint8Array(new ArrayBuffer(65_536)));
+  const bytes = new Uint8Array(new ArrayBuffer(mebibyte)).map((_, at) => block[at % block.length]!);
+  fromNs = systemClock.monotonicNs();
+  for (let at = 0; at < 64; at += 1) file.write(at * mebibyte, bytes);
+  return { ours: oursRate, plain: (64 * mebibyte) / since(fromNs) };
+}
+
+const sizes = [smallMiB, numbers.largeMiB!];
+const prepared = new Map<number, { checkpoint: string; snapshot: string | null }>();
+for (const size of sizes) {
+  await using machine = await scene.boot(shapeOf(size));
+  await machine.ask("q", "A");
+  const { id } = await scene.take(machine, "memoryFile", `g${size}`);
+  prepared.set(size, { checkpoint: id, snapshot: size === smallMiB ? await snapshotOf(machine, "snapshot") : null });
+}
+const small = prepared.get(smallMiB)!;
+const failed: unknown[] = [];
+const seen = { ours: [] as number[], theirs: [] as number[], lazy: [] as number[], eager: [] as number[] };
+const [large, drains] = [[] as number[], [] as { ours: number; plain: number }[]];
+
+// What it touches is recorded by one restore that does not count.
+const first = await ours(small.checkpoint, `g${smallMiB}`, "lazy", true);
+await first.machine[Symbol.asyncDispose]();
+for (let round = 0; round < rounds; round += 1) {
+  try {
+    for (const who of round % 2 === 0 ? ["ours", "theirs"] : ["theirs", "ours"]) {
+      if (who === "theirs") {
+        const { runningMs, machine } = await theirs(small.snapshot!);
+        seen.theirs.push(runningMs);
+        await machine[Symbol.asyncDispose]();
+      } else {
+        const { runningMs, answerMs, machine } = await ours(small.checkpoint, `g${smallMiB}`, "lazy");
+        seen.ours.push(runningMs);
+        seen.lazy.push(answerMs);
+        await machine[Symbol.asyncDispose]();
+      }
+    }
+    const eager = await ours(small.checkpoint, `g${smallMiB}`, "eager");
+    seen.eager.push(eager.answerMs);
+    await eager.machine[Symbol.asyncDispose]();
+    const big = await ours(prepared.get(numbers.largeMiB!)!.checkpoint, `g${numbers.largeMiB}`, "lazy");
+    large.push(big.runningMs);
+    await big.machine[Symbol.asyncDispose]();
+    drains.push(await drain(small.checkpoint));
+  } catch (error) {
+    failed.push(String(error));
+  }
+  console.error(`round ${round + 1} of ${rounds}`);
+}
+const ratioOf = (above: readonly number[], below: readonly number[]): object => ({
+  value: median(above) / median(below),
+  interval: medianInterval(
+    above.map((value) => value / median(below)),
+    seed,
+  ),
+});
+const results = {
+  runningMs: { ours: median(seen.ours), theirs: median(seen.theirs), theirsDrift: drift(seen.theirs) },
+  runningOverTheirs: { ...ratioOf(seen.ours, seen.theirs), target: 1.25 },
+  firstAnswerOverResident: { ...ratioOf(seen.lazy, seen.eager), target: 1.1 },
+  largeOverSmall: { ...ratioOf(large, seen.ours), target: 1.25 },
+  drainOverPlain: { value: median(drains.map(({ ours: mine, plain }) => mine / plain)), target: 0.2, aim: 0.5 },
+  fillMs: first.fillMs,
+};
+await publish({ name: "restore", seed, rounds, results, failed_runs: failed }, json);
+rmSync(scene.path, { recursive: true, force: true });
+process.exit(failed.length === 0 ? 0 : 1);
