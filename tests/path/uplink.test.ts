@@ -47,14 +47,14 @@ type Scene = AsyncDisposable & {
 async function openScene(): Promise<Scene> {
   await using stack = new AsyncDisposableStack();
   const broker = stack.use(await Mosquitto.start());
-  const observer = stack.use(await Observer.open(broker.url, ["holdfast/#"]));
+  const observer = stack.use(await Observer.open(broker.url, ["holdfast/#", "homeassistant/#"]));
   const program = stack.use(await compileOrdered("stop"));
   const [name, state] = [freshName("uplink"), join(folder, "state")];
   const viewer = new Operator(observer);
   const admins = [new Operator(observer), new Operator(observer), new Operator(observer)];
   expect(await viewer.believedBy(state, name, "view")).toMatchObject({ code: 0 });
   for (const one of admins) expect(await one.believedBy(state, name, "admin")).toMatchObject({ code: 0 });
-  const config = await configFor(broker, "metricsEveryMs = 1000");
+  const config = await configFor(broker, "metricsEveryMs = 1000", 'encoding = "both"', "discovery = true");
   const where = ["--name", name, "--state", state, "--config", config, "--restart", "never"];
   const run = stack.use(new GuardRun([...where, "--", ...program.command]));
   await run.guarding();
@@ -103,6 +103,15 @@ withBroker(
     for (const group of ["workload", "self", "link"]) {
       await observer.until(`metrics of ${group}`, (seen) => seen.some(({ topic }) => topic === `${box}/m/${group}`));
     }
+    // The JSON mirror, and the discovery of Home Assistant.
+    const text = await observer.until("the mirror", (seen) =>
+      seen.find(({ topic }) => topic === `${box}/json/e/fault`),
+    );
+    expect(JSON.parse(new TextDecoder().decode(text.payload))).toMatchObject({ w: name, fault: outcome.id });
+    const found = await observer.until("discovery", (seen) =>
+      seen.findLast(({ topic }) => topic === "homeassistant/device/box-7/config"),
+    );
+    expect(found.retain || JSON.parse(new TextDecoder().decode(found.payload)).dev !== undefined).toBe(true);
     scene.run.signal("SIGTERM");
     expect(await scene.run.end()).toBe(128 + 15);
     await stateSays(observer, '"offline"');
