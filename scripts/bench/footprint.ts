@@ -9,9 +9,11 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { askView } from "#appliance/viewSocket.ts";
 import { systemBox } from "#board/box.ts";
 import { pageBytesOfMachine } from "#board/native/pause.ts";
 import { systemClock } from "#clock.ts";
+import { ProgramError } from "#errors.ts";
 import { parseProcessStat } from "#monitor/health/procFiles.ts";
 import { controlResult, publish, readFlags, rounded } from "./benchReport.ts";
 import { median } from "./statistics.ts";
@@ -20,8 +22,10 @@ const seed = 1;
 const programs = 4;
 const [rssMebibytesMax, shareMax] = [64, 0.01];
 const mebibyte = 2 ** 20;
-/** Until all are guarded, rehearsed and quiet. */
-const settleMs = 25_000;
+/** All are guarded by then, or the run has failed. */
+const guardedMsMax = 180_000;
+/** What the attach and the rehearsals left behind is collected by then. */
+const settleMs = 45_000;
 
 const look = (pid: number): { cpuSeconds: number; residentBytes: number } => {
   const stat = parseProcessStat(systemBox.text(`/proc/${pid}/stat`) ?? "");
@@ -43,6 +47,7 @@ async function measure(windows: number, seconds: number) {
   const bare = Bun.spawn([process.execPath, "-e", "setInterval(() => {}, 1e6)"], quiet);
   const supervisor = Bun.spawn([process.execPath, main, "run", "--config", config], quiet);
   try {
+    await untilGuarded(join(directory, "run"));
     await systemClock.sleep(settleMs);
     const windowsSeen: { share: number; bareShare: number; aboveBare: number }[] = [];
     for (let window = 0; window < windows; window += 1) {
@@ -64,6 +69,17 @@ async function measure(windows: number, seconds: number) {
     // Ending a run leaves its programs running.
     for (const pid of serversIn(directory)) process.kill(pid, "SIGKILL");
   }
+}
+
+/** @throws ProgramError where not all programs are guarded in time */
+async function untilGuarded(runDirectory: string): Promise<void> {
+  const endNs = systemClock.monotonicNs() + guardedMsMax * 1e6;
+  while (systemClock.monotonicNs() < endNs) {
+    const view = await askView(runDirectory).catch(() => null);
+    if ((view?.workloads ?? []).filter(({ health }) => health.process.kind === "seen").length === programs) return;
+    await systemClock.sleep(500);
+  }
+  throw new ProgramError("program.gone", `not all ${programs} programs were guarded within ${guardedMsMax} ms`);
 }
 
 /** The programs of this run, by the directory of their sockets. */

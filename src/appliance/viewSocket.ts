@@ -56,7 +56,7 @@ export function openViewSocket(
 export function findSupervisors(root: string): string[] {
   const guards = join(root, "guards");
   const below = existsSync(guards) ? readdirSync(guards).map((name) => join(guards, name)) : [];
-  return [root, ...below].slice(0, supervisorsMax).filter((directory) => existsSync(join(directory, socketName)));
+  return [root, ...below].filter((directory) => existsSync(join(directory, socketName))).slice(0, supervisorsMax);
 }
 
 /** What the supervisor of this run directory sees now. @throws HypervisorError where nobody answers */

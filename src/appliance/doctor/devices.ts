@@ -4,6 +4,7 @@
  * None of these is needed to guard a native program.
  */
 import type { Box } from "#board/box.ts";
+import { readHardwareWatchdog } from "#monitor/health/hardwareWatchdog.ts";
 import { type Check, capabilities, hasCapability, lacking, ok } from "./check.ts";
 
 /** The first Cloud Hypervisor that can hand its guest's memory to another process. */
@@ -14,11 +15,25 @@ export const deviceChecks = (box: Box): Check[] => [
   pressure(box),
   controlGroups(box),
   systemd(box),
+  hardwareWatchdog(box),
   virtualMachines(box),
   hypervisor(box),
   userFaults(box),
   sockets(box),
 ];
+
+/** Whether the hardware resets a box that hangs. */
+function hardwareWatchdog(box: Box): Check {
+  const name = "hardware watchdog";
+  const effect = "a box that hangs as a whole stays so until somebody comes";
+  const seen = readHardwareWatchdog(box);
+  if (seen.kind === "absent")
+    return lacking("limited", name, seen.why, effect, seen.advice === "" ? null : seen.advice);
+  const { identity, active, timeoutSeconds } = seen.value;
+  const found = `${identity}, ${timeoutSeconds ?? "?"} s`;
+  if (active) return ok(name, `${found}, armed`);
+  return lacking("limited", name, `${found}, not armed`, effect, "set RuntimeWatchdogSec=30 in systemd's system.conf");
+}
 
 /** Hardware counters of the processor, else those of the kernel, else none. */
 function counters(box: Box): Check {

@@ -95,15 +95,35 @@ need(perfEvents)("ten thousand ticks allocate nothing", () => {
   expect(after.heapSize - before.heapSize).toBeLessThan(64 * 1024);
 });
 
-need(pmu)("hardware events rise together, and say how long they were on hardware", () => {
+need(pmu)("hardware events rise together; what this PMU does not count is absent with its reason, never 0", () => {
   const { sampler } = open();
   using _ = sampler;
   sampler.watch(0, [process.pid], false);
   for (let spin = 0; spin < 1e6; spin += 1) Math.sqrt(spin);
   sampler.tick(1);
-  const cycles = sampler.totals(0).filter(({ event }) => event === "cycles");
+  const totals = sampler.totals(0);
+  const cycles = totals.filter(({ event }) => event === "cycles");
   expect(cycles.some(({ total }) => total !== null && total > 1e5)).toBe(true);
   for (const { runningRatio } of cycles) expect(runningRatio).toBeLessThanOrEqual(1);
+  const { events } = abilitiesOf(plan, sampler.opened);
+  for (const event of [
+    "instructions",
+    "cache_misses",
+    "branch_misses",
+    "stalled_frontend",
+    "stalled_backend",
+  ] as const) {
+    const able = events.filter((each) => each.event === event);
+    expect(able.length).toBeGreaterThan(0);
+    for (const { cluster, state } of able) {
+      const reading = totals.find((each) => each.event === event && each.cluster === cluster);
+      if (state.kind === "absent") expect([reading, state.why.length > 10]).toEqual([undefined, true]);
+      else
+        expect(reading === undefined || reading.total === null || event !== "instructions" || reading.total > 0).toBe(
+          true,
+        );
+    }
+  }
 });
 
 test("what the kernel refuses has no total, and a reason", () => {
