@@ -61,7 +61,7 @@ test("an identity is found where it was added, and nowhere else; a full index ta
   const index = new IdentityIndex(100);
   const random = seededRandom(5);
   const identities = Array.from({ length: 300 }, () => Uint8Array.from({ length: 32 }, () => random() * 256));
-  identities.forEach((identity, at) => index.add(identity, at + 1));
+  for (const [at, identity] of identities.entries()) index.add(identity, at + 1);
   expect(index.full).toBe(true);
   const found = identities.map((identity) => index.find(identity));
   expect(found.slice(0, 100)).toEqual(Array.from({ length: 100 }, (_, at) => at + 1));
