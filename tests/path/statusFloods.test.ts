@@ -80,6 +80,7 @@ describe("descriptors", () => {
     const script = `
       import { PageHost } from "#tests/peers/pageHost.ts";
       import { openDescriptors } from "#status/descriptors.ts";
+      import { systemClock } from "#clock.ts";
       const host = await PageHost.open();
       let most = 0;
       for (;;) {
@@ -88,7 +89,13 @@ describe("descriptors", () => {
         console.log(JSON.stringify({ url: host.url, most, audits: host.audits.map(({ event }) => event) }));
       }`;
     const words = ["prlimit", "--nofile=600:600", process.execPath, "-e", script];
-    const child = Bun.spawn(words, { cwd: join(import.meta.dir, "../.."), stdio: ["ignore", "pipe", "inherit"] });
+    const child = Bun.spawn(words, { cwd: join(import.meta.dir, "../.."), stdio: ["ignore", "pipe", "ignore"] });
+    await using _child = {
+      async [Symbol.asyncDispose]() {
+        child.kill("SIGKILL");
+        await child.exited;
+      },
+    };
     let said = { url: "", most: 0, audits: [] as string[] };
     const reading = (async (): Promise<void> => {
       for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) {
@@ -106,8 +113,7 @@ describe("descriptors", () => {
       async () =>
         (await fetch(`${said.url}livez`, { signal: AbortSignal.timeout(2_000) }).catch(() => null))?.status === 200,
     );
-    child.kill();
-    await child.exited;
+    child.kill("SIGKILL");
     await reading;
   });
 });

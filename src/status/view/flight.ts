@@ -12,8 +12,9 @@ const height = 48;
 const marksMax = 12;
 const curvesMax = 24;
 
-export function flight(record: FlightRecord): Html {
-  const { times, curves, faultMs, marks } = record;
+/** `faultMs`: the fault that is looked at; a record may be shared by several. */
+export function flight(record: FlightRecord, faultMs: number): Html {
+  const { times, curves, marks } = record;
   if (times.length === 0) return html`<p class="empty">Not available: the record of that minute is empty.</p>`;
   const [fromMs, toMs] = [times[0]!, times.at(-1)!];
   const x = (atMs: number): number => ((atMs - fromMs) / Math.max(1, toMs - fromMs)) * width;

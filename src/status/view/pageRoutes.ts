@@ -93,7 +93,7 @@ function faultRoute(c: Ask): Response {
   const flown = readFlight(page.directory, record);
   const { counters } = page.view.told;
   const why = counters.known ? "no picture of it is on record" : counters.why;
-  const around = flown === null ? html`<p class="empty">Not available: ${why}.</p>` : flight(flown);
+  const around = flown === null ? html`<p class="empty">Not available: ${why}.</p>` : flight(flown, record.atMs);
   return pageAnswer(c, `${record.head.signal} in ${record.head.workload}`, faultPage(record, around));
 }
 
