@@ -19,7 +19,8 @@ describe("floods", () => {
     const admin = await host.claimed();
     const tokens = await Promise.all(Array.from({ length: 5 }, () => host.token(admin, "view")));
     const stop = new AbortController();
-    const statuses: number[] = [];
+    // Held on to: an answer that nobody holds is closed by the collector, and its place is free again.
+    const answers: Response[] = [];
     // Nobody reads what comes: these are slow readers.
     for (let round = 0; round < 20; round += 1) {
       for (const token of tokens) {
@@ -27,9 +28,10 @@ describe("floods", () => {
           headers: { authorization: `Bearer ${token}` },
           signal: stop.signal,
         });
-        statuses.push(answer.status);
+        answers.push(answer);
       }
     }
+    const statuses = answers.map((answer) => answer.status);
     expect(statuses.filter((status) => status === 200).length).toBe(limits.streamsMax);
     expect(statuses.filter((status) => status === 503).length).toBe(100 - limits.streamsMax);
     await host.record(Array.from({ length: 200 }, () => ({ agoMs: 0, verdict: "clean" as const })));
@@ -88,7 +90,7 @@ describe("descriptors", () => {
         most = Math.max(most, openDescriptors());
         console.log(JSON.stringify({ url: host.url, most, audits: host.audits.map(({ event }) => event) }));
       }`;
-    const words = ["prlimit", "--nofile=600:600", process.execPath, "-e", script];
+    const words = ["prlimit", "--nofile=2000:2000", process.execPath, "-e", script];
     const child = Bun.spawn(words, { cwd: join(import.meta.dir, "../.."), stdio: ["ignore", "pipe", "ignore"] });
     await using _child = {
       async [Symbol.asyncDispose]() {
@@ -105,10 +107,10 @@ describe("descriptors", () => {
     })();
     await until(async () => said.url !== "");
     const target = { hostname: "127.0.0.1", port: Number(new URL(said.url).port), socket: { data: () => {} } };
-    // Those that the full queue of the listener holds back are not waited for.
-    for (let made = 0; made < 700; made += 1) void Bun.connect(target).catch(() => {});
+    // One turn of its loop takes what waits in the listener's queue, 512 at most. Those that the full queue of the listener holds back are not waited for.
+    for (let made = 0; made < 2_500; made += 1) void Bun.connect(target).catch(() => {});
     await until(async () => said.audits.includes("page.flooded"));
-    expect(said.most).toBeLessThan(560);
+    expect(said.most).toBeLessThan(1_950);
     await until(
       async () =>
         (await fetch(`${said.url}livez`, { signal: AbortSignal.timeout(2_000) }).catch(() => null))?.status === 200,
