@@ -36,9 +36,11 @@ async function measure(windows: number, seconds: number) {
   const directory = await mkdtemp(join(tmpdir(), "holdfast-footprint-"));
   await using _scratch = { [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }) };
   const sections = Array.from({ length: programs }, (_, index) =>
-    ["[[program]]", `name = "idle${index}"`, 'command = ["/usr/bin/redis-server", "--port", "0", "--save", ""]'].join(
-      "\n",
-    ),
+    [
+      "[[program]]",
+      `name = "idle${index}"`,
+      `command = ["/usr/bin/redis-server", "--port", "0", "--unixsocket", "${directory}/${index}.sock", "--save", ""]`,
+    ].join("\n"),
   );
   const config = join(directory, "holdfast.toml");
   await Bun.write(config, `state = "${directory}/state"\nrun = "${directory}/run"\n\n${sections.join("\n\n")}\n`);
