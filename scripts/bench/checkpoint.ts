@@ -51,26 +51,35 @@ using scene = new Scene();
 {
   await using shared = await scene.boot(shapeOf(256, true));
   const machines = new Map<number, Machine>();
-  for (const size of sizesMiB) machines.set(size, await scene.boot(shapeOf(size, false)));
-  for (const [size, machine] of machines) await scene.take(machine, "stream", `s${size}`);
-  await scene.take(shared, "memoryFile", "shared");
+  await shared.during(async () => {});
+  for (const size of sizesMiB) {
+    const machine = await scene.boot(shapeOf(size, false));
+    await machine.during(async () => {});
+    machines.set(size, machine);
+  }
+  await shared.during(() => scene.take(shared, "memoryFile", "shared"));
+  for (const [size, machine] of machines) await machine.during(() => scene.take(machine, "stream", `s${size}`));
   for (let round = 0; round < rounds; round += 1) {
     try {
-      bare.push(await bareStop(shared));
+      bare.push(await shared.during(() => bareStop(shared)));
       for (const [size, machine] of machines) {
-        await machine.ask("w", "W");
-        const { addedBytes } = await scene.take(machine, "stream", `s${size}`, downtimeMs);
-        pauses.get(size)!.push(await lastPauseMs(machine));
-        added.push(addedBytes / (dirtyMiB * mebibyte));
-        await machine.ask("d", "D");
+        await machine.during(async () => {
+          await machine.ask("w", "W");
+          const { addedBytes } = await scene.take(machine, "stream", `s${size}`, downtimeMs);
+          pauses.get(size)!.push(await lastPauseMs(machine));
+          added.push(addedBytes / (dirtyMiB * mebibyte));
+          await machine.ask("d", "D");
+        });
       }
-      await shared.ask("d", "D");
-      const { addedBytes } = await scene.take(shared, "memoryFile", "shared");
-      fileMethod.push(await lastPauseMs(shared));
-      added.push(addedBytes / (dirtyMiB * mebibyte));
-      const rest = await scene.take(shared, "memoryFile", "shared");
-      idle.push(rest.addedBytes / (256 * mebibyte));
-      bare.push(await bareStop(shared));
+      await shared.during(async () => {
+        await shared.ask("d", "D");
+        const { addedBytes } = await scene.take(shared, "memoryFile", "shared");
+        fileMethod.push(await lastPauseMs(shared));
+        added.push(addedBytes / (dirtyMiB * mebibyte));
+        const rest = await scene.take(shared, "memoryFile", "shared");
+        idle.push(rest.addedBytes / (256 * mebibyte));
+        bare.push(await bareStop(shared));
+      });
     } catch (error) {
       failed.push(String(error));
     }

@@ -104,6 +104,16 @@ export class Machine implements AsyncDisposable {
     await this.hear(answer);
   }
 
+  /** Its guest waits for keys by asking for them all the time: one that is not measured now must stand still. */
+  async during<Value>(act: () => Promise<Value>): Promise<Value> {
+    if (this.hypervisor.state.kind === "paused") await this.hypervisor.call("vm.resume");
+    try {
+      return await act();
+    } finally {
+      await this.hypervisor.call("vm.pause");
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.hypervisor.kill();
     await this.#serial[Symbol.asyncDispose]();
