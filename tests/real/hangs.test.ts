@@ -65,7 +65,8 @@ hangs(
     }
     expect(await ask(bystander, "p0")).toBe("ok");
     expect(server.guarded.isSame()).toBe(true);
-    expect(faultsOf(server).map(({ signal }) => signal)).toEqual(["SIGSTOP"]);
+    // More than one where the first frame that was given up was inside the loop.
+    expect([...new Set(faultsOf(server).map(({ signal }) => signal))]).toEqual(["SIGSTOP"]);
     bystander.destroy();
   },
   timeoutMs,
