@@ -16,9 +16,10 @@ import { ProgramError } from "#errors.ts";
 import { silentLog } from "#log.ts";
 import { GdbClient } from "#monitor/gdb/client.ts";
 import { startStub } from "#monitor/gdb/stub.ts";
+import { runBeforeTheLoad } from "#monitor/priority.ts";
 import { controlResult, publish, readFlags, rounded } from "./benchReport.ts";
 import { compileOrdered, type OrderedProgram } from "./orderedProgram.ts";
-import { median, medianInterval } from "./statistics.ts";
+import { median, medianInterval, quantile } from "./statistics.ts";
 
 const kinds = { t: "thread created and joined", f: "fork and wait", u: "SIGUSR1", a: "SIGALRM" } as const;
 type Kind = keyof typeof kinds;
@@ -26,6 +27,8 @@ const order = Object.keys(kinds) as Kind[];
 const arms = ["alone", "bare", "guarded"] as const;
 type Arm = (typeof arms)[number];
 const ratioMax = 1.1;
+/** The cheapest tenth of batches met the least of other work on the machine: their ratio is told beside. */
+const floorShare = 0.1;
 const seed = 1;
 const lookMs = 1;
 const batchMsMax = 20_000;
@@ -50,9 +53,11 @@ async function untilReady(program: OrderedProgram): Promise<void> {
   while (program.shared().end === 0) await systemClock.sleep(lookMs);
 }
 
-/** Bare: a stock gdbserver that was told the same as ours, and that nobody asks for anything. */
+/** Bare: a stock gdbserver that was told the same as ours, with the same priority, and that nobody asks for anything. */
 async function attachBare(pid: number, directory: string): Promise<GdbClient> {
   const stub = await startStub(directory, { clock: systemClock });
+  // As ours is: else a busy machine would speak for us.
+  runBeforeTheLoad(stub.pid, silentLog);
   const client = await GdbClient.open(stub.transport, { clock: systemClock, log: silentLog, rehearsed: false });
   await client.attach(pid, { stopAll: false });
   return client;
@@ -111,9 +116,11 @@ function resultOf(costs: Costs, kind: Kind): Record<string, number | boolean> {
   const ratios = costs.guarded[kind].map((us, index) => us / costs.bare[kind][index]!);
   const { low, high } = medianInterval(ratios, seed);
   const us = (arm: Arm): number => rounded(median(costs[arm][kind]), 2);
+  const floorUs = (arm: Arm): number => quantile(costs[arm][kind], floorShare);
   return {
     ...{ aloneUs: us("alone"), bareUs: us("bare"), guardedUs: us("guarded") },
     ...{ ratio: rounded(median(ratios), 3), low95: rounded(low, 3), high95: rounded(high, 3) },
+    floorRatio: rounded(floorUs("guarded") / floorUs("bare"), 3),
     within: median(ratios) <= ratioMax,
   };
 }
