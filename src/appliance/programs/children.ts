@@ -128,7 +128,7 @@ export class Children {
       settle();
       parts.notices.tell({ event: "child", workload: parts.name, pid, state: "guarded" });
     };
-    const notices = new ChildNotices(parts.notices, parts.name);
+    const notices = new ChildNotices(parts.notices, parts.name, pid);
     const own: GuardParts = { ...parts, program, runDirectory, notices, news, letGo, family: this.family };
     try {
       await runGuard({ ...own, probes: [], trace: undefined });
