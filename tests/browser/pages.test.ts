@@ -28,6 +28,7 @@ const places = [
   "system",
   "actions",
   "actions/bundle",
+  "actions/backup",
   "account",
   "help",
 ];

@@ -4,6 +4,7 @@
  */
 import { Hono } from "hono";
 import { isVerbName, roleAllows, type VerbName, verbRoles } from "#verbs.ts";
+import { makeBackup } from "../model/backup.ts";
 import { makeBundle } from "../model/bundle.ts";
 import type { Job } from "../page.ts";
 import { type Ask, mayAct, pageAnswer, viewerOf, type Web } from "../web.ts";
@@ -26,6 +27,8 @@ export function actionRoutes(): Hono<Web> {
   app.post("/actions/do", act);
   app.get("/actions/bundle", (c) => pageAnswer(c, "Diagnostics", bundlePage(c), { live: false }));
   app.post("/actions/bundle", bundle);
+  app.get("/actions/backup", (c) => pageAnswer(c, "Backup", backupPage(c), { live: false }));
+  app.post("/actions/backup", backup);
   return app;
 }
 
@@ -42,7 +45,7 @@ function actionsPage(c: Ask): Html {
             html`<h3>${name}</h3><div class="buttons">${verbs.map((verb) => verbForm(verb, name, viewer))}</div>`,
         )
   }</section>
-<section aria-labelledby="box"><h2 id="box">This box</h2><div class="buttons"><a class="button" href="/actions/bundle">Diagnostics bundle</a></div></section>
+<section aria-labelledby="box"><h2 id="box">This box</h2><div class="buttons"><a class="button" href="/actions/bundle">Diagnostics bundle</a><a class="button" href="/actions/backup">Backup of the record</a></div></section>
 <section aria-labelledby="jobs"><h2 id="jobs">What was asked for</h2><div data-part="jobs">${jobTable(jobs)}</div></section>`;
 }
 
@@ -123,16 +126,35 @@ async function bundle(c: Ask): Promise<Response> {
   if (!isOwnForm(c, form)) return refuse(c, "The form is not from this login.", 403);
   const memory = form.memory === "yes" && mayAct(c, "admin");
   const page = c.get("page");
-  const { name, bytes } = makeBundle(page, { memory, clients: form.clients === "hide" });
+  const made = makeBundle(page, { memory, clients: form.clients === "hide" });
   page.audit("page.bundle", c.get("asker")!.name, c.env.from, { memory });
-  return new Response(bytes, {
+  return download(made);
+}
+
+function backupPage(c: Ask): Html {
+  const words = html`<h1>Backup of the record</h1><p>All faults with their stacks and registers, all events, and what waits for the fleet, as <code>holdfast storage restore</code> takes it. It can hold data of users: keep it as you keep those.</p>`;
+  if (!mayAct(c, "admin")) return html`${words}<p class="soft">It needs the role admin.</p>`;
+  return html`${words}<form method="post" action="/actions/backup" class="card">${tokenField(viewerOf(c)!)}${freshField(c)}<button type="submit" class="main">Download</button></form>`;
+}
+
+async function backup(c: Ask): Promise<Response> {
+  const form = await readForm(c);
+  if (!isOwnForm(c, form)) return refuse(c, "The form is not from this login.", 403);
+  if (!mayAct(c, "admin")) return refuse(c, "It needs the role admin.", 403);
+  if (!(await isFresh(c, form))) return refuse(c, "The password is not right.", 403);
+  const page = c.get("page");
+  page.audit("page.backup", c.get("asker")!.name, c.env.from);
+  return download(makeBackup(page.directory, page.clock.wallMs()));
+}
+
+const download = ({ name, bytes }: { name: string; bytes: Uint8Array<ArrayBuffer> }): Response =>
+  new Response(bytes, {
     headers: {
       "content-type": "application/gzip",
       "content-disposition": `attachment; filename="${name}"`,
       "cache-control": "no-store",
     },
   });
-}
 
 const refuse = (c: Ask, why: string, status: 403 | 409): Response =>
   pageAnswer(c, "Not done", html`<h1>Not done</h1><p class="error">${why}</p><p><a href="/actions">Actions</a></p>`, {
