@@ -156,7 +156,7 @@ const status = v.strictObject({
   /** Answers /livez, /readyz and /metrics to others than loopback, without a login. */
   openHealth: v.optional(flag, false),
   /** A login ends after so long without a request. */
-  idleMs: v.optional(count(60_000, dayMs), 1_800_000),
+  idleMs: v.optional(count(180_000, dayMs), 1_800_000),
 });
 
 export const documentSchema = v.strictObject({

@@ -76,6 +76,7 @@ export function pageAnswer(
     cursor: view.cursor,
     assets: assetsTag,
     theme,
+    idleMs: page.settings.idleMs,
   };
   const text = document(frame, { title, body, live: options.live ?? true });
   return c.body(text, options.status ?? 200, {

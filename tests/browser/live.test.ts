@@ -72,6 +72,17 @@ describe("a page that is open", () => {
     expect(await window.page.locator(".issues").textContent()).toContain("does not report");
   }, 60_000);
 
+  test("a login that is about to end says so, and staying keeps it", async () => {
+    await using host = await PageHost.open({ idleMs: 100_000 });
+    await using window = await open(host);
+    const { page } = window;
+    await page.goto(host.url);
+    await says(page, ".stay", "logged out in two minutes");
+    await page.click(".stay button");
+    await page.locator(".stay").first().waitFor({ state: "attached" });
+    expect(window.complaints).toEqual([]);
+  }, 60_000);
+
   test("without script everything is there, and an act can be asked for", async () => {
     await using host = await PageHost.open();
     host.told = { workloads: [workload("cache", { kind: "guest", state: "up", verbs: ["workload.restart"] })] };

@@ -20,6 +20,28 @@
   const menu = document.querySelector(".nav details");
   if (menu) menu.addEventListener("keydown", (event) => event.key === "Escape" && menu.removeAttribute("open"));
 
+  // Two minutes before a login ends by itself, whoever is there is asked (WCAG 2.2.1).
+  const idleMs = Number(document.body.dataset.idle);
+  const warnMs = 120000;
+  function warnLater() {
+    setTimeout(() => {
+      const note = document.createElement("div");
+      note.className = "stay";
+      note.setAttribute("role", "alert");
+      const stay = document.createElement("button");
+      stay.type = "button";
+      stay.textContent = "Stay";
+      note.append("You will be logged out in two minutes. ", stay);
+      stay.addEventListener("click", async () => {
+        await fetch("/help");
+        note.remove();
+        warnLater();
+      });
+      document.body.append(note);
+    }, Math.max(0, idleMs - warnMs));
+  }
+  if (idleMs > warnMs / 2) warnLater();
+
   if (isLive !== "yes" || !window.EventSource) return;
   const box = document.getElementById("live");
   const text = document.getElementById("live-text");

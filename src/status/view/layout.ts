@@ -24,6 +24,8 @@ export type Frame = {
   /** Of the style sheet and the script, so that a new version is never mixed with an old one. */
   readonly assets: string;
   readonly theme: "auto" | "light" | "dark";
+  /** A login ends after so long without a request. */
+  readonly idleMs: number;
 };
 
 export type Page = { readonly title: string; readonly body: Html; readonly live?: boolean };
@@ -57,7 +59,7 @@ export function document(frame: Frame, page: Page): string {
 <link rel="stylesheet" href="/style.css?${assets}">
 <script src="/page.js?${assets}" defer></script>
 </head>
-<body data-live="${live}" data-cursor="${frame.cursor}" data-path="${frame.path}">
+<body data-live="${live}" data-cursor="${frame.cursor}" data-path="${frame.path}" data-idle="${viewer === null ? 0 : frame.idleMs}">
 <a class="skip" href="#main">Skip to content</a>
 <header class="bar">
 <a class="mark" href="/">${logo}<span>Holdfast</span></a>
