@@ -33,6 +33,7 @@ const packages: Readonly<Record<string, string>> = {
   nbdfuse: "libnbd-bin",
   losetup: "mount",
   "mkfs.ext4": "e2fsprogs",
+  "mkfs.xfs": "xfsprogs",
 };
 
 /** Where daemons live that an ordinary user's PATH leaves out. */

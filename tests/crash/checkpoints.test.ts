@@ -15,8 +15,8 @@ import { snapshotHypervisor } from "#tests/peers/snapshotHypervisor.ts";
 import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
 import { long, need } from "#tests/skip.ts";
 
-const kills = long("crash") ? 200 : 6;
-const restores = long("crash") ? 1_000 : 3;
+const kills = long("crash") ? 200 : 4;
+const restores = long("crash") ? 1_000 : 2;
 const seed = Number(process.env.SEED ?? 20261123);
 const cli = join(import.meta.dir, "../../src/cli/main.ts");
 const test = need(...realGuest);
