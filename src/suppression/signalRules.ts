@@ -17,7 +17,10 @@ export function whyDeliver(report: FaultReport): DeliverReason | null {
   return null;
 }
 
-/** si_code > 0 is the kernel's own word; else the sender counts, and only the program itself raises faults. */
+/**
+ * si_code > 0 is the kernel's own word; else the sender counts, and only the program itself raises faults. How it does that
+ * is no matter: by raise or abort (tgkill), or by kill to its own process id, as crash handlers do, and `kill $$` in a shell.
+ */
 function sentByOther(report: FaultReport): boolean {
   const cause = report.cause;
   if (cause === null || report.signal === "SIGSTOP" || cause.code > 0) return false;
