@@ -13,7 +13,9 @@ const spreadMs = 5_000;
 /** A site that has been quiet for so long is a new one. */
 const quietMs = 60_000;
 const knownConfidence = 0.5;
-const worksMax = 3;
+/** Faults that nobody is blamed for count where they come in a storm: a client that comes to kill takes longer for each. */
+const worksMax = 8;
+const stormMs = 2_000;
 
 export function isConsequence(report: FaultReport, trials: readonly PastTrial[]): boolean {
   const earlier = trials.findLast((past) => isHere(past, report) && past.atMs >= report.atMs - quietMs);
@@ -29,7 +31,7 @@ export function isConsequence(report: FaultReport, trials: readonly PastTrial[])
 
 /**
  * Clients that have lost a request at the site of a consequence: those that were connected before it faulted first, and
- * where the blame says little, pieces of work, once they are more than one client's would be.
+ * where the blame says little, pieces of work, once they are more in a short time than one client's would be.
  */
 export function payers(trial: PastTrial, trials: readonly PastTrial[]): number {
   if (trial.consequence !== true) return 0;
@@ -38,7 +40,8 @@ export function payers(trial: PastTrial, trials: readonly PastTrial[]): number {
   );
   const known = here.filter(isKnown);
   const peers = new Set(known.filter(({ veteran }) => veteran).map(({ session }) => session?.peer));
-  const works = new Set(here.filter((past) => !known.includes(past)).map(({ work }) => work));
+  const unknown = here.filter((past) => !known.includes(past) && past.atMs >= trial.atMs - stormMs);
+  const works = new Set(unknown.map(({ work }) => work));
   return peers.size + (works.size > worksMax ? works.size : 0);
 }
 

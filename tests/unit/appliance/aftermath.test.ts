@@ -43,7 +43,9 @@ test("clients that were there before pay, each once; those that come to kill do 
   expect(payers(last, [paying("a", true), paying("a", true), paying("b", false), last])).toBe(2);
   expect(payers(last, [trial({ site: { fault: "y", boundary: "" }, veteran: true })])).toBe(1);
   const unknown = (work: string): PastTrial => trial({ work, consequence: true });
-  expect(payers(unknown("a"), ["a", "b", "c"].map(unknown))).toBe(0);
-  expect(payers(unknown("a"), ["b", "c", "d"].map(unknown))).toBe(4);
+  expect(payers(unknown("a"), [..."abcdefgh"].map(unknown))).toBe(0);
+  expect(payers(unknown("a"), [..."bcdefghi"].map(unknown))).toBe(9);
+  const before = [..."bcdefghi"].map((work) => ({ ...unknown(work), atMs: nowMs - 2_101 }));
+  expect(payers(unknown("a"), before)).toBe(0);
   expect(payers({ ...last, consequence: false }, [paying("a", true)])).toBe(0);
 });
