@@ -33,7 +33,7 @@ async function command(...words: string[]): Promise<{ ok: boolean; output: strin
 async function types(): Promise<{ ok: boolean; output: string }> {
   const result = await command("node_modules/typescript/bin/tsc", "-p", ".", "--listFiles", "--pretty", "false");
   const lines = result.output.split("\n");
-  const seen = new Set(lines.filter((line) => line.startsWith("/") && !line.includes("/node_modules/")));
+  const seen = new Set(lines.filter((line) => /^\/.*\.tsx?$/.test(line) && !line.includes("/node_modules/")));
   const errors = lines.filter((line) => line !== "" && !line.startsWith("/")).join("\n");
   const ours = (await readTree(top)).filter((file) => checkedFolders.test(file.path)).length;
   const counted = ours > 0 && seen.size === ours;
