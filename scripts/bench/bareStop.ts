@@ -3,6 +3,7 @@
  * A Worker that takes a local migration as it comes, looks at nothing and declines it: how long a guest must stand still at
  * least. Gets the path to listen at; tells `listening` and `declined`.
  */
+import { rmSync } from "node:fs";
 import { closeDescriptor, UnixListener } from "#board/native/unixStream.ts";
 import { MigrationReceiver } from "#vm/offload/receiver.ts";
 
@@ -10,6 +11,7 @@ declare const self: Worker;
 const connectMsMax = 10_000;
 
 self.onmessage = (event: MessageEvent<string>): void => {
+  rmSync(event.data, { force: true });
   using listener = new UnixListener(event.data);
   self.postMessage("listening");
   using stream = listener.accept(connectMsMax);
