@@ -14,8 +14,8 @@ const spreadMs = 5_000;
 const quietMs = 60_000;
 const knownConfidence = 0.5;
 /** Faults that nobody is blamed for count where they come in a storm: a client that comes to kill takes longer for each. */
-const worksMax = 8;
-const stormMs = 2_000;
+const worksMax = 4;
+const stormMs = 1_000;
 
 export function isConsequence(report: FaultReport, trials: readonly PastTrial[]): boolean {
   const earlier = trials.findLast((past) => isHere(past, report) && past.atMs >= report.atMs - quietMs);
@@ -40,9 +40,13 @@ export function payers(trial: PastTrial, trials: readonly PastTrial[]): number {
   );
   const known = here.filter(isKnown);
   const peers = new Set(known.filter(({ veteran }) => veteran).map(({ session }) => session?.peer));
-  const unknown = here.filter((past) => !known.includes(past) && past.atMs >= trial.atMs - stormMs);
-  const works = new Set(unknown.map(({ work }) => work));
-  return peers.size + (works.size > worksMax ? works.size : 0);
+  const unknown = here.filter((past) => !known.includes(past));
+  const storms = unknown.map(({ atMs }) => {
+    const together = unknown.filter((past) => past.atMs <= atMs && past.atMs >= atMs - stormMs);
+    return new Set(together.map(({ work }) => work)).size;
+  });
+  const works = Math.max(0, ...storms);
+  return peers.size + (works > worksMax ? works : 0);
 }
 
 const isKnown = ({ session }: PastTrial): boolean => session !== null && session.confidence >= knownConfidence;

@@ -43,9 +43,10 @@ test("clients that were there before pay, each once; those that come to kill do 
   expect(payers(last, [paying("a", true), paying("a", true), paying("b", false), last])).toBe(2);
   expect(payers(last, [trial({ site: { fault: "y", boundary: "" }, veteran: true })])).toBe(1);
   const unknown = (work: string): PastTrial => trial({ work, consequence: true });
-  expect(payers(unknown("a"), [..."abcdefgh"].map(unknown))).toBe(0);
-  expect(payers(unknown("a"), [..."bcdefghi"].map(unknown))).toBe(9);
-  const before = [..."bcdefghi"].map((work) => ({ ...unknown(work), atMs: nowMs - 2_101 }));
-  expect(payers(unknown("a"), before)).toBe(0);
+  expect(payers(unknown("a"), [..."abcd"].map(unknown))).toBe(0);
+  expect(payers(unknown("a"), [..."bcde"].map(unknown))).toBe(5);
+  const earlier = (words: string): PastTrial[] => [...words].map((work) => ({ ...unknown(work), atMs: nowMs - 1_101 }));
+  expect(payers(unknown("a"), earlier("bcde"))).toBe(0);
+  expect(payers(unknown("a"), earlier("bcdef"))).toBe(5);
   expect(payers({ ...last, consequence: false }, [paying("a", true)])).toBe(0);
 });
