@@ -235,8 +235,9 @@ function withLoops(frames: readonly Frame[], spine: number | null, { callSites, 
   return frames.map((frame, index) => {
     const outer = frames[index + 1];
     if (spine === null || index < spine - 1 || index >= spine + loopsMax || outer === undefined) return frame;
-    // Where one further out goes round again, it is no matter that this one ends.
-    const outermost = !frames.slice(index + 2, index + 2 + loopsMax).some(({ pc }) => callSites.isInLoop(pc, map));
+    // Where one further out goes round again, it is no matter that this one ends. What calls main is the C library's.
+    const further = frames.slice(index + 2, index + 2 + loopsMax).filter(({ module }) => module === outer.module);
+    const outermost = !further.some(({ pc }) => callSites.isInLoop(pc, map));
     const loopValue = frame.afterCall === "tested" && outermost ? callSites.valueInLoop(outer.pc, map) : null;
     return index < spine ? { ...frame, loopValue } : { ...frame, loopValue, inLoop: callSites.isInLoop(outer.pc, map) };
   });
