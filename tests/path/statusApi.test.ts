@@ -10,7 +10,7 @@ import type { Endpoint } from "#status/api/endpoint.ts";
 import { endpoints } from "#status/api/endpoints.ts";
 import { openApiDocument } from "#status/api/openApi.ts";
 import { problem } from "#status/api/schemas.ts";
-import { PageHost, workload } from "#tests/peers/pageHost.ts";
+import { PageHost, until, workload } from "#tests/peers/pageHost.ts";
 import { long } from "#tests/skip.ts";
 
 setDefaultTimeout(120_000);
@@ -41,6 +41,10 @@ beforeAll(async () => {
   host.storage.sample("self_rss_bytes", "", 7, "B");
   await host.storage.flush(undefined, "history");
   token = await host.token(await host.claimed(), "admin");
+  // The page is told of workloads now and then, and reads the record by itself.
+  for (const path of ["/workloads/cache", `/faults/${fault}`]) {
+    await until(async () => (await call(path)).status === 200);
+  }
 });
 afterAll(() => host?.[Symbol.asyncDispose]());
 

@@ -43,6 +43,7 @@ export class GuestLane implements AsyncDisposable {
   #closed = false;
   /** The checkpoint that somebody asked to go back to. */
   #chosen: string | null = null;
+  #bringing: string | null = null;
   #arrival: Arrival | null = null;
   readonly keeper: CheckpointKeeper;
 
@@ -168,8 +169,8 @@ export class GuestLane implements AsyncDisposable {
     const put = (phase: Phase): void => this.#set({ ...this.#state, phase });
     if (memory?.held != null) put({ kind: "held", why: memory.held });
     else if (memory !== null && !memory.wanted) put({ kind: "down", why: "it was down before" });
-    else if (memory?.ran) {
-      // It ran when we were last here, and has ended since: that is news like any other end.
+    else if (memory?.ran || memory?.arriving != null) {
+      // It ran when we were last here, or was about to, and has ended since: that is news like any other end.
       put({ kind: "booting" });
       this.#input({ kind: "ended", report: await lastEnd(directory) });
     } else if (memory === null && !section.start) put({ kind: "down", why: "start = false" });
@@ -223,9 +224,9 @@ export class GuestLane implements AsyncDisposable {
     const wanted = phase.kind !== "down" && !(phase.kind === "ending" && phase.after.kind === "down");
     try {
       this.parts.directory.make(this.parts.user);
-      const held = phase.kind === "held" ? phase.why : null;
-      const arriving = this.#arrival?.restore.progress.checkpoint ?? null;
-      writeMemory(this.parts.directory.memory, { wanted, ran: ranIn.includes(phase.kind), held, attempts, arriving });
+      const [held, ran] = [phase.kind === "held" ? phase.why : null, ranIn.includes(phase.kind)];
+      const arriving = this.#arrival?.restore.progress.checkpoint ?? this.#bringing;
+      writeMemory(this.parts.directory.memory, { wanted, ran, held, attempts, arriving });
     } catch (error) {
       this.parts.log("warn", "guest.notRemembered", { why: explain(error) });
     }
@@ -303,7 +304,6 @@ export class GuestLane implements AsyncDisposable {
           ? await this.#bringBack(tell, signal)
           : await Incarnation.boot(this.parts, tell, this.notices, signal);
       this.#tell({ kind: "booted" });
-      // Called off in the very last moment.
       if (signal.aborted) await this.#current.hypervisor.kill();
     } catch (error) {
       const why = signal.aborted ? "called off" : explainInLine(error);
@@ -315,17 +315,23 @@ export class GuestLane implements AsyncDisposable {
   }
 
   async #bringBack(tell: (seen: Seen) => void, signal: AbortSignal): Promise<Incarnation> {
-    const { parts } = this;
-    const wanted = this.#chosen ?? parts.checkpoints.lastGood(this.name, null)?.id;
+    const wanted = this.#chosen ?? this.parts.checkpoints.lastGood(this.name, null)?.id ?? null;
     this.#chosen = null;
-    if (wanted === undefined) throw new StorageError("storage.notFound", "its last good checkpoint is gone");
-    const { restored, checkpoint } = await restoreBest(parts, wanted, this.notices, signal);
-    this.#arrival = follow(restored, parts, checkpoint, this.notices, () => {
-      this.#arrival = null;
-      this.#remember();
-    });
+    if (wanted === null) throw new StorageError("storage.notFound", "its last good checkpoint is gone");
+    // Before it runs: whoever comes after our own death must know that the guest has not all of its memory.
+    this.#bringing = wanted;
     this.#remember();
-    return new Incarnation(restored.hypervisor, parts, tell);
+    try {
+      const { restored, checkpoint } = await restoreBest(this.parts, wanted, this.notices, signal);
+      this.#arrival = follow(restored, this.parts, checkpoint, this.notices, () => {
+        this.#arrival = null;
+        this.#remember();
+      });
+      return new Incarnation(restored.hypervisor, this.parts, tell);
+    } finally {
+      this.#bringing = null;
+      this.#remember();
+    }
   }
 
   get #restorable(): boolean {
