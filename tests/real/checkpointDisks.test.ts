@@ -18,6 +18,7 @@ const configOf = (disk: string): string =>
     'name = "tiny"',
     `kernel = "${tinyGuest()}"`,
     'memory = "96M"',
+    "stopMs = 500",
     `disks = [{ path = "${disk}" }]`,
     "[guest.checkpoint]",
     "automatic = false",

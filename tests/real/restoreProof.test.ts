@@ -42,6 +42,7 @@ describe("memory that comes back", () => {
           'name = "tiny"',
           `kernel = "${tinyGuest()}"`,
           'memory = "96M"',
+          "stopMs = 500",
           "[guest.checkpoint]",
           "automatic = false",
           "pauseMsMax = 20000",
