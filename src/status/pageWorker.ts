@@ -18,8 +18,8 @@ declare const self: Worker;
 const behindTheLoad = 10;
 const sweepMs = 5_000;
 /** The page may use so much of the process's descriptors; looked at often enough for a flood at full speed. */
-const descriptorShare = 0.6;
-const descriptorsEveryMs = 100;
+const descriptorShare = 0.4;
+const descriptorsEveryMs = 20;
 const floodToldMs = 60_000;
 
 const say = (message: FromPage): void => self.postMessage(message);
