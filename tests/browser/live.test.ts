@@ -5,7 +5,7 @@
  */
 import { afterAll, beforeAll, describe, expect } from "bun:test";
 import type { Browser, Page } from "playwright-core";
-import { PageHost, workload } from "#tests/peers/pageHost.ts";
+import { PageHost, until, workload } from "#tests/peers/pageHost.ts";
 import { need } from "#tests/skip.ts";
 import { openBrowser, openWindow } from "./browser.ts";
 
@@ -89,7 +89,11 @@ describe("a page that is open", () => {
     const [id] = await host.record([{ agoMs: 1_000, verdict: "clean", cut: true }]);
     await using window = await open(host, false);
     const { page } = window;
-    await page.goto(host.url);
+    // The record is read by the page's own thread, and without script the page shows it when it is asked for again.
+    await until(async () => {
+      await page.goto(host.url);
+      return (await page.locator(`a[href="/faults/${id}"]`).count()) > 0;
+    });
     await page.click(`a[href="/faults/${id}"]`);
     expect(await page.locator(".stack .gone").count()).toBe(1);
     expect(await page.locator("#live").isVisible()).toBe(false);
