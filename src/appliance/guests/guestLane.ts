@@ -11,6 +11,7 @@ import type { RestoreProgress } from "#restoration/restore.ts";
 import { TaskGroup } from "#tasks.ts";
 import { Hypervisor } from "#vm/hypervisor.ts";
 import { killLeftover, lastEnd } from "#vm/hypervisorProcess.ts";
+import { Changes } from "../changes.ts";
 import { jittered } from "../restart.ts";
 import { readMemory, type WorkloadMemory, writeMemory } from "../workloadMemory.ts";
 import { CheckpointKeeper } from "./checkpointKeeper.ts";
@@ -36,7 +37,7 @@ export class GuestLane implements AsyncDisposable {
   readonly #tasks = new TaskGroup();
   #launching: AbortController | null = null;
   #timer: AbortController | null = null;
-  #changed = Promise.withResolvers<void>();
+  readonly #changes = new Changes();
   #queued: Promise<void> = Promise.resolve();
   /** Why the last effect failed, for whoever asked for it. */
   #trouble: string | null = null;
@@ -124,17 +125,8 @@ export class GuestLane implements AsyncDisposable {
   }
 
   /** Resolves once `done` holds of the state. @throws the signal's reason */
-  async until(done: (state: Supervised) => boolean, signal: AbortSignal): Promise<void> {
-    const wake = (): void => this.#wake();
-    signal.addEventListener("abort", wake, { once: true });
-    try {
-      while (!done(this.#state)) {
-        signal.throwIfAborted();
-        await this.#changed.promise;
-      }
-    } finally {
-      signal.removeEventListener("abort", wake);
-    }
+  until(done: (state: Supervised) => boolean, signal: AbortSignal): Promise<void> {
+    return this.#changes.until(() => done(this.#state), signal);
   }
 
   /** Ends the watch; the guest runs on. */
@@ -211,12 +203,7 @@ export class GuestLane implements AsyncDisposable {
       this.notices.phase(state.phase, this.#current?.hypervisor.pid ?? null);
     }
     this.#remember();
-    this.#wake();
-  }
-
-  #wake(): void {
-    this.#changed.resolve();
-    this.#changed = Promise.withResolvers<void>();
+    this.#changes.tell();
   }
 
   #remember(): void {
@@ -285,7 +272,7 @@ export class GuestLane implements AsyncDisposable {
         if (signal.aborted) return;
         this.#trouble = explain(error);
         this.parts.log("error", "guest.effectFailed", { why: this.#trouble });
-        this.#wake();
+        this.#changes.tell();
       }
     });
   }

@@ -12,6 +12,7 @@ import { explain, explainInLine, HoldfastError, ProgramError } from "#errors.ts"
 import { isAlive } from "#monitor/processes.ts";
 import { requireTraceable } from "#monitor/traceable.ts";
 import { TaskGroup } from "#tasks.ts";
+import { Changes } from "../changes.ts";
 import type { GuardNews } from "../family.ts";
 import type { GuardedProgram, ProgramEnd } from "../guardedProgram.ts";
 import { jittered } from "../restart.ts";
@@ -55,7 +56,7 @@ export class ProgramLane implements AsyncDisposable {
   #lastEnd: ProgramEnd | null = null;
   #lastError: unknown = null;
   #timer: AbortController | null = null;
-  #changed = Promise.withResolvers<void>();
+  readonly #changes = new Changes();
   readonly #letGo = new AbortController();
   readonly #tasks = new TaskGroup();
   readonly #health: Health;
@@ -142,17 +143,8 @@ export class ProgramLane implements AsyncDisposable {
   }
 
   /** Resolves once `done` holds of the state. @throws the signal's reason */
-  async until(done: (state: Program) => boolean, signal: AbortSignal): Promise<void> {
-    const wake = (): void => this.#wake();
-    signal.addEventListener("abort", wake, { once: true });
-    try {
-      while (!done(this.#state)) {
-        signal.throwIfAborted();
-        await this.#changed.promise;
-      }
-    } finally {
-      signal.removeEventListener("abort", wake);
-    }
+  until(done: (state: Program) => boolean, signal: AbortSignal): Promise<void> {
+    return this.#changes.until(() => done(this.#state), signal);
   }
 
   /** Lets go of the program, which runs on, unguarded. */
@@ -220,12 +212,7 @@ export class ProgramLane implements AsyncDisposable {
       this.parts.told.phase(state.phase, this.#life?.program.pid ?? null);
     }
     this.#remember();
-    this.#wake();
-  }
-
-  #wake(): void {
-    this.#changed.resolve();
-    this.#changed = Promise.withResolvers<void>();
+    this.#changes.tell();
   }
 
   #remember(): void {
