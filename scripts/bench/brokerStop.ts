@@ -33,15 +33,8 @@ const states: Readonly<Record<string, (broker: Mosquitto) => Promise<unknown>>> 
   "back after being frozen, draining": async (broker) => broker.thaw(),
   killed: (broker) => broker.kill(),
   "started again without its memory": (broker) => broker.start(),
-  refusing: async (broker) => {
-    await Bun.write(`${broker.directory}/acl`, "topic read #\n");
-    await broker.kill();
-    await broker.start({ global: ["acl_file acl"] });
-  },
-  full: async (broker) => {
-    await broker.kill();
-    await broker.start({ global: ["memory_limit 60000"] });
-  },
+  refusing: (broker) => broker.refuseAll(),
+  full: (broker) => broker.overfill(),
 };
 
 let pulsing = false;

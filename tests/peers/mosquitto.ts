@@ -76,6 +76,17 @@ export class Mosquitto implements AsyncDisposable {
   async stop(): Promise<void> {
     await this.#stop("SIGTERM");
   }
+  /** Starts it again so that it takes nothing from anybody. */
+  async refuseAll(): Promise<void> {
+    await Bun.write(join(this.directory, "acl"), "topic read #\n");
+    await this.kill();
+    await this.start({ global: ["acl_file acl"] });
+  }
+  /** Starts it again with room for next to nothing. */
+  async overfill(): Promise<void> {
+    await this.kill();
+    await this.start({ global: ["memory_limit 60000"] });
+  }
   freeze(): void {
     this.#child?.kill("SIGSTOP");
   }
