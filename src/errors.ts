@@ -138,6 +138,21 @@ export class ProgramError extends HoldfastError<
   | "program.state"
 > {}
 
+/** The slots of a flashed box, what is installed into them, and the tool that does it. */
+export class UpdateError extends HoldfastError<
+  | "update.noSlots"
+  | "update.environment"
+  | "update.bundle"
+  | "update.signature"
+  | "update.compatible"
+  | "update.older"
+  | "update.refused"
+  | "update.state"
+  | "update.install"
+  | "update.fetch"
+  | "update.tool"
+> {}
+
 /** A broken promise of our own code: a bug, never news. */
 export class AssertionError extends HoldfastError<"bug"> {}
 

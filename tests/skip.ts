@@ -23,6 +23,7 @@ const packages: Readonly<Record<string, string>> = {
   "mariadb-slap": "mariadb-client",
   readelf: "binutils",
   promtool: "prometheus",
+  "grub-editenv": "grub-common",
   nm: "binutils",
   psql: "postgresql-client",
   go: "golang-go",
