@@ -124,7 +124,6 @@ export class IntentRing implements Disposable {
     this.#store(this.#blank, index);
   }
 
-  /** Slots whose rows are not in the journal. */
   /** What `act` puts and frees goes nowhere, by the code that real faults run. A full ring has no slot to practise with. */
   practise(act: () => void): void {
     if (this.#usedCount === slotCount) return;
@@ -139,6 +138,7 @@ export class IntentRing implements Disposable {
     }
   }
 
+  /** Slots whose rows are not in the journal. */
   get usedCount(): number {
     return this.#usedCount;
   }

@@ -13,6 +13,7 @@ import type { StopEvent } from "#monitor/gdb/stopEvent.ts";
 import { reopenStub } from "#monitor/gdb/stub.ts";
 import { parseTrace, WireTrace } from "#monitor/gdb/trace.ts";
 import { Faulter } from "#tests/peers/faulter.ts";
+import { type Need, need, tracing } from "#tests/skip.ts";
 import {
   cleanUp,
   errorOf,
@@ -51,6 +52,24 @@ path("one thread faults and is mended while 16 others go on", async () => {
   await client.detach();
   faulter.tell("exit 7");
   expect(await faulter.end()).toBe(7);
+});
+
+const wide: Need = () =>
+  process.arch === "x64" && /\bavx\b/.test(readFileSync("/proc/cpuinfo", "latin1"))
+    ? null
+    : "an x86-64 processor with AVX";
+need(
+  "gdbserver",
+  "gcc",
+  tracing,
+  wide,
+)("registers wider than those that the stub tells keep their value through a mended fault", async () => {
+  await using faulter = await Faulter.start();
+  await using client = await guarded(faulter);
+  faulter.tell("wide 1");
+  const { tid } = await nextSignal(client);
+  await skipLoad(client, tid);
+  expect(await faulter.until("wide")).toBe("wide kept");
 });
 
 path("two threads fault at once; each is mended by itself, a hundred times", async () => {

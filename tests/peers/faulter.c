@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A multi-threaded program that faults on request. Commands on standard input, answers on standard output, a line each:
 //   segv N | fpe N | trap N | abort N   victim thread N (0 or 1) takes the signal; "survived N" once it goes on
+//   wide N                              as segv, with all 32 bytes of a vector register in use; prints "wide kept" or "wide lost"
 //   count                               prints the sum of what the other threads have counted
 //   usr1                                raises SIGUSR1, which is caught; prints how often it was
 //   churn N                             makes and joins N threads; prints "churned"
@@ -38,10 +39,24 @@ __attribute__((noinline)) static void fault(char kind) {
   if (kind == 'a') raise(SIGABRT);
 }
 
+// What lies beyond SSE is not in gdbserver's `g` and `G`, and must come through them unharmed.
+#if defined(__x86_64__)
+__attribute__((noinline, target("avx"))) static void fault_wide(void) {
+  unsigned char before[32], after[32] = {0};
+  for (int index = 0; index < 32; index++) before[index] = (unsigned char)(index * 7 + 1);
+  __asm__ volatile("vmovdqu (%1), %%ymm15; mov (%0), %%rax; vmovdqu %%ymm15, (%2)"
+                   : : "r"(16L), "r"(before), "r"(after) : "rax", "xmm15", "memory");
+  puts(memcmp(before, after, sizeof after) == 0 ? "wide kept" : "wide lost");
+}
+#endif
+
 static void *suffer(void *argument) {
   long index = (long)argument;
   for (;;) {
     sem_wait(&wake[index]);
+#if defined(__x86_64__)
+    if (order[index] == 'w') fault_wide();
+#endif
     fault(order[index]);
     printf("survived %ld\n", index);
   }

@@ -3,7 +3,8 @@
  * Where each register lies in the bytes of a `g` reply, taken from the stub's target description.
  *
  * Gets the description's documents; gives the layout, or the name of an included document that is still missing.
- * Reads general registers by DWARF number and patches them into a copy of the bytes, for `G`.
+ * Reads general registers by DWARF number and patches them into a copy of the bytes, for `G`. A description of x86-64 that
+ * names no register stands for the fixed ones up to SSE: gdbserver's, for a client that did not ask for more.
  * Limits: `maxRegisters`, `maxRegisterBits`, `maxDocuments`. Source: GDB manual, appendix G; DWARF numbers as in fault.ts.
  */
 import { GdbError } from "#errors.ts";
@@ -36,6 +37,16 @@ export const maxDocuments = 64;
 
 const x86Names = "rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip".split(" ");
 const armNames = [...Array.from({ length: 31 }, (_, index) => `x${index}`), "sp", "pc"];
+/** What gdbserver sends where nothing else is agreed: 560 bytes, whatever the processor has (gdb 13, regformats/amd64-linux.dat). */
+const x86Fixed: readonly (readonly [names: string, lengthBytes: number])[] = [
+  ["rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip", 8],
+  ["eflags cs ss ds es fs gs", 4],
+  ["st0 st1 st2 st3 st4 st5 st6 st7", 10],
+  ["fctrl fstat ftag fiseg fioff foseg fooff fop", 4],
+  [Array.from({ length: 16 }, (_, index) => `xmm${index}`).join(" "), 16],
+  ["mxcsr", 4],
+  ["orig_rax fs_base gs_base", 8],
+];
 /** DWARF number of rflags on x86-64: decoders complete instructions that set flags. */
 const flagsNumber = 49;
 /** DWARF number of v0 on AArch64. */
@@ -73,7 +84,13 @@ export function readDescription(documents: ReadonlyMap<string, string>): Descrip
       nextRegnum = addRegister(slots, match[2]!, nextRegnum);
     }
   }
-  return { kind: "layout", layout: placeRegisters(slots) };
+  const isFixed = slots.size === 0 && documents.get("target.xml")!.includes(">i386:x86-64<");
+  return { kind: "layout", layout: placeRegisters(isFixed ? fixedRegisters() : slots) };
+}
+
+function fixedRegisters(): Map<string, { regnum: number; lengthBytes: number }> {
+  const each = x86Fixed.flatMap(([names, lengthBytes]) => names.split(" ").map((name) => ({ name, lengthBytes })));
+  return new Map(each.map(({ name, lengthBytes }, regnum) => [name, { regnum, lengthBytes }]));
 }
 
 const unusable = (reason: string): GdbError =>

@@ -26,6 +26,16 @@ test("x86-64: general registers by DWARF number, at gdbserver's offsets", () => 
   expect(layout.origRax?.lengthBytes).toBe(8);
 });
 
+test("x86-64: a description without registers stands for gdbserver's fixed ones", () => {
+  const text = "<target><architecture>i386:x86-64</architecture><osabi>GNU/Linux</osabi></target>";
+  const layout = layoutOf(new Map([["target.xml", text]]));
+  expect(layout.totalBytes).toBe(560);
+  const full = layoutOf(x86Documents);
+  expect(layout.general).toEqual(full.general);
+  expect(layout.flags).toEqual(full.flags);
+  expect([layout.origRax?.offset, layout.threadPointer?.offset]).toEqual([536, 544]);
+});
+
 test("AArch64: includes are followed in place", () => {
   const layout = layoutOf(aarch64Documents);
   expect(layout.architecture).toBe("aarch64");
