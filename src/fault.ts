@@ -97,6 +97,8 @@ export type Frame = {
   readonly afterCall: AfterCall;
   /** What that one's test most likely takes for a failure; null or absent where it tests nothing or does not tell. */
   readonly failureValue?: bigint | null;
+  /** True where that test leaves no doubt that the value is a failure: a sign, an order, the -1 of the system's calls. */
+  readonly failsPlainly?: boolean;
   /** True where the caller makes this call again and again: giving it up ends one turn of a loop. Spine frames only. */
   readonly inLoop?: boolean;
   /** The value with which the caller, a spine frame, goes on with its loop, where another ends it; else null or absent. */
@@ -153,6 +155,10 @@ export type SessionEvidence = {
   readonly lastSentMs: number | null;
   /** True where data was received and none was ever sent. */
   readonly neverAnswered: boolean;
+  /** TCP segments with data received, minus those sent; null or absent where the kernel does not count them. */
+  readonly balance?: number | null;
+  /** True where other threads' multiplexers watch it, and not that of the thread which faulted. */
+  readonly elsewhere?: boolean;
   /** Occurrences of the descriptor number in what the faulting request reaches. */
   readonly reach: Reach;
   /** Share of all 32-bit words that hold this number by chance: in stack that is not the request's, and near its objects. */

@@ -8,7 +8,8 @@
  *
  *     offset 0  u8   tcpi_state            offset 52  u32  tcpi_last_data_recv, ms
  *     offset 44 u32  tcpi_last_data_sent   offset 128 u64  tcpi_bytes_received
- *     offset 200 u64 tcpi_bytes_sent (Linux 4.19)
+ *     offset 152 u32  tcpi_data_segs_in        offset 156 u32  tcpi_data_segs_out (Linux 4.6)
+ *     offset 200 u64  tcpi_bytes_sent (Linux 4.19)
  *
  * The kernel counts the two times in ticks of 1 to 10 ms. Each look costs five short system calls, about 2 µs in all.
  */
@@ -48,6 +49,8 @@ export type ForeignSocket = {
     readonly lastSentMs: number;
     readonly bytesReceived: bigint;
     readonly bytesSent: bigint;
+    /** Segments with data received, minus those sent. */
+    readonly balance: number;
   } | null;
 };
 
@@ -119,6 +122,7 @@ export class ForeignSockets implements Disposable {
       lastReceivedMs: this.#view.getUint32(52, true),
       bytesReceived: this.#view.getBigUint64(128, true),
       bytesSent: this.#view.getBigUint64(200, true),
+      balance: this.#view.getUint32(152, true) - this.#view.getUint32(156, true),
     };
   }
 }

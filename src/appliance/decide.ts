@@ -11,7 +11,7 @@
 import type { Decision, DeliverReason, Edit, FaultReport, PastTrial, Plan, Session, TrialId } from "#fault.ts";
 import { isTested, keyOf, type Policy } from "#suppression/plan.ts";
 import { blameConfidence, findSession } from "#suppression/sessionFinder.ts";
-import { workOf } from "#suppression/site.ts";
+import { faultingFrame, interfaceFrame, workOf } from "#suppression/site.ts";
 
 /** So many different old sessions at one site within the window, and the state is blamed instead of them. */
 const veteransMin = 2;
@@ -49,7 +49,7 @@ export function decide(report: FaultReport, plan: Plan, trials: readonly PastTri
   const blamed = findSession(report.sessions);
   const failed = failedKeys(report, trials);
   const state = blamesState(report, trials);
-  const inOrder = (state ? inwardFirst(report, plan.edits) : plan.edits).filter((edit) =>
+  const inOrder = (state ? inwardFirst(report, plan.edits, trials) : plan.edits).filter((edit) =>
     isInBudget(edit, report, trials, policy),
   );
   const fresh = inOrder.find((edit) => !failed.has(keyOf(report, edit)));
@@ -127,26 +127,47 @@ export function blamesState(report: FaultReport, trials: readonly PastTrial[]): 
 }
 
 /**
- * Bad state is met by everybody: to give up one function costs less than a request, where its caller expects a failure. A
- * status says so and goes before a null pointer, which says that there is nothing: an answer too, and mostly a wrong one.
+ * Bad state is met by everybody: to give up one function costs less than a request, where its caller cannot take the value
+ * for anything but a failure. A zero or a null pointer says "no" or "nothing", too, which is an answer and mostly a wrong
+ * one; so what has held here so far goes before it. Among the rest a status goes before a null pointer.
  */
-function inwardFirst(report: FaultReport, edits: readonly Edit[]): Edit[] {
+function inwardFirst(report: FaultReport, edits: readonly Edit[], trials: readonly PastTrial[]): Edit[] {
+  const held = heldKeys(report, trials);
   const rank = (edit: Edit): number => {
-    if (edit.kind !== "abandon" || edit.rung !== "inward" || !isTested(report, edit)) return 2;
-    const { failureValue } = report.frames[edit.point.frame]!;
-    return failureValue === -1n && edit.point.returnValue === -1n ? 0 : 1;
+    if (edit.kind !== "abandon") return 4;
+    const isInward = edit.rung === "inward" && isTested(report, edit);
+    const { failureValue, failsPlainly } = report.frames[edit.point.frame]!;
+    const isStatus = failureValue === -1n && edit.point.returnValue === -1n;
+    if (isInward && isStatus && failsPlainly === true && isInside(report, edit)) return 0;
+    if (edit.rung === "abandon" && held.has(keyOf(report, edit))) return 1;
+    if (isInward) return isStatus ? 2 : 3;
+    return 4;
   };
-  return [0, 1, 2].flatMap((wanted) => edits.filter((edit) => rank(edit) === wanted));
+  return [0, 1, 2, 3, 4].flatMap((wanted) => edits.filter((edit) => rank(edit) === wanted));
+}
+
+/** Inside of the request's own boundary: further out more is lost, not less. */
+const isInside = ({ frames, spine, signal }: FaultReport, edit: Extract<Edit, { kind: "abandon" }>): boolean => {
+  const boundary = interfaceFrame(frames, spine, faultingFrame(frames, spine, signal));
+  return boundary < 0 || edit.point.frame < boundary;
+};
+
+/** What was done at this site and has not failed, as far as that is known: each time only the one request was lost. */
+function heldKeys(report: FaultReport, trials: readonly PastTrial[]): Set<string> {
+  const failed = failedKeys(report, trials);
+  const here = trials.filter((past) => past.site.fault === report.site.fault && isOurs(past) && !failed.has(past.key));
+  return new Set(here.map((past) => past.key));
 }
 
 /**
- * A session is cut where its request was given up, or goes on with a value that nobody tested, and the blame is sure: it
- * would be out of step from now on, or be told something wrong.
+ * A session is cut where its request was given up, or goes on with a value that may be taken for an answer, and the blame
+ * is sure: it would be out of step from now on, or be told something wrong.
  */
 function isCut(report: FaultReport, edit: Edit, blamed: Session | null, policy: Policy): boolean {
   const sure = blamed !== null && blamed.confidence >= blameConfidence;
   if (!sure || !policy.rungs.has("quarantine")) return false;
-  return edit.kind === "park" || (edit.kind === "abandon" && !(edit.rung === "inward" && isTested(report, edit)));
+  if (edit.kind !== "abandon") return edit.kind === "park";
+  return edit.rung !== "inward" || report.frames[edit.point.frame]!.failsPlainly !== true;
 }
 
 const isOurs = ({ learnedBy }: PastTrial): boolean => learnedBy === undefined;

@@ -17,6 +17,16 @@ const sizes: ReadonlySet<Condition> = new Set(["below", "belowEqual", "above", "
 const signBits: ReadonlySet<bigint> = new Set([1n << 31n, 1n << 63n]);
 const equalities: ReadonlySet<Condition> = new Set(["equal", "notEqual"]);
 
+/**
+ * Whether a test leaves no other reading than failure: what is zero or null may also be an answer, as "no" or "nothing";
+ * what is negative is none.
+ */
+export function failsPlainly({ bits, mask, against, condition }: ValueTest): boolean {
+  if (signs.has(condition) || orders.has(condition)) return true;
+  if (!equalities.has(condition)) return false;
+  return (mask !== null && signBits.has(mask)) || against === BigInt.asUintN(bits, statusFailure);
+}
+
 /** `isCode`: the value is compared with other constants too. */
 export function failureValueOf({ bits, mask, against, condition }: ValueTest, isCode = false): bigint | null {
   if (signs.has(condition)) return statusFailure;

@@ -5,7 +5,7 @@
  * Answers are kept by module and offset, so the second fault through the same code costs nothing. Limit: 16,384 answers.
  */
 import type { CodeMap } from "#binary/codeMap.ts";
-import { failureValueOf } from "#binary/failureValue.ts";
+import { failsPlainly, failureValueOf } from "#binary/failureValue.ts";
 import type { InstructionSet } from "#binary/instructionSet.ts";
 import { type AfterCall, address, type CallKind, type VirtualAddress } from "#fault.ts";
 import type { CodeFacts } from "./codeFacts.ts";
@@ -14,6 +14,7 @@ export type CallSite = {
   readonly enteredBy: CallKind;
   readonly afterCall: AfterCall;
   readonly failureValue: bigint | null;
+  readonly failsPlainly: boolean;
   /** The value is passed on to the next outer frame, which decides. */
   readonly passedOn: boolean;
 };
@@ -23,8 +24,9 @@ type Loop = { readonly isLoop: boolean; readonly value: bigint | null };
 const answersMax = 16_384;
 /** On each side of a return address: branches lead back in the function and on into the next one. */
 const codeAroundBytes = 4096;
-const unknownUse = { afterCall: "unknown", failureValue: null, passedOn: false } as const;
-const noUse = { afterCall: "never", failureValue: null, passedOn: false } as const;
+const untested = { failureValue: null, failsPlainly: false, passedOn: false } as const;
+const unknownUse = { afterCall: "unknown", ...untested } as const;
+const noUse = { afterCall: "never", ...untested } as const;
 export const unknownCall: CallSite = { enteredBy: "none", ...unknownUse };
 
 export class CallSites {
@@ -100,8 +102,10 @@ export class CallSites {
     if (around === null) return noUse;
     const use = this.instructions.valueUse(around.code, returnAddress, around.from);
     if (use.kind === "returned") return { ...unknownUse, passedOn: true };
-    const failureValue = use.kind === "tested" && use.test !== null ? failureValueOf(use.test, use.isCode) : null;
-    return { afterCall: use.kind, failureValue, passedOn: false };
+    const test = use.kind === "tested" ? use.test : null;
+    if (use.kind !== "tested" || test === null) return { ...untested, afterCall: use.kind };
+    const failureValue = failureValueOf(test, use.isCode);
+    return { afterCall: use.kind, failureValue, failsPlainly: failsPlainly(test), passedOn: false };
   }
 }
 

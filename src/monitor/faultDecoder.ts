@@ -202,8 +202,9 @@ function sessionEvidence(
 function callsOf(frames: readonly UnwoundFrame[], program: ProgramKnowledge): readonly CallSite[] {
   const calls = frames.map((frame, index) => howEntered(frame, frames[index + 1], program));
   for (let index = calls.length - 2; index >= 0; index -= 1) {
-    const { afterCall, failureValue } = calls[index + 1]!;
-    if (calls[index]!.passedOn && afterCall !== "never") calls[index] = { ...calls[index]!, afterCall, failureValue };
+    const { afterCall, failureValue, failsPlainly } = calls[index + 1]!;
+    if (calls[index]!.passedOn && afterCall !== "never")
+      calls[index] = { ...calls[index]!, afterCall, failureValue, failsPlainly };
   }
   return calls;
 }
@@ -226,6 +227,7 @@ function describeFrame(
     enteredBy: call.enteredBy,
     afterCall: call.afterCall,
     failureValue: call.failureValue,
+    ...(call.failsPlainly ? { failsPlainly: true } : {}),
     foundBy: frame.foundBy,
   };
 }

@@ -12,6 +12,7 @@ import { type ForeignSocket, ForeignSockets } from "#board/native/foreignSockets
 import { explain, NativeError } from "#errors.ts";
 import { address, type ProgramView, type SessionEvidence, type VirtualAddress } from "#fault.ts";
 import type { Log } from "#log.ts";
+import { watchedElsewhere } from "./multiplexers.ts";
 import { reachOf } from "./reach.ts";
 
 const descriptorsMax = 4096;
@@ -20,8 +21,11 @@ const multiplexersMax = 64;
 /** Below is never mapped (vm.mmap_min_addr), above is the kernel's. */
 const [lowestObject, highestObject] = [65_536, 2 ** 48];
 
+/** A connection, and whether the multiplexers of other threads watch it, and not that of the thread that is asked about. */
+export type SeenSocket = ForeignSocket & { readonly elsewhere: boolean };
+
 export type Connections = {
-  readonly sockets: readonly ForeignSocket[];
+  readonly sockets: readonly SeenSocket[];
   /** The program's multiplexers, where children of it may hold its connections too. */
   readonly sharedMultiplexers: readonly number[];
 };
@@ -32,24 +36,30 @@ export class Sessions implements Disposable {
   constructor(
     private readonly view: ProgramView,
     log: Log,
+    /** The multiplexer on which a thread waits for work, and those of the others. */
+    private readonly multiplexersFor: (tid: number) => {
+      readonly own: number | null;
+      readonly others: readonly number[];
+    },
   ) {
     this.#sockets = openSockets(view.pid, log);
   }
 
-  /** Every connection as the kernel sees it now. Needs nothing of the stopped thread. */
-  look(): Connections {
+  /** Every connection as the kernel sees it now, and where a thread is named, as it sees it. Needs nothing of its registers. */
+  look(tid: number | null = null): Connections {
     const { pid } = this.view;
     const descriptors = this.#sockets === null ? [] : descriptorsOf(pid);
     const shared = descriptors.length > 0 && hasChildren(pid);
+    const elsewhere = tid === null ? new Set<number>() : watchedElsewhere(pid, this.multiplexersFor(tid));
     return {
-      sockets: this.#connections(descriptors),
+      sockets: this.#connections(descriptors).map((socket) => ({ ...socket, elsewhere: elsewhere.has(socket.fd) })),
       sharedMultiplexers: shared ? multiplexersOf(pid, descriptors) : [],
     };
   }
 
   /** Evidence for each connection. `frames` are those of the stopped thread, `spine` the index of its first spine frame. */
   evidence(
-    connections: readonly ForeignSocket[],
+    connections: readonly SeenSocket[],
     frames: readonly UnwoundFrame[],
     spine: number | null,
     sp: VirtualAddress,
@@ -76,6 +86,8 @@ export class Sessions implements Disposable {
       lastReceivedMs: socket.tcp?.lastReceivedMs ?? null,
       lastSentMs: socket.tcp?.lastSentMs ?? null,
       neverAnswered: socket.tcp !== null && socket.tcp.bytesSent === 0n && socket.tcp.bytesReceived > 0n,
+      balance: socket.tcp?.balance ?? null,
+      elsewhere: socket.elsewhere,
       reach: reach.get(socket.fd)!,
       commonness: commonness.get(socket.fd)!,
     }));

@@ -100,6 +100,15 @@ export class Spines {
     return chooseIdlePoint(this.#threads.get(tid) ?? [])?.descriptor ?? null;
   }
 
+  /** The multiplexer on which a thread waits for work, and those of the others; null and none where they wait on other things. */
+  multiplexersFor(tid: number): { readonly own: number | null; readonly others: readonly number[] } {
+    const found = [...this.#threads].map(([of, points]) => [of, chooseIdlePoint(points)] as const);
+    const on = ([, idle]: (typeof found)[number]): number[] =>
+      idle?.kind === 2 && idle.descriptor != null ? [idle.descriptor] : [];
+    const own = found.filter(([of]) => of === tid).flatMap(on)[0] ?? null;
+    return { own, others: [...new Set(found.flatMap(on))].filter((fd) => fd !== own) };
+  }
+
   /** Whether a thread waits on descriptors for its work, however many. */
   waitsOnDescriptors(tid: number): boolean {
     const idle = chooseIdlePoint(this.#threads.get(tid) ?? []);

@@ -105,7 +105,7 @@ export class Watch implements Disposable {
     this.#code = new CodeLoader(this.#view, options.log, code.images);
     this.#callSites = new CallSites(instructions, this.#facts);
     this.#sequences = new RestartableSequences(this.#view);
-    this.#sessions = new Sessions(this.#view, options.log);
+    this.#sessions = new Sessions(this.#view, options.log, (tid) => this.spines.multiplexersFor(tid));
     this.#census = new ThreadCensus(() => readThreads(options.pid), options.clock);
     this.#lockWaits = new LockWaits(options.pid, options.architecture);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
@@ -122,7 +122,7 @@ export class Watch implements Disposable {
     const inspecting = client.inspect(stop.tid);
     // The registers are on their way: what needs only the kernel is read meanwhile.
     const status = readStatus(this.pid, stop.tid);
-    const connections = this.#sessions.look();
+    const connections = this.#sessions.look(stop.tid);
     const { registers, cause } = await inspecting;
     this.#followCode(registers);
     if (!this.spines.knows(stop.tid)) this.#lookAtPeers();

@@ -24,6 +24,12 @@ const chanceBits = 6;
 const unansweredBits = 4;
 const tieBits = 1;
 const answeredBits = -6;
+/** Received and sent in one tick of the kernel's clock, and as many segments each way as with all others at rest. */
+const balancedBits = -3;
+const elsewhereBits = -8;
+/** A balance is usual where so many connections at rest have it, and this share of them. */
+const usualMin = 8;
+const usualShare = 0.8;
 const unreadBits = -8;
 const staleBits = -3;
 /** Received this long after the newest data of any connection: some other request, long done or given up. */
@@ -34,10 +40,11 @@ export function findSession(evidence: readonly SessionEvidence[]): Session | nul
   // What waits unread has come while the thread was at its fault, or in its loop: it makes nobody's request stale.
   const read = evidence.filter(({ unreadBytes }) => unreadBytes === 0);
   const newestMs = Math.min(...read.map((socket) => socket.lastReceivedMs ?? Number.POSITIVE_INFINITY));
+  const usual = usualBalance(read);
   const scored = evidence
     .map((socket) => ({
       socket,
-      bits: reachBits(socket) + stateBits(socket, newestMs),
+      bits: reachBits(socket) + stateBits(socket, newestMs, usual),
       reached: reachBits(socket) > 0,
     }))
     .sort((a, b) => b.bits - a.bits);
@@ -68,14 +75,37 @@ function rarityOf(commonness: number): number {
   return Math.max(0, (bits - chanceBits) / (-Math.log2(commonnessFloor) - chanceBits));
 }
 
-/** Bits that the kernel's view of a connection speaks for it. */
-export function stateBits(socket: SessionEvidence, newestMs: number): number {
+/** Bits that the kernel's view of a connection speaks for it. `usual`: the balance that connections at rest have. */
+export function stateBits(socket: SessionEvidence, newestMs: number, usual: number | null = null): number {
+  if (socket.elsewhere === true) return elsewhereBits;
   if (socket.unreadBytes > 0) return unreadBits;
   const { lastReceivedMs, lastSentMs } = socket;
   if (lastReceivedMs === null || lastSentMs === null) return 0;
   const stale = lastReceivedMs - newestMs > staleMs ? staleBits : 0;
   if (socket.neverAnswered || lastReceivedMs < lastSentMs) return unansweredBits + stale;
-  return (lastReceivedMs === lastSentMs ? tieBits : answeredBits) + stale;
+  return (lastReceivedMs === lastSentMs ? bitsOfTie(socket, usual) : answeredBits) + stale;
+}
+
+/** The ticks of its clock do not tell whether the answer came after the request; the segments may. */
+function bitsOfTie({ balance }: SessionEvidence, usual: number | null): number {
+  if (usual === null || balance == null) return tieBits;
+  if (balance === usual + 1) return unansweredBits;
+  return balance === usual ? balancedBits : tieBits;
+}
+
+/**
+ * How many more segments were received than sent on nearly every connection at rest; null where they differ. At rest as many
+ * are sent as received, or more: where more were received, all wait for their answers.
+ */
+function usualBalance(read: readonly SessionEvidence[]): number | null {
+  const atRest = read.filter(
+    ({ lastReceivedMs, lastSentMs }) => lastReceivedMs !== null && lastSentMs !== null && lastReceivedMs >= lastSentMs,
+  );
+  const balances = atRest.flatMap(({ balance }) => (balance == null ? [] : [balance]));
+  const counts = new Map<number, number>();
+  for (const balance of balances) counts.set(balance, (counts.get(balance) ?? 0) + 1);
+  const [usual, count] = [...counts].reduce((best, next) => (next[1] > best[1] ? next : best), [1, 0]);
+  return usual <= 0 && count >= usualMin && count >= usualShare * balances.length ? usual : null;
 }
 
 const round = (value: number): number => Math.round(value * 1000) / 1000;

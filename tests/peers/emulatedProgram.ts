@@ -72,7 +72,7 @@ export class EmulatedProgram implements AsyncDisposable {
   ) {
     this.#chunks = transport.incoming[Symbol.asyncIterator]();
     this.#view = new NativeProgramView(emulator.pid, "aarch64");
-    this.#sessions = new Sessions(this.#view, silentLog);
+    this.#sessions = new Sessions(this.#view, silentLog, () => ({ own: null, others: [] }));
   }
 
   /** Starts it, stopped at its first instruction. */

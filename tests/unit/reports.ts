@@ -20,6 +20,8 @@ export type FrameSketch = {
   by?: CallKind;
   after?: AfterCall;
   failure?: bigint;
+  /** The test that tells `failure` leaves no doubt. */
+  plainly?: true;
   cfa?: bigint | null;
   /** null: code of no file. */
   module?: null;
@@ -82,6 +84,7 @@ function frameOf(sketch: FrameSketch, index: number, outermost: boolean): Frame 
     enteredBy: outermost ? "none" : (sketch.by ?? "direct"),
     afterCall: sketch.after ?? "tested",
     failureValue: sketch.failure ?? null,
+    ...(sketch.plainly === undefined ? {} : { failsPlainly: true }),
     foundBy: index === 0 ? "stop" : "cfi",
   };
 }

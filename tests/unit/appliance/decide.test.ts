@@ -7,7 +7,7 @@ import { decide, refuted } from "#appliance/decide.ts";
 import type { FaultReport, PastTrial, SessionEvidence, TrialId } from "#fault.ts";
 import { defaultPolicy, keyOf, plan } from "#suppression/plan.ts";
 import { siteOf, workOf } from "#suppression/site.ts";
-import { pastTrial, report } from "../reports.ts";
+import { type FrameSketch, pastTrial, report } from "../reports.ts";
 
 const fault = report([{ name: "deref" }, { name: "command", by: "pointer" }, { name: "loop" }, { name: "main" }], {
   spine: 2,
@@ -137,27 +137,29 @@ test("trials of one fault are numbered", () => {
   expect(decide(fault, plan(fault, [], defaultPolicy), [earlier], defaultPolicy).trial).toBe("fault-1.2" as TrialId);
 });
 
-test("bad state: a function whose caller tests its value goes first; the session of one that is not tested is cut", () => {
-  const stack = (after: "tested" | "ignored"): FaultReport => ({
-    ...report([{ name: "fill", after }, { name: "command", by: "pointer" }, { name: "loop" }, { name: "main" }]),
+test("bad state: a function goes first whose caller takes its value for a failure and nothing else; else what has held", () => {
+  const frame = { name: "fill", after: "tested", failure: -1n } as const;
+  const stack = (innermost: FrameSketch): FaultReport => ({
+    ...report([innermost, { name: "command", by: "pointer", after: "ignored" }, { name: "loop" }, { name: "main" }]),
     ...{
       spine: 2,
       sessions: [session({ fd: 9, peer: "127.0.0.1:5000" }), session({ fd: 10, peer: "x", answered: true })],
     },
   });
-  const decideOn = (fault: FaultReport) => {
+  const decideOn = (fault: FaultReport, verdict: "clean" | "failed") => {
     const victims = ["a", "b"].map((peer) =>
       pastTrial({
-        site: fault.site,
-        veteran: true,
-        verdict: "clean",
-        key: "none",
-        session: { fd: 5, peer, confidence: 1 },
+        ...{ site: fault.site, veteran: true, verdict, session: { fd: 5, peer, confidence: 1 } },
+        key: keyOf(fault, { kind: "abandon", rung: "abandon", point: { frame: 1, returnValue: -1n } }),
       }),
     );
     const trials = victims.map((past) => ({ ...past, atMs: fault.atMs - 100 }));
     return decide(fault, plan(fault, trials, defaultPolicy), trials, defaultPolicy);
   };
-  expect(decideOn(stack("tested"))).toMatchObject({ edit: { rung: "inward", point: { frame: 0 } }, cut: false });
-  expect(decideOn(stack("ignored"))).toMatchObject({ edit: { rung: "abandon", point: { frame: 1 } }, cut: true });
+  const inward = { rung: "inward", point: { frame: 0 } };
+  const whole = { rung: "abandon", point: { frame: 1 } };
+  expect(decideOn(stack({ ...frame, plainly: true }), "clean")).toMatchObject({ edit: inward, cut: false });
+  expect(decideOn(stack(frame), "clean")).toMatchObject({ edit: whole, cut: true });
+  expect(decideOn(stack(frame), "failed")).toMatchObject({ edit: inward, cut: true });
+  expect(decideOn(stack({ name: "fill", after: "ignored" }), "clean")).toMatchObject({ edit: whole, cut: true });
 });

@@ -3,7 +3,7 @@
  * What a caller's test takes for a failure, from real code: bytes after a call, as gcc writes them.
  */
 import { expect, test } from "bun:test";
-import { failureValueOf } from "#binary/failureValue.ts";
+import { failsPlainly, failureValueOf } from "#binary/failureValue.ts";
 import { instructionsOf } from "#binary/instructions.ts";
 import { fromHex } from "#bytes.ts";
 import type { Architecture } from "#fault.ts";
@@ -44,4 +44,16 @@ test.each([
   ["cbz x0: a pointer", "400000b4", 0n],
 ] as const)("AArch64: %s", (_, code, value) => {
   expect(decide(code, "aarch64")).toBe(value);
+});
+
+test.each([
+  ["test eax,eax; js", "85c07802", true],
+  ["cmp eax,-1; je", "83f8ff7402", true],
+  ["test eax,eax; jle", "85c07e02", true],
+  ["test eax,eax; jne: zero may be the answer no", "85c07502", false],
+  ["test rax,rax; je: null may be the answer that there is nothing", "4885c07402", false],
+  ["cmp rax,63; ja", "4883f83f7702", false],
+] as const)("leaves no doubt, %s", (_, code, plain) => {
+  const use = instructionsOf("x86_64").valueUse(fromHex(code), at);
+  expect(use.kind === "tested" && use.test !== null && failsPlainly(use.test)).toBe(plain);
 });

@@ -14,7 +14,7 @@ const socket = (fd: number, received: number, sent: number, unreadBytes = 0, las
   family: "inet",
   peer: `127.0.0.1:${4000 + fd}`,
   unreadBytes,
-  tcp: { lastReceivedMs, lastSentMs: 0, bytesReceived: BigInt(received), bytesSent: BigInt(sent) },
+  tcp: { lastReceivedMs, lastSentMs: 0, bytesReceived: BigInt(received), bytesSent: BigInt(sent), balance: 0 },
 });
 
 const since = (...before: ForeignSocket[]): Progress => {

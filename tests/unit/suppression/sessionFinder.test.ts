@@ -74,4 +74,36 @@ describe("findSession", () => {
     ]);
     expect(found?.fd === 107 || (found?.confidence ?? 0) < blameConfidence).toBe(true);
   });
+
+  const crowd = (count: number, changes: Partial<SessionEvidence>): SessionEvidence[] =>
+    Array.from({ length: count }, (_, index) => socket(100 + index, changes));
+  const reach = { direct: 0, near: 4, far: 3 };
+
+  test("answered within a tick of the clock: as many segments each way as everybody say that it is at rest", () => {
+    const guilty = socket(60, { lastReceivedMs: 44, lastSentMs: 152, reach, balance: 1 });
+    const found = findSession([guilty, ...crowd(11, { balance: 0, reach: { direct: 0, near: 0, far: 1 } })]);
+    expect(found?.fd).toBe(60);
+    expect(found!.confidence).toBeGreaterThan(blameConfidence);
+    const unknown = findSession([guilty, ...crowd(43, { reach: { direct: 0, near: 0, far: 1 } })]);
+    expect(unknown!.confidence).toBeLessThan(blameConfidence);
+  });
+
+  test("one segment more than everybody was received: it waits for its answer, whatever the clock says", () => {
+    const quick = socket(60, { reach, balance: 1 });
+    const pending = socket(61, { ...asking, balance: 1, reach: { direct: 0, near: 0, far: 1 } });
+    const found = findSession([quick, pending, ...crowd(40, { balance: 0 })]);
+    expect(found?.fd).toBe(60);
+  });
+
+  test("where all wait for their answers, the balance says nothing", () => {
+    const pending = socket(61, { ...asking, balance: 1, reach: { direct: 0, near: 0, far: 1 } });
+    const found = findSession([socket(60, { reach, balance: 1 }), pending, ...crowd(40, { balance: 1 })]);
+    expect(found?.confidence ?? 0).toBeLessThan(blameConfidence);
+  });
+
+  test("a connection that only other threads watch is not this one's, however it is reached", () => {
+    const theirs = socket(60, { ...asking, reach: { direct: 4, near: 3, far: 3 }, elsewhere: true });
+    const own = socket(61, { ...asking, reach });
+    expect(findSession([theirs, own])?.fd).toBe(61);
+  });
 });

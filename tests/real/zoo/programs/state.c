@@ -16,7 +16,7 @@ static APART int lookUp(void) {
 }
 
 static int use(struct session *session, char *word) {
-  if (lookUp() != 0) used = 7;
+  if (lookUp() < 0) used = 7;
   answer(session, "used %ld\n", used);
   return 0;
 }
