@@ -117,7 +117,7 @@ export class History implements Disposable {
     if (this.#mark("trimmed") !== hour) {
       database.query("DELETE FROM minute WHERE at_ms < ?").run(atMs - limits.minuteAgeMsMax / ratio);
       database.query("DELETE FROM hour WHERE at_ms < ?").run(atMs - limits.hourAgeMsMax / ratio);
-      database.query("INSERT OR REPLACE INTO mark VALUES ('trimmed', ?)").run(hour);
+      database.query("INSERT OR REPLACE INTO mark (name, value) VALUES ('trimmed', ?)").run(hour);
     }
     return database
       .query(
@@ -145,7 +145,7 @@ export class History implements Disposable {
       ] as const) {
         this.#database
           .query(
-            `INSERT INTO ${table}
+            `INSERT INTO ${table} (series, at_ms, count, sum, least, greatest, last)
              SELECT part.series, start_ms, count, sum, least, greatest, raw.value FROM (
                SELECT series, at_ms / ?1 * ?1 AS start_ms, count(*) AS count, sum(value) AS sum, min(value) AS least,
                  max(value) AS greatest, max(n) AS newest
@@ -156,7 +156,7 @@ export class History implements Disposable {
           )
           .run(widthMs, from, to);
       }
-      this.#database.query("INSERT OR REPLACE INTO mark VALUES ('folded', ?)").run(to);
+      this.#database.query("INSERT OR REPLACE INTO mark (name, value) VALUES ('folded', ?)").run(to);
       return to - from >= stepRowsMax;
     });
   }

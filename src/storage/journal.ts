@@ -182,7 +182,10 @@ export class Journal implements Disposable {
 
   #addNamed(table: "learned" | "window", row: JournalRow): void {
     if (row.head === removed) this.#database.query(`DELETE FROM ${table} WHERE name = ?`).run(row.id);
-    else this.#database.query(`INSERT OR REPLACE INTO ${table} VALUES (?, ?, ?)`).run(row.id, row.atMs, row.head);
+    else
+      this.#database
+        .query(`INSERT OR REPLACE INTO ${table} (name, at_ms, head) VALUES (?, ?, ?)`)
+        .run(row.id, row.atMs, row.head);
   }
 
   #withoutCommitted(rows: readonly JournalRow[]): JournalRow[] {

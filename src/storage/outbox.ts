@@ -182,23 +182,32 @@ export class Outbox implements Disposable {
           .run(JSON.stringify([row.n].flat()));
         return;
       case "job":
-        database.query("INSERT OR REPLACE INTO job VALUES (?, ?, ?)").run(row.id, row.atMs, row.head);
+        database.query("INSERT OR REPLACE INTO job (id, at_ms, head) VALUES (?, ?, ?)").run(row.id, row.atMs, row.head);
         return;
       case "command":
-        database.query("INSERT OR IGNORE INTO command VALUES (?, ?, ?, ?)").run(row.id, row.key, row.counter, row.atMs);
+        database
+          .query("INSERT OR IGNORE INTO command (id, key, counter, at_ms) VALUES (?, ?, ?, ?)")
+          .run(row.id, row.key, row.counter, row.atMs);
         return;
       case "key":
         if (row.head === null) database.query("DELETE FROM key WHERE id = ?").run(row.id);
-        else database.query("INSERT OR REPLACE INTO key VALUES (?, ?, ?)").run(row.id, row.atMs, row.head);
+        else
+          database
+            .query("INSERT OR REPLACE INTO key (id, at_ms, head) VALUES (?, ?, ?)")
+            .run(row.id, row.atMs, row.head);
         return;
       case "note":
         if (row.head === null) database.query("DELETE FROM note WHERE kind = ? AND id = ?").run(row.group, row.id);
         else
-          database.query("INSERT OR REPLACE INTO note VALUES (?, ?, ?, ?)").run(row.group, row.id, row.atMs, row.head);
+          database
+            .query("INSERT OR REPLACE INTO note (kind, id, at_ms, head) VALUES (?, ?, ?, ?)")
+            .run(row.group, row.id, row.atMs, row.head);
         return;
       case "cursor":
         database
-          .query("INSERT OR REPLACE INTO cursor VALUES (?, max(?, coalesce((SELECT n FROM cursor WHERE name = ?), 0)))")
+          .query(
+            "INSERT OR REPLACE INTO cursor (name, n) VALUES (?, max(?, coalesce((SELECT n FROM cursor WHERE name = ?), 0)))",
+          )
           .run(row.name, row.n, row.name);
     }
   }
@@ -229,7 +238,7 @@ export class Outbox implements Disposable {
     const chosen = `SELECT n FROM message WHERE ${where} ORDER BY n LIMIT ${rowsMax}`;
     this.#database
       .query(
-        `INSERT INTO dropped SELECT class, count(*), min(at_ms), max(at_ms) FROM message WHERE n IN (${chosen}) GROUP BY class
+        `INSERT INTO dropped (class, rows, from_ms, to_ms) SELECT class, count(*), min(at_ms), max(at_ms) FROM message WHERE n IN (${chosen}) GROUP BY class
          ON CONFLICT (class) DO UPDATE SET rows = rows + excluded.rows, from_ms = min(from_ms, excluded.from_ms),
            to_ms = max(to_ms, excluded.to_ms)`,
       )

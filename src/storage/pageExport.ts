@@ -63,24 +63,25 @@ function copyCheckpoint(source: Database, copy: Database, checkpoint: string): n
     copy.run(`PRAGMA user_version = ${pagesFile.steps.length}`);
     const { seed } = source.query<{ seed: Uint8Array }, []>("SELECT seed FROM page_seed").get()!;
     copy.query("UPDATE page_seed SET seed = ?").run(seed);
-    copyRows(source, copy, "checkpoint", "SELECT * FROM checkpoint WHERE id = ?", checkpoint);
-    copyRows(source, copy, "map_chunk", `SELECT * FROM map_chunk WHERE id IN (${chunksOf})`, checkpoint);
-    copyRows(source, copy, "checkpoint_chunk", "SELECT * FROM checkpoint_chunk WHERE checkpoint = ?", checkpoint);
+    copyRows(source, copy, "checkpoint", "id = ?", checkpoint);
+    copyRows(source, copy, "map_chunk", `id IN (${chunksOf})`, checkpoint);
+    copyRows(source, copy, "checkpoint_chunk", "checkpoint = ?", checkpoint);
     const lists = source.query<{ extents: Uint8Array }, [string]>(
       `SELECT extents FROM map_chunk WHERE id IN (${chunksOf})`,
     );
     const reached = new Set(lists.all(checkpoint).flatMap(({ extents }) => [...unpackNumbers(extents)]));
-    for (const n of reached) copyRows(source, copy, "extent", "SELECT * FROM extent WHERE n = ?", n);
+    for (const n of reached) copyRows(source, copy, "extent", "n = ?", n);
     return reached.size;
   });
 }
 
 const chunksOf = "SELECT chunk FROM checkpoint_chunk WHERE checkpoint = ?";
 
-function copyRows(source: Database, copy: Database, table: string, select: string, value: string | number): void {
-  for (const row of source.query<Row, [string | number]>(select).iterate(value)) {
-    const columns = Object.keys(row);
-    const places = columns.map(() => "?").join(", ");
-    copy.query(`INSERT INTO ${table} (${columns.join(", ")}) VALUES (${places})`).run(...Object.values(row));
-  }
+/** Columns that only the next release knows stay behind: the copy is a file of this one. */
+function copyRows(source: Database, copy: Database, table: string, where: string, value: string | number): void {
+  const known = copy.query<{ name: string }, [string]>("SELECT name FROM pragma_table_info(?)").all(table);
+  const columns = known.map(({ name }) => name).join(", ");
+  const insert = copy.query(`INSERT INTO ${table} (${columns}) VALUES (${known.map(() => "?").join(", ")})`);
+  const select = source.query<Row, [string | number]>(`SELECT ${columns} FROM ${table} WHERE ${where}`);
+  for (const row of select.iterate(value)) insert.run(...Object.values(row));
 }

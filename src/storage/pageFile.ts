@@ -105,7 +105,9 @@ export class PageFile implements Disposable {
           this.#database
             .query("INSERT INTO checkpoint (id, guest, at_ms, head, config, state) VALUES (?, ?, ?, ?, ?, ?)")
             .run(seal.id, seal.guest, seal.atMs, seal.head, seal.config, seal.state);
-          const link = this.#database.query("INSERT INTO checkpoint_chunk SELECT ?, id FROM map_chunk WHERE name = ?");
+          const link = this.#database.query(
+            "INSERT INTO checkpoint_chunk (checkpoint, chunk) SELECT ?, id FROM map_chunk WHERE name = ?",
+          );
           for (const name of new Set(seal.chunks)) link.run(seal.id, name);
         });
       } finally {
@@ -163,7 +165,7 @@ export class PageFile implements Disposable {
   /** Keeps the order in which a guest first touched its pages. */
   storeTouchOrder(guest: string, atMs: number, body: Uint8Array): void {
     this.#try("store the touch order", () =>
-      this.#database.query("INSERT OR REPLACE INTO touch VALUES (?, ?, ?)").run(guest, atMs, body),
+      this.#database.query("INSERT OR REPLACE INTO touch (guest, at_ms, body) VALUES (?, ?, ?)").run(guest, atMs, body),
     );
   }
 
@@ -183,7 +185,7 @@ export class PageFile implements Disposable {
     if (n > extentNumberMax)
       throw new StorageError("storage.full", `the page file has used up its extent numbers`, { n });
     this.#database
-      .query("INSERT INTO extent VALUES (?, ?, ?, ?, ?)")
+      .query("INSERT INTO extent (n, codec, hashes, identities, body) VALUES (?, ?, ?, ?, ?)")
       .run(n, codec === "raw" ? 0 : 1, hashes, identities, body);
   }
 
