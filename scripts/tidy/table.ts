@@ -121,7 +121,7 @@ export const fences: Readonly<Record<string, readonly string[]>> = {
   "playwright-core": [],
   typescript: ["scripts/"],
   uplot: ["src/status/"],
-  valibot: ["src/config/", "src/status/", "src/telemetry/", "src/appliance/rescue/"],
+  valibot: ["src/config/", "src/status/", "src/telemetry/", "src/appliance/rescue/", "src/appliance/update/"],
 };
 
 /** Trees of pure knowledge: no module of the runtime, so no I/O and no clock. */

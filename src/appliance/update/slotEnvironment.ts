@@ -104,19 +104,26 @@ export const markedGood = (book: SlotBook, slot: Slot): SlotBook => ({
   ok: { ...book.ok, [slot]: true },
   tries: { ...book.tries, [slot]: 0 },
 });
-export const markedBad = (book: SlotBook, slot: Slot): SlotBook => ({ ...book, ok: { ...book.ok, [slot]: false } });
+/** A slot is not to be started any more; the other one is. */
+export const givenUp = (book: SlotBook, slot: Slot): SlotBook => ({
+  ...book,
+  ok: { ...book.ok, [slot]: false },
+  order: [otherSlot(slot), slot],
+});
 /** This slot is to be tried first, from the next start on. */
 export const activated = (book: SlotBook, slot: Slot): SlotBook => ({
   ...markedGood(book, slot),
   order: [slot, otherSlot(slot)],
 });
 
-/** The slot that is started next, and the book as the boot loader leaves it; where all tries are spent it begins anew. */
+/**
+ * The slot that is started next, and the book as the boot loader leaves it. Where none is left to be tried, both begin anew,
+ * and the box starts once more: `slot` is null.
+ */
 export function bootNext(book: SlotBook): { readonly slot: Slot | null; readonly book: SlotBook } {
   const slot = book.order.find((each) => book.ok[each] && book.tries[each] < triesMax) ?? null;
-  const tries = slot === null ? { A: 0, B: 0 } : { ...book.tries, [slot]: book.tries[slot] + 1 };
-  const isNoneGood = slot === null && !slots.some((each) => book.ok[each]);
-  return { slot, book: { ...book, tries, ok: isNoneGood ? { A: true, B: true } : book.ok } };
+  if (slot === null) return { slot, book: { ...book, ok: { A: true, B: true }, tries: { A: 0, B: 0 } } };
+  return { slot, book: { ...book, tries: { ...book.tries, [slot]: book.tries[slot] + 1 } } };
 }
 
 const isOurs = (name: string): boolean => (ours as readonly string[]).includes(name);
