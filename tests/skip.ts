@@ -24,6 +24,7 @@ const packages: Readonly<Record<string, string>> = {
   readelf: "binutils",
   promtool: "prometheus",
   "grub-editenv": "grub-common",
+  mksquashfs: "squashfs-tools",
   nm: "binutils",
   psql: "postgresql-client",
   go: "golang-go",

@@ -30,7 +30,7 @@ export function importsOf(file: SourceFile): Import[] {
 export function targetOf(path: string, specifier: string): string | null {
   if (specifier.startsWith("#")) {
     const rest = specifier.slice(1);
-    return /^(board|vm|tests|scripts)\//.test(rest) ? rest : `src/${rest}`;
+    return /^(board|vm|image|tests|scripts)\//.test(rest) ? rest : `src/${rest}`;
   }
   if (!specifier.startsWith(".")) return null;
   const parts = path.split("/").slice(0, -1);

@@ -5,8 +5,8 @@
  *
  * Limit: `bootsMax` boots. A file that cannot be written is told and costs only the next boot's reason.
  */
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import type { Box } from "#board/box.ts";
 import type { Clock } from "#clock.ts";
 import type { Log } from "#log.ts";
@@ -15,6 +15,7 @@ import type { Storage } from "#storage/storage.ts";
 
 export const bootsMax = 20;
 const fileName = "boots.json";
+const restartNotes = ["update", "operator", "factoryReset"] as const;
 /** A file of this kind is small; a larger one is none of ours. */
 const fileBytesMax = 65_536;
 
@@ -43,7 +44,8 @@ export class BootBook implements Disposable {
     if (last?.boots.at(-1)?.boot === boot) {
       this.#file = { ...last, endedInOrder: false };
     } else {
-      const judged = judgeBoot(readBootFacts(box, last?.note ?? null, last?.endedInOrder ?? null));
+      const note = last?.note ?? takeNote(directory);
+      const judged = judgeBoot(readBootFacts(box, note, last?.endedInOrder ?? null));
       const entry: BootEntry = { boot, atMs: clock.wallMs(), ...judged };
       this.#file = { boots: [...(last?.boots ?? []), entry].slice(-bootsMax), endedInOrder: false, note: null };
       storage.event("boot.reason", "", { ...entry });
@@ -62,6 +64,17 @@ export class BootBook implements Disposable {
     this.#write();
   }
 
+  /** The restart was refused. */
+  forget(): void {
+    this.#file = { ...this.#file, note: null };
+    this.#write();
+  }
+
+  /** Why the box was started this time; the newest entry. */
+  get newest(): BootEntry {
+    return this.#file.boots.at(-1)!;
+  }
+
   /** The supervisor ends in order. */
   [Symbol.dispose](): void {
     this.#file = { ...this.#file, endedInOrder: true };
@@ -70,11 +83,24 @@ export class BootBook implements Disposable {
 
   #write(): void {
     try {
+      mkdirSync(dirname(this.#path), { recursive: true, mode: 0o700 });
       writeFileSync(`${this.#path}.new`, `${JSON.stringify(this.#file)}\n`, { mode: 0o600, flush: true });
       renameSync(`${this.#path}.new`, this.#path);
     } catch (error) {
       this.log("warn", "boots.notWritten", { path: this.#path, why: String(error) });
     }
+  }
+}
+
+/** What the setup of a flashed box has left: it resets, and restarts nothing. Told once. */
+function takeNote(directory: string): BootFacts["note"] {
+  const path = join(directory, "note");
+  try {
+    const word = readFileSync(path, "utf8").trim();
+    rmSync(path, { force: true });
+    return restartNotes.find((known) => known === word) ?? null;
+  } catch {
+    return null; // None was left.
   }
 }
 

@@ -22,7 +22,7 @@ export const isSlot = (text: unknown): text is Slot => text === "A" || text === 
 export const triesMax = 3;
 
 const header = "# GRUB Environment Block\n";
-const ours = ["ORDER", "A_OK", "A_TRY", "B_OK", "B_TRY"] as const;
+const ours = ["HOLDFAST", "ORDER", "A_OK", "A_TRY", "B_OK", "B_TRY"] as const;
 const namePattern = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /** null where this is no environment: too short, torn, foreign. */
@@ -90,6 +90,8 @@ export function readSlotBook(entries: ReadonlyMap<string, string> | null): SlotB
 export function withSlotBook(entries: ReadonlyMap<string, string> | null, book: SlotBook): Map<string, string> {
   const { order, ok, tries } = book;
   const words = new Map(entries ?? []);
+  // By this the boot loader's script knows that it has read an environment, and a whole one.
+  words.set("HOLDFAST", "1");
   words.set("ORDER", order.join(" "));
   for (const slot of slots) {
     words.set(`${slot}_OK`, ok[slot] ? "1" : "0");

@@ -37,7 +37,8 @@ export type StartFacts = {
 };
 
 export type UpdateEffect =
-  | { readonly kind: "activate" | "markGood"; readonly slot: Slot }
+  | { readonly kind: "activate"; readonly slot: Slot }
+  | { readonly kind: "markGood"; readonly slot: Slot }
   /** Not to be started any more; the other one is. */
   | { readonly kind: "giveUp"; readonly slot: Slot }
   | { readonly kind: "reboot" }
