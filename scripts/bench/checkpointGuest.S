@@ -3,6 +3,7 @@
 # each beginning with its own address. Prints "ready", then obeys keys from the serial port:
 #   q  reads WORK_PAGES pages spread over them, compares each with its own address, and prints A (X where one is wrong)
 #   d  writes into DIRTY_PAGES pages once and prints D        w  writes into them for ever, until the next key; prints W
+# With TELLS it obeys nobody and does what q asks for, for ever.
   .section .note.pvh,"a",@note
   .long 4
   .long 4
@@ -16,6 +17,9 @@ _start:
   mov $0x200000,%esp
   mov $ready,%esi
   call print
+  .if TELLS
+  jmp tell
+  .endif
 wait:
   mov $200,%ecx
 3: pause
@@ -41,6 +45,15 @@ once:
   call print
   jmp wait
 ask:
+  call look
+  jmp wait
+tell:
+  call look
+  mov $20000,%ecx
+5: pause
+  loop 5b
+  jmp tell
+look:
   mov $0x1000000,%edi
   mov $WORK_PAGES,%ebp
 5: cmp %edi,(%edi)
@@ -49,12 +62,10 @@ ask:
   dec %ebp
   jnz 5b
   mov $answer,%esi
-  call print
-  jmp wait
+  jmp print
 bad:
   mov $wrong,%esi
-  call print
-  jmp wait
+  jmp print
 dirty:
   mov $0x1000000,%edi
   mov $DIRTY_PAGES,%ecx

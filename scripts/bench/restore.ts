@@ -14,36 +14,42 @@ import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { MemoryFile } from "#board/native/memoryFile.ts";
 import { systemClock } from "#clock.ts";
-import { Restore } from "#restoration/restore.ts";
 import { publish, readFlags } from "./benchReport.ts";
-import { type GuestShape, Machine, mebibyte, Scene } from "./checkpointScene.ts";
+import { type GuestShape, Machine, mebibyte, Scene, told } from "./checkpointScene.ts";
 import { drift, median, medianInterval } from "./statistics.ts";
 
 const { json, numbers } = readFlags(process.argv.slice(2), { rounds: 10, seed: 1, largeMiB: 8_192 });
 const [rounds, seed] = [numbers.rounds!, numbers.seed!];
 const smallMiB = 256;
 const shapeOf = (memoryMiB: number): GuestShape => ({
-  ...{ memoryMiB, fillMiB: 64, dirtyMiB: 4, workPages: 256, shared: true },
+  ...{ memoryMiB, fillMiB: 64, dirtyMiB: 4, workPages: 256, shared: true, tells },
 });
 
 type Times = { readonly runningMs: number; readonly answerMs: number; readonly machine: Machine };
+/** For the Worker that a supervisor keeps warm. */
+const settleMs = 250;
 const since = (fromNs: number): number => (systemClock.monotonicNs() - fromNs) / 1e6;
 
 using scene = new Scene();
+const tells = join(scene.path, "serial");
 
-/** By Holdfast: the process starts while the first pages are read. The clock starts with both. */
+/** By Holdfast: the process starts while the first pages are read. The clock starts with both, the Worker is warm. */
 async function ours(
   checkpoint: string,
   guest: string,
   mode: "lazy" | "eager",
   whole = false,
 ): Promise<Times & { fillMs: number }> {
+  scene.checkpoints.expectRestore();
+  rmSync(tells, { force: true });
+  await systemClock.sleep(settleMs);
   const fromNs = systemClock.monotonicNs();
-  const settings = { path: scene.checkpoints.path, checkpoint, guest, mode, disks: {} };
-  const preparing = Restore.prepare({ ...settings, eagerBytesMax: 0, prefetchMsMax: 20 });
+  const settings = { checkpoint, guest, mode, disks: {}, eagerBytesMax: 0, prefetchMsMax: 20 };
+  const restore = scene.checkpoints.restore(settings);
   const machine = await Machine.launch(scene.place("r"));
-  const restore = await preparing;
-  const preparedMs = since(fromNs);
+  const launchedMs = since(fromNs);
+  await restore.ready();
+  const waitedMs = since(fromNs) - launchedMs;
   const body = mode === "lazy" ? { memory_mode: "Postcopy" as const } : {};
   const received = machine.hypervisor.call("vm.receive-migration", { receiver_url: "unix:in.sock", ...body });
   const { running, served } = restore.run(join(machine.directory.path, "in.sock"), machine.hypervisor.pid);
@@ -51,7 +57,7 @@ async function ours(
   const runningMs = since(fromNs);
   await received;
   await machine.hypervisor.look();
-  await machine.ask("q", "A");
+  await told(tells);
   const answerMs = since(fromNs);
   // Only where it is asked for: a large memory takes its time, and the guest has answered.
   if (!whole) await machine.hypervisor.kill();
@@ -59,11 +65,13 @@ async function ours(
   const fillMs = since(fromNs) - runningMs;
   if (whole && touched.length > 0) await scene.checkpoints.touched(guest, touched);
   restore[Symbol.dispose]();
-  return { runningMs, answerMs: mode === "lazy" ? answerMs : answerMs - preparedMs, machine, fillMs };
+  return { runningMs, answerMs: mode === "lazy" ? answerMs : answerMs - waitedMs, machine, fillMs };
 }
 
 /** By Cloud Hypervisor itself, from a snapshot on the same disk. */
 async function theirs(snapshot: string): Promise<Times> {
+  rmSync(tells, { force: true });
+  await systemClock.sleep(settleMs);
   const fromNs = systemClock.monotonicNs();
   const machine = await Machine.launch(scene.place("t"));
   await machine.hypervisor.call("vm.restore", {
@@ -72,7 +80,7 @@ async function theirs(snapshot: string): Promise<Times> {
     resume: true,
   });
   const runningMs = since(fromNs);
-  await machine.ask("q", "A");
+  await told(tells);
   return { runningMs, answerMs: since(fromNs), machine };
 }
 
@@ -86,9 +94,12 @@ async function snapshotOf(machine: Machine, name: string): Promise<string> {
 
 /** Bytes of content a ms that an eager restore writes, read, unpacked and checked; against plain writes. */
 async function drain(checkpoint: string): Promise<{ ours: number; plain: number }> {
-  const settings = { path: scene.checkpoints.path, checkpoint, guest: "none", mode: "eager", disks: {} } as const;
+  scene.checkpoints.expectRestore();
+  await systemClock.sleep(settleMs);
+  const settings = { checkpoint, guest: "none", mode: "eager", disks: {}, eagerBytesMax: 0, prefetchMsMax: 0 } as const;
   let fromNs = systemClock.monotonicNs();
-  const restore = await Restore.prepare({ ...settings, eagerBytesMax: 0, prefetchMsMax: 0 });
+  const restore = scene.checkpoints.restore(settings);
+  await restore.ready();
   const oursRate = restore.prepared.contentBytes / since(fromNs);
   restore[Symbol.dispose]();
   using file = MemoryFile.create("plain", 64 * mebibyte);
@@ -103,7 +114,6 @@ const sizes = [smallMiB, numbers.largeMiB!];
 const prepared = new Map<number, { checkpoint: string; snapshot: string | null }>();
 for (const size of sizes) {
   await using machine = await scene.boot(shapeOf(size));
-  await machine.ask("q", "A");
   const { id } = await scene.take(machine, "memoryFile", `g${size}`);
   prepared.set(size, { checkpoint: id, snapshot: size === smallMiB ? await snapshotOf(machine, "snapshot") : null });
 }

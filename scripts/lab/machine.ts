@@ -34,7 +34,7 @@ const emulators = {
 
 export const emulatorOf = (architecture: LabArchitecture): string => emulators[architecture].program;
 
-/** The scenario says something every few seconds. */
+/** The scenario says something every 20 s. */
 export const silentMsMax = 180_000;
 const heartbeatMs = 1_000;
 

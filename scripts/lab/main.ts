@@ -11,8 +11,8 @@ import { nativeTests, runNative } from "./native.ts";
 import { missingTools, runNested } from "./nested.ts";
 import type { LabArchitecture } from "./root.ts";
 
-const usage = `usage: bun scripts/lab.ts nested [--arch x86_64|arm64] [--bun FILE] [--hypervisor FILE] [--cache DIR] [STEP…]
-       bun scripts/lab.ts native [--arch x86_64|arm64] [--bun FILE] [--cache DIR] [--set NAME=VALUE]… [TEST FILE…]
+const usage = `usage: bun scripts/lab.ts nested [--arch x86_64|aarch64] [--bun FILE] [--hypervisor FILE] [--cache DIR] [STEP…]
+       bun scripts/lab.ts native [--arch x86_64|aarch64] [--bun FILE] [--cache DIR] [--set NAME=VALUE]… [TEST FILE…]
 
   nested: a machine in QEMU's software emulation boots Holdfast, Cloud Hypervisor and a Debian guest. STEP: words of the
   names of steps, with - for spaces. native: the same machine runs test files of this checkout (default: the engine's,
@@ -22,7 +22,7 @@ const usage = `usage: bun scripts/lab.ts nested [--arch x86_64|arm64] [--bun FIL
 type Values = { readonly arch: string; readonly bun?: string; readonly hypervisor?: string; readonly set?: string[] };
 
 async function main(words: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
+  const { values: given, positionals } = parseArgs({
     args: words,
     allowPositionals: true,
     options: {
@@ -34,6 +34,8 @@ async function main(words: string[]): Promise<number> {
     },
   });
   const [kind, ...names] = positionals;
+  // Debian and Bun say arm64, compilers and Cloud Hypervisor aarch64.
+  const values = { ...given, arch: given.arch === "aarch64" ? "arm64" : given.arch };
   if ((kind !== "nested" && kind !== "native") || !["x86_64", "arm64"].includes(values.arch)) {
     console.error(usage);
     return 2;

@@ -8,6 +8,7 @@ import { systemClock } from "#clock.ts";
 import { explain } from "#errors.ts";
 import { LabError } from "./commands.ts";
 import { RedisClient, watchBystanders } from "./redisClient.ts";
+import { slowness } from "./slowness.ts";
 import { type Notice, Supervisor } from "./supervisor.ts";
 
 export type Step = {
@@ -25,7 +26,7 @@ const configPath = "/tmp/holdfast.toml";
 const guestDisk = "/run/guest/root.img";
 const guestAddress = "192.168.77.2";
 /** Everything under double emulation takes its time, above all beside other work on the same cores. */
-const bootMs = 600_000;
+const bootMs = Math.round(400_000 * (await slowness()));
 const console_ = { x86_64: "ttyS0", arm64: "ttyAMA0" } as const;
 
 const configFor = (architecture: string): string => `

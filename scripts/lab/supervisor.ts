@@ -58,12 +58,18 @@ export class Supervisor {
   }
 
   #take(line: string): void {
-    console.log(`  ${line.slice(0, 400)}`);
+    let shown = line;
     try {
-      this.notices.push(JSON.parse(line) as Notice);
+      const notice = JSON.parse(line) as Notice;
+      this.notices.push(notice);
+      const frames = notice.frames as readonly { readonly symbol?: string; readonly offset: string }[] | undefined;
+      if (frames !== undefined) {
+        shown = JSON.stringify({ ...notice, frames: frames.map(({ symbol, offset }) => symbol ?? offset).join(" ") });
+      }
     } catch {
-      // Not a notice: whatever it is, it was shown.
+      // Not a notice: whatever it is, it is shown.
     }
+    console.log(`  ${shown.slice(0, 600)}`);
     this.#arrived.resolve();
     this.#arrived = Promise.withResolvers<void>();
   }

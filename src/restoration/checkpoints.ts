@@ -15,7 +15,10 @@ import { type CheckpointRow, PageReader } from "#storage/pageReader.ts";
 import { type CheckpointFacts, listFacts } from "./checkpointFacts.ts";
 import { type DiskClone, decodeHead } from "./checkpointHead.ts";
 import type { StoreOrder } from "./checkpointWorker.ts";
+import { Restore, restoreWorker } from "./restore.ts";
+import type { RestoreCall } from "./restoreWorker.ts";
 import type { Keep } from "./retention.ts";
+import type { RestoreOrder } from "./runRestore.ts";
 import type { CheckpointOrder, Held, Sealed } from "./takeCheckpoint.ts";
 import type { Damage } from "./verifyCheckpoint.ts";
 import { WorkerPort } from "./workerPort.ts";
@@ -35,6 +38,8 @@ export function readCheckpoints(stateDirectory: string): CheckpointFacts[] {
 export class Checkpoints implements Disposable {
   readonly #port: WorkerPort<StoreOrder>;
   #rows: readonly CheckpointRow[] = [];
+  /** Kept warm as long as there is something to restore. */
+  #spare: WorkerPort<RestoreCall> | null = null;
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -124,6 +129,24 @@ export class Checkpoints implements Disposable {
     });
   }
 
+  /** Begins one; its Worker is warm where a restore was to be expected. */
+  restore(order: Omit<RestoreOrder, "path">): Restore {
+    const port = this.#spare ?? restoreWorker();
+    this.#spare = null;
+    return new Restore({ ...order, path: this.path }, port);
+  }
+
+  /** Makes ready for the next restore, where there is something to restore. */
+  expectRestore(): void {
+    const newest = this.#rows.find(({ bad }) => !bad);
+    if (this.#spare !== null || newest === undefined) return;
+    this.#spare = restoreWorker();
+    const order = { path: this.path, checkpoint: newest.id, guest: newest.guest, disks: {} };
+    const how = { mode: "eager", eagerBytesMax: 0, prefetchMsMax: 0 } as const;
+    // Whatever it meets, a real restore meets again and tells.
+    this.#spare.call({ kind: "rehearse", restore: { ...order, ...how } }).catch(() => {});
+  }
+
   async mark(id: string, mark: "good" | "bad" | "pinned" | "unpinned"): Promise<void> {
     this.#rows = (await this.#order({ kind: "mark", id, mark })) as CheckpointRow[];
   }
@@ -165,6 +188,7 @@ export class Checkpoints implements Disposable {
 
   [Symbol.dispose](): void {
     this.#port[Symbol.dispose]();
+    this.#spare?.[Symbol.dispose]();
   }
 
   #order(order: StoreOrder): Promise<unknown> {

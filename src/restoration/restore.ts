@@ -21,26 +21,31 @@ export type RestoreProgress = {
   readonly backgroundBytes: number;
 };
 
+/** A Worker for one restore; `warm` it where a restore is to be expected, for it takes longer to start than a guest. */
+export const restoreWorker = (): WorkerPort<RestoreCall> =>
+  new WorkerPort(new URL("./restoreWorker.ts", import.meta.url).href, "restore");
+
 export class Restore implements Disposable {
-  readonly #port = new WorkerPort<RestoreCall>(new URL("./restoreWorker.ts", import.meta.url).href, "restore");
   readonly #shared = new SharedArrayBuffer(progressBytes);
   readonly #progress = new BigInt64Array(this.#shared);
-
-  private constructor(private readonly order: RestoreOrder) {}
+  readonly #preparing: Promise<unknown>;
 
   prepared: Prepared = { mode: "lazy", contentBytes: 0, prefetchedBytes: 0 };
 
-  /** Reads what the guest needs first. Nothing of Cloud Hypervisor is needed yet. @throws StorageError, NativeError */
-  static async prepare(order: RestoreOrder): Promise<Restore> {
-    const restore = new Restore(order);
-    try {
-      const call = { kind: "prepare", restore: order, progress: restore.#shared } as const;
-      restore.prepared = (await restore.#port.call(call)) as Prepared;
-      return restore;
-    } catch (error) {
-      restore[Symbol.dispose]();
-      throw error;
-    }
+  /** Begins to bring what the guest needs first. Nothing of Cloud Hypervisor is needed yet. Owns the Worker. */
+  constructor(
+    private readonly order: RestoreOrder,
+    private readonly port: WorkerPort<RestoreCall> = restoreWorker(),
+  ) {
+    this.#preparing = port.call({ kind: "prepare", restore: order, progress: this.#shared });
+    this.#preparing.catch(() => {});
+  }
+
+  /** Cloud Hypervisor is there: what has not been brought yet follows later. @throws StorageError, NativeError */
+  async ready(): Promise<Prepared> {
+    Atomics.store(this.#progress, progressPlaces.wanted, 1n);
+    this.prepared = (await this.#preparing) as Prepared;
+    return this.prepared;
   }
 
   /**
@@ -49,7 +54,7 @@ export class Restore implements Disposable {
    */
   run(socket: string, hypervisorPid: number): { running: Promise<void>; served: Promise<readonly number[]> } {
     const { promise: running, resolve, reject } = Promise.withResolvers<void>();
-    const served = this.#port.call({ kind: "run", socket, hypervisorPid }, () => resolve()) as Promise<
+    const served = this.port.call({ kind: "run", socket, hypervisorPid }, () => resolve()) as Promise<
       readonly number[]
     >;
     served.catch(reject);
@@ -71,6 +76,6 @@ export class Restore implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#port[Symbol.dispose]();
+    this.port[Symbol.dispose]();
   }
 }

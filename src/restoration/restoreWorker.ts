@@ -9,22 +9,32 @@ import { answerCalls } from "./workerPort.ts";
 declare const self: Worker;
 
 export type RestoreCall =
+  /** Does what a restore begins with and throws it away, so that the real one finds everything compiled. */
+  | { readonly kind: "rehearse"; readonly restore: RestoreOrder }
   | { readonly kind: "prepare"; readonly restore: RestoreOrder; readonly progress: SharedArrayBuffer }
   /** Tells `running` once it does, and is done once the guest needs us no longer. */
   | { readonly kind: "run"; readonly socket: string; readonly hypervisorPid: number };
 
-/** Places in the shared memory, 8 bytes each. */
-export const progressPlaces = { prefetched: 0, demanded: 1, background: 2, empty: 3, drained: 4 } as const;
+/** Places in the shared memory, 8 bytes each: ours to write, but `wanted`, which says that Cloud Hypervisor waits for us. */
+export const progressPlaces = { prefetched: 0, demanded: 1, background: 2, empty: 3, wanted: 4 } as const;
 export const progressBytes = 5 * 8;
+
+/** Enough to have everything compiled. */
+const rehearsalMs = 50;
 
 let restoring: Restoring | null = null;
 let progress = new BigInt64Array(new SharedArrayBuffer(progressBytes));
 
 answerCalls<RestoreCall>(self, (call, tell): Prepared | readonly number[] => {
+  if (call.kind === "rehearse") {
+    using rehearsal = new Restoring(call.restore, (pages) => new Uint8Array(pages));
+    rehearsal.rehearse(rehearsalMs);
+    return [];
+  }
   if (call.kind === "prepare") {
     progress = new BigInt64Array(call.progress);
     restoring = new Restoring(call.restore, (pages) => new Uint8Array(pages));
-    return restoring.prepare();
+    return restoring.prepare(() => Atomics.load(progress, progressPlaces.wanted) !== 0n);
   }
   return run(restoring!, call, tell);
 });

@@ -29,7 +29,7 @@ import { LazyMap } from "./lazyMap.ts";
 import { PageFill } from "./pageFill.ts";
 import { chunkPages } from "./pageMap.ts";
 import { PageServer } from "./pageServer.ts";
-import { unpackTouches } from "./touchOrder.ts";
+import { touchesMax, unpackTouches } from "./touchOrder.ts";
 
 export type RestoreOrder = {
   /** The page file. */
@@ -64,6 +64,8 @@ export class Restoring implements Disposable {
   readonly mode: "lazy" | "eager";
   readonly #files = new Map<number, MemoryFile>();
   readonly #recorded: readonly number[];
+  /** The next of the recorded pages to be brought before the guest runs. */
+  #next = 0;
   #main: UnixStream | null = null;
   #fault: UnixStream | null = null;
   #server: PageServer | null = null;
@@ -87,17 +89,12 @@ export class Restoring implements Disposable {
     this.mode = order.mode ?? (small ? "eager" : "lazy");
   }
 
-  /** Writes what the guest will want first: all of it, or what it wanted last time. */
-  prepare(): Prepared {
+  /** Writes what the guest will want first: all of it, or what it wanted last time, until it is `wanted`. */
+  prepare(wanted: () => boolean = () => false): Prepared {
     const limitNs = systemClock.monotonicNs() + this.order.prefetchMsMax * 1e6;
     const { counts } = this.fill;
-    if (this.mode === "eager") counts.prefetched += this.#bringAll();
-    else {
-      for (const page of this.#recorded) {
-        if (systemClock.monotonicNs() > limitNs) break;
-        counts.prefetched += this.fill.bring(page);
-      }
-    }
+    if (this.mode === "eager") counts.prefetched += this.#bringAll(Number.POSITIVE_INFINITY);
+    else while (!wanted() && systemClock.monotonicNs() < limitNs && this.#bringNext());
     const contentBytes = this.map.head.pages.filled * pageBytes;
     return { mode: this.mode, contentBytes, prefetchedBytes: counts.prefetched * pageBytes };
   }
@@ -112,18 +109,24 @@ export class Restoring implements Disposable {
     const config = Buffer.from(editConfig(this.map.config, { disks: this.order.disks }));
     this.#ask("config", config);
     if (this.mode === "lazy") this.#openFaults(socket);
+    const { state } = this.map;
+    if (state.length > stateBytesMax) throw broken("state", `it has ${state.length} bytes`);
     this.fill.live = true;
-    this.#sendState();
+    this.#ask("state", state, stateMsMax);
     this.#ask(this.map.head.ran ? "complete" : "completePaused");
     main.finish();
   }
 
-  /** Serves until every page was asked for; `progress` is called now and then. Gives the order of first touches. */
+  /**
+   * Serves until every page was asked for; `progress` is called now and then. Gives the order of first touches. A page that
+   * was there before the guest ran shows no touch: it stays in the record until that is full, and then has to earn it anew.
+   */
   serve(progress: () => void): readonly number[] {
     const server = this.#server;
     if (server === null) return [];
     for (let round = 1; server.serveNext(); round += 1) if (round % 4_096 === 0) progress();
-    return server.touched;
+    const early = this.#recorded.slice(0, this.#next);
+    return early.length + server.touched.length > touchesMax ? server.touched : [...early, ...server.touched];
   }
 
   [Symbol.dispose](): void {
@@ -133,9 +136,14 @@ export class Restoring implements Disposable {
     this.#reader[Symbol.dispose]();
   }
 
-  #bringAll(): number {
+  /** Begins to write what there is, for so long. */
+  rehearse(msMax: number): void {
+    this.#bringAll(systemClock.monotonicNs() + msMax * 1e6);
+  }
+
+  #bringAll(limitNs: number): number {
     let written = 0;
-    for (let chunk = 0; chunk < this.map.chunkCount; chunk += 1) {
+    for (let chunk = 0; chunk < this.map.chunkCount && systemClock.monotonicNs() < limitNs; chunk += 1) {
       if (this.map.isZeroChunk(chunk)) continue;
       for (let index = 0; index < chunkPages; index += 1) written += this.fill.bring(chunk * chunkPages + index);
     }
@@ -158,31 +166,33 @@ export class Restoring implements Disposable {
     this.#server = new PageServer(this.#fault, this.fill, this.#recorded);
   }
 
-  /** Devices and processors may fault while they are restored: both connections are looked at until it has answered. */
-  #sendState(): void {
-    const { state } = this.map;
-    if (state.length > stateBytesMax) throw broken("state", `it has ${state.length} bytes`);
-    this.#send("state", state);
-    const limitNs = systemClock.monotonicNs() + stateMsMax * 1e6;
-    const streams = this.#fault === null ? [this.#main!] : [this.#main!, this.#fault];
-    while (systemClock.monotonicNs() < limitNs) {
-      const [answered, faulted] = readableOf(streams, pollMs);
-      if (answered === true) {
-        this.#answer("state");
-        return;
-      }
-      if (faulted === true && !this.#server!.serveWaiting()) throw broken("state", "the fault connection was closed");
-    }
-    throw new HypervisorError("hypervisor.peerSilent", `Cloud Hypervisor fell silent at state`, { step: "state" });
+  #ask(command: CommandName, payload?: Uint8Array, msMax = stepMsMax): void {
+    this.#send(command, payload);
+    this.#whileItWorks(command, msMax);
+    this.#answer(command);
   }
 
-  #ask(command: CommandName, payload?: Uint8Array): void {
-    this.#send(command, payload);
-    // What is restored last may want pages too.
-    while (this.#fault !== null && readableOf([this.#main!, this.#fault], stepMsMax)[0] === false) {
-      if (!this.#server!.serveWaiting()) throw broken(command, "the fault connection was closed");
+  /** Until it has answered: what is restored may want pages, and what it wanted last time is brought. */
+  #whileItWorks(command: CommandName, msMax: number): void {
+    const limitNs = systemClock.monotonicNs() + msMax * 1e6;
+    const streams = this.#fault === null ? [this.#main!] : [this.#main!, this.#fault];
+    for (let idle = false; systemClock.monotonicNs() < limitNs; ) {
+      const [answered, faulted] = readableOf(streams, idle ? pollMs : 0);
+      if (answered === true) return;
+      if (faulted !== true) idle = this.mode === "eager" || !this.#bringNext();
+      else if (!this.#server!.serveWaiting()) throw broken(command, "the fault connection was closed");
     }
-    this.#answer(command);
+    throw new HypervisorError("hypervisor.peerSilent", `Cloud Hypervisor fell silent at ${command}`, { step: command });
+  }
+
+  /** False where all that was recorded is there. */
+  #bringNext(): boolean {
+    for (; this.#next < this.#recorded.length; this.#next += 1) {
+      const written = this.fill.bring(this.#recorded[this.#next]!);
+      this.fill.counts.prefetched += written;
+      if (written > 0) return true;
+    }
+    return false;
   }
 
   #send(command: CommandName, payload?: Uint8Array): void {

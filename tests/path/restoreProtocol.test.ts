@@ -68,7 +68,8 @@ async function restore(
   const mode = script.lazy ? "lazy" : "eager";
   let [touched, failure]: [readonly number[] | null, unknown] = [null, null];
   try {
-    using restoring = await Restore.prepare({ ...settings, mode, disks: {}, ...options });
+    using restoring = new Restore({ ...settings, mode, disks: {}, ...options });
+    await restoring.ready();
     const { running, served } = restoring.run(socket, taker.pid);
     await running;
     touched = await served;

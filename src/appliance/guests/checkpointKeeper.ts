@@ -66,6 +66,7 @@ export class CheckpointKeeper {
     const order = this.#order(hypervisor);
     const send = (): Promise<void> => this.#send(hypervisor, order, downtimeMs);
     const taken = await parts.checkpoints.take(order, send, () => this.#confirm(hypervisor), signal);
+    parts.checkpoints.expectRestore();
     const report = { ...taken, guest: name, atMs: order.atMs };
     notices.checkpointed(report);
     return report;
@@ -77,6 +78,7 @@ export class CheckpointKeeper {
     const { automatic, healthyMs, everyMs } = parts.section.checkpoint;
     for (let waitMs = healthyMs; !signal.aborted; waitMs = everyMs) {
       await this.lane.until(({ phase }) => phase.kind === "up", signal);
+      parts.checkpoints.expectRestore();
       if (!(await this.#healthyFor(waitMs, signal)) || !automatic) {
         waitMs = healthyMs;
         if (!automatic) await this.#changed(signal);

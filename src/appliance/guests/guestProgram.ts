@@ -40,8 +40,9 @@ export const kitPatienceMs = 60_000;
 /** Fewer than for a native program: each costs round trips into the guest. */
 const rehearsalRounds = 30;
 const servingPatienceMs = 30_000;
-/** The guest's answers take longer than a native program's; each request of the stub may take so long. */
+/** The guest's answers take longer than a native program's; each request of the stub may take so long, longer where one was late. */
 const requestTimeoutMs = 20_000;
+const requestTimeoutMsMax = 160_000;
 
 export type GuestProgramParts = {
   readonly guest: string;
@@ -61,6 +62,7 @@ export class GuestProgram {
   readonly #trials: Trials;
   readonly #images: ImageStore = new Map();
   #told = "";
+  #timeoutMs = requestTimeoutMs;
 
   constructor(private readonly parts: GuestProgramParts) {
     this.#trials = new Trials(withoutInterruptions(parts.storage.history), parts.rescues);
@@ -88,6 +90,7 @@ export class GuestProgram {
     } catch (error) {
       if (signal.aborted) return false;
       if (!(error instanceof HoldfastError) || error.code === "bug") throw error;
+      if (error.code === "gdb.timeout") this.#timeoutMs = Math.min(this.#timeoutMs * 2, requestTimeoutMsMax);
       log("info", "program.unreachable", { program: this.name, why: explain(error) });
       const late = clock.monotonicNs() - sinceNs > kitPatienceMs * 1e6;
       if (late && runs()) this.#tellOnce(whyUnguarded(this.parts.guest, error));
@@ -99,7 +102,7 @@ export class GuestProgram {
   async #protect(signal: AbortSignal): Promise<boolean> {
     const { section, vsockSocket, clock, log } = this.parts;
     await using transport = await openSocket(vsockSocket, { port: kitPort, signal });
-    await using client = await GdbClient.open(transport, { clock, log, signal, requestTimeoutMs });
+    await using client = await GdbClient.open(transport, { clock, log, signal, requestTimeoutMs: this.#timeoutMs });
     const readFile = (path: string): Promise<Uint8Array | null> => client.readFile(path, signal);
     const pid = await findProgram(section, () => client.processes(signal), readFile);
     if (pid === null) {
@@ -145,19 +148,17 @@ export class GuestProgram {
       unserved: async () => null,
     };
     const probes = section.probes.map(parseProbe);
-    const probation = new Probation(
-      life,
-      probes,
-      defaultProbation,
-      this.#trials,
-      tasks,
-      clock,
-      (outcome, report, decision) => {
-        storage.outcome(outcome);
-        notices.outcome(outcome);
-        rescues.judged(outcome, report, decision, watch.program);
+    const limits = {
+      get probationMs() {
+        return defaultProbation.probationMs * watch.slowness;
       },
-    );
+      quietMs: defaultProbation.quietMs,
+    };
+    const probation = new Probation(life, probes, limits, this.#trials, tasks, clock, (outcome, report, decision) => {
+      storage.outcome(outcome);
+      notices.outcome(outcome);
+      rescues.judged(outcome, report, decision, watch.program);
+    });
     tasks.start((ended) => watch.learn(ended));
     tasks.start((ended) => watch.followTrials(ended));
     tasks.start((ended) => watch.prepare(ended));

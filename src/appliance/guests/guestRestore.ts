@@ -10,7 +10,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { HypervisorError } from "#errors.ts";
 import type { Checkpoints } from "#restoration/checkpoints.ts";
-import { Restore } from "#restoration/restore.ts";
+import type { Restore } from "#restoration/restore.ts";
 import { Hypervisor } from "#vm/hypervisor.ts";
 import type { RunDirectory } from "#vm/runDirectory.ts";
 import { whyNotLazy } from "./checkpointAbility.ts";
@@ -43,8 +43,7 @@ export async function restoreGuest(
   const whyEager = whyNotLazy(user !== undefined);
   if (whyEager !== null) log("info", "guest.eager", { why: whyEager });
   const { eagerMsMax, prefetchMsMax } = section.checkpoint;
-  const preparing = Restore.prepare({
-    path: checkpoints.path,
+  const restore = checkpoints.restore({
     checkpoint: id,
     guest: section.name,
     mode: whyEager === null ? null : "eager",
@@ -52,7 +51,6 @@ export async function restoreGuest(
     prefetchMsMax,
     disks: {},
   });
-  preparing.catch(() => {});
   let hypervisor: Hypervisor | null = null;
   try {
     await openCards(section.name, section.machine.net, { user });
@@ -60,14 +58,14 @@ export async function restoreGuest(
     hypervisor = await Hypervisor.launch({ directory, clock, program, log, signal, ...optional });
     refuseOther(hypervisor, checkpoints.find(id).build);
     placeDisks(clones);
-    const restore = await preparing;
+    await restore.ready();
     const { served } = await handOver(hypervisor, restore, directory, signal);
     return { hypervisor, restore, served };
   } catch (error) {
     await hypervisor?.kill();
     await hypervisor?.[Symbol.asyncDispose]();
     putDisksBack(clones.map(({ path }) => path));
-    preparing.then((restore) => restore[Symbol.dispose]()).catch(() => {});
+    restore[Symbol.dispose]();
     throw error;
   }
 }

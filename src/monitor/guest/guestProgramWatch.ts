@@ -4,7 +4,7 @@
  *
  * Gets an attached client; reads memory with `m` and the guest's files with vFile, and stops nothing but what stops by
  * itself. Whose request a thread worked for is not known here: the guest's sockets are out of reach. Looks at threads every
- * 200 ms while a way of waiting is not known yet, then every 5 s; at a thread on probation every 20 ms.
+ * 200 ms while a way of waiting is not known yet, then every 5 s; at a thread on probation every 20 ms; for a third of the time at most.
  */
 import { callingConvention } from "#binary/callingConvention.ts";
 import type { InstructionSet } from "#binary/instructionSet.ts";
@@ -29,14 +29,18 @@ import { type SpineFrame, Spines } from "../spines.ts";
 import { waitKind } from "../waits.ts";
 import type { Stop } from "../watch.ts";
 import { type ImageStore, RemoteCode } from "./remoteCode.ts";
-import { RemoteThreads, type ThreadLook } from "./remoteThreads.ts";
+import { RemoteThreads } from "./remoteThreads.ts";
 import { RemoteView } from "./remoteView.ts";
 
 const eagerLookMs = 200;
 const idleLookMs = 5_000;
 const trialLookMs = 20;
-/** How long after a stop its thread is looked at often; longer than any probation. */
+/** Looks that take long are followed by a rest of so many times their length. */
+const restShare = 2;
+/** How long after a stop its thread is looked at often, on a machine of the usual speed; longer than any probation. */
 const trialMs = 5_000;
+/** A slow guest is looked at so often before it is said that nobody is served. */
+const servingRounds = 30;
 const spineFramesMax = 128;
 /** Fetched at once at every stop: most stacks of a server at work fit. */
 const stackBytes = 16 << 10;
@@ -68,6 +72,10 @@ export class GuestProgramWatch {
   readonly #stoppedNs = new Map<number, number>();
   /** Signals that were passed on to a thread which has not been idle since. */
   readonly #delivered = new Map<number, string>();
+  /** Stacks that were read while their thread may have moved, until another look finds the same. */
+  readonly #unsure = new Map<number, { readonly blocked: BlockedThread; readonly frames: readonly SpineFrame[] }>();
+  #reporting = 0;
+  #rounds = 0;
   /** Frames of the one thread that is being observed: the spines ask for them without waiting. */
   #observed: readonly SpineFrame[] = [];
   #systemCallAt: bigint | null = null;
@@ -104,8 +112,22 @@ export class GuestProgramWatch {
     return this.#count;
   }
 
-  /** Reads the stopped thread once. @throws GdbError */
+  /** How many times as long as usual it takes to learn anything of this guest. */
+  get slowness(): number {
+    return this.#threads.slowness;
+  }
+
+  /** Reads the stopped thread once; nobody else looks meanwhile. @throws GdbError */
   async report(stop: Stop): Promise<{ report: UnsitedReport; control: ThreadControl }> {
+    this.#reporting += 1;
+    try {
+      return await this.#report(stop);
+    } finally {
+      this.#reporting -= 1;
+    }
+  }
+
+  async #report(stop: Stop): Promise<{ report: UnsitedReport; control: ThreadControl }> {
     const { client, clock, nextFaultId } = this.options;
     const control = this.#control(stop.tid, stop.signal);
     const looking = this.#threads.look(stop.tid);
@@ -168,19 +190,21 @@ export class GuestProgramWatch {
   async learn(signal: AbortSignal): Promise<void> {
     const { clock } = this.options;
     while (!signal.aborted) {
+      const fromNs = clock.monotonicNs();
       const unknown = await this.lookOnce();
-      await clock.sleep(unknown ? eagerLookMs : idleLookMs, signal).catch(() => {});
+      await this.#rest(fromNs, unknown ? eagerLookMs : idleLookMs, signal);
     }
   }
 
   /** Looks often at threads that stopped lately, until the signal aborts. @throws GdbError where the stub is lost */
   async followTrials(signal: AbortSignal): Promise<void> {
     const { clock } = this.options;
-    while (!signal.aborted) {
-      await clock.sleep(trialLookMs, signal).catch(() => {});
+    for (let fromNs = clock.monotonicNs(); !signal.aborted; ) {
+      await this.#rest(fromNs, trialLookMs, signal);
+      fromNs = clock.monotonicNs();
       for (const [tid, stoppedNs] of this.#stoppedNs) {
-        if (clock.monotonicNs() - stoppedNs > trialMs * 1e6) this.#stoppedNs.delete(tid);
-        else if (!signal.aborted) await this.#threads.look(tid);
+        if (clock.monotonicNs() - stoppedNs > trialMs * this.slowness * 1e6) this.#stoppedNs.delete(tid);
+        else if (!signal.aborted && this.#reporting === 0) await this.#threads.look(tid);
       }
     }
   }
@@ -191,17 +215,18 @@ export class GuestProgramWatch {
     this.#count = tids.length;
     let unknown = false;
     for (const tid of tids) {
-      await this.#observe(tid);
+      if (this.#reporting === 0) await this.#observe(tid);
       if (!this.#spines.knows(tid)) unknown = true;
     }
+    this.#rounds += 1;
     return unknown;
   }
 
-  /** Resolves once the first thread's way of waiting is known, or after `patienceMs`. True: it serves. */
+  /** Resolves once the first thread's way of waiting is known, or after `patienceMs` and enough looks. True: it serves. */
   async untilServing(patienceMs: number, signal: AbortSignal): Promise<boolean> {
     const { clock, pid } = this.options;
     const endNs = clock.monotonicNs() + patienceMs * 1e6;
-    while (clock.monotonicNs() < endNs && !signal.aborted) {
+    while ((clock.monotonicNs() < endNs || this.#rounds < servingRounds) && !signal.aborted) {
       if (this.#spines.knows(pid)) return true;
       await clock.sleep(eagerLookMs, signal).catch(() => {});
     }
@@ -219,9 +244,16 @@ export class GuestProgramWatch {
     return this.#threads.seen(tid)?.status.voluntarySwitches ?? this.#blockedAtStop.get(tid) ?? null;
   }
 
+  /** Between two rounds of looks, the last of which began at `fromNs`: the stub works on the guest's own processors. */
+  async #rest(fromNs: number, msMin: number, signal: AbortSignal): Promise<void> {
+    const tookMs = (this.options.clock.monotonicNs() - fromNs) / 1e6;
+    await this.options.clock.sleep(Math.max(msMin, tookMs * restShare), signal).catch(() => {});
+  }
+
   /**
-   * A blocked thread's stack is read page by page while it may go on. It counts only where it is found at the same place
-   * before and after.
+   * A blocked thread's stack is read while it may go on. It counts where the thread has not moved at all meanwhile; or where it
+   * was back at the same place, and another look finds the same frames: a program that wakes up ten times a second is never
+   * still for as long as a look into a slow guest takes.
    */
   async #observe(tid: number): Promise<void> {
     const before = await this.#threads.look(tid);
@@ -235,7 +267,14 @@ export class GuestProgramWatch {
     this.#lookView.forget();
     if (this.#code.map.locate(Number(blocked.pc)) === null) await this.#code.refresh();
     const frames = await this.#lookView.settle(() => this.#framesOf(blocked));
-    if (!samePlace(before!, await this.#threads.look(tid))) return;
+    const after = await this.#threads.look(tid);
+    if (!samePlace(blocked, after?.blocked)) return;
+    if (after.status.voluntarySwitches !== before!.status.voluntarySwitches) {
+      const unsure = this.#unsure.get(tid);
+      this.#unsure.set(tid, { blocked, frames });
+      if (!samePlace(blocked, unsure?.blocked) || !Bun.deepEquals(frames, unsure.frames)) return;
+    }
+    this.#unsure.delete(tid);
     this.#observed = frames;
     this.#spines.observe(tid, blocked);
     this.#observed = [];
@@ -304,8 +343,5 @@ export class GuestProgramWatch {
   }
 }
 
-const samePlace = (before: ThreadLook, after: ThreadLook | null): boolean =>
-  before.blocked !== null &&
-  after?.blocked?.sp === before.blocked.sp &&
-  after.blocked.pc === before.blocked.pc &&
-  after.status.voluntarySwitches === before.status.voluntarySwitches;
+const samePlace = (before: BlockedThread, after: BlockedThread | null | undefined): after is BlockedThread =>
+  after?.sp === before.sp && after.pc === before.pc;

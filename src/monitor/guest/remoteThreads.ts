@@ -16,7 +16,14 @@ export type ThreadLook = {
   readonly atNs: number;
 };
 
+/** A look into a guest on an idle machine takes less. */
+const usualLookMs = 10;
+const slownessMax = 60;
+/** Share of the newest look in what is known of their length. */
+const newestShare = 0.2;
+
 export class RemoteThreads {
+  #lookMs = 0;
   readonly #looks = new Map<number, ThreadLook>();
   readonly #gone = new Set<number>();
   readonly #stoppedAtNs = new Map<number, number>();
@@ -37,9 +44,16 @@ export class RemoteThreads {
       this.#looks.delete(tid);
       return null;
     }
+    const tookMs = (this.clock.monotonicNs() - atNs) / 1e6;
+    this.#lookMs = this.#lookMs === 0 ? tookMs : this.#lookMs + (tookMs - this.#lookMs) * newestShare;
     const look = { blocked: parseBlocked(syscall ?? "running"), status: parseStatus(status, this.pid), atNs };
     this.#looks.set(tid, look);
     return look;
+  }
+
+  /** How many times as long as usual it takes to see anything: what waits for a sign of life waits so much longer. */
+  get slowness(): number {
+    return Math.min(slownessMax, Math.max(1, this.#lookMs / usualLookMs));
   }
 
   /** What the thread was seen doing since its last stop; null where that is not known. */
