@@ -82,8 +82,8 @@ const checkpoint = v.strictObject({
   pauseMsMax: v.optional(count(1, 60_000), 250),
   /** Memory that can be written within this is all there before the guest runs. */
   eagerMsMax: v.optional(count(0, 60_000), 150),
-  /** What it touched first the last time is written for so long before it runs. */
-  prefetchMsMax: v.optional(count(0, 10_000), 20),
+  /** What it touched first the last time is written while Cloud Hypervisor starts, for so long at most. */
+  prefetchMsMax: v.optional(count(0, 10_000), 100),
 });
 
 const guest = v.strictObject({
@@ -94,8 +94,8 @@ const guest = v.strictObject({
   cmdline: v.optional(v.pipe(v.string(), v.maxLength(2_048, "wants at most 2048 characters"))),
   cpus: v.optional(count(1, 255), 1),
   memory: v.optional(size(16 << 20, "a size of at least 16M, such as 512M or 2G"), "512M"),
-  /** Memory that a checkpoint can read without a copy. */
-  shared: v.optional(flag, true),
+  /** Memory that a checkpoint reads in place: less work for it, and a longer stop for the guest. */
+  shared: v.optional(flag, false),
   hugepages: v.optional(flag, false),
   disks: v.optional(v.array(disk), []),
   net: v.optional(v.array(net), []),

@@ -68,6 +68,11 @@ describe("checkpoints of the tiny guest", () => {
         // A boot says so; a restored guest goes on where it was.
         expect(console_(ground).match(/tiny guest/g)).toHaveLength(1);
         expect(await run.control.checkpoint(second.id, "verify")).toMatchObject({ problems: [] });
+        // Its memory is a file now, whatever it was before.
+        await run.control.checkpoint("tiny", "create");
+        const third = (await run.next({ event: "checkpoint" })) as { id: string };
+        expect(await run.control.checkpoint(third.id, "verify")).toMatchObject({ problems: [] });
+        await goesRound(ground, 2);
       },
       timeoutMs,
     );

@@ -12,6 +12,7 @@ import type { GuestSection } from "#config/schema.ts";
 import { explain } from "#errors.ts";
 import type { Hypervisor } from "#vm/hypervisor.ts";
 import { pageBytes } from "#vm/offload/guestRam.ts";
+import { fileBytes } from "./checkpointMethod.ts";
 
 /** The only release whose migration protocol is known line by line. */
 const release = 53;
@@ -27,7 +28,7 @@ export function whyNoCheckpoint(section: GuestSection, hypervisor: Hypervisor): 
   }
   if (memory.hugepages) return "its memory is in huge pages (hugepages = true)";
   if (kernelPageBytes() !== pageBytes) return `the kernel's pages have ${kernelPageBytes()} bytes, not ${pageBytes}`;
-  if (memory.shared && diesAtSnapshot(pid)) {
+  if ((memory.shared || fileBytes(pid) > 0) && diesAtSnapshot(pid)) {
     return "this build of Cloud Hypervisor is dynamically linked and would die in its seccomp filter: install the static one";
   }
   for (const { path, readonly } of disks) {

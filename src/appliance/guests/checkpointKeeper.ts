@@ -13,6 +13,7 @@ import { type CheckpointOrder, cloneDirectoryFor } from "#restoration/takeCheckp
 import type { Hypervisor } from "#vm/hypervisor.ts";
 import type { CheckpointReport } from "../checkpointNotices.ts";
 import { whyNoCheckpoint } from "./checkpointAbility.ts";
+import { checkpointMethod } from "./checkpointMethod.ts";
 import { outSocket } from "./guestRestore.ts";
 import type { GuestParts, Incarnation } from "./incarnation.ts";
 import type { Supervised } from "./supervision.ts";
@@ -138,7 +139,7 @@ export class CheckpointKeeper {
   #order(hypervisor: Hypervisor): CheckpointOrder {
     const { name, parts } = this.lane;
     const { section, directory, checkpoints, clock } = parts;
-    const { disks, memory } = section.machine;
+    const { disks } = section.machine;
     const { uid, gid } = statSync(directory.path);
     const written = disks.map(({ path, readonly }, index) => ({ id: `disk${index}`, path, readonly }));
     return {
@@ -146,7 +147,7 @@ export class CheckpointKeeper {
       guest: name,
       atMs: clock.wallMs(),
       build: hypervisor.version.name,
-      method: memory.shared ? "memoryFile" : "stream",
+      method: checkpointMethod(section, hypervisor.pid),
       socket: outSocket(directory),
       hypervisorPid: hypervisor.pid,
       owner: uid === process.getuid?.() ? null : { uid, gid },

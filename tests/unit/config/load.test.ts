@@ -24,7 +24,7 @@ describe("configuration", () => {
       kind: "config",
       config: {
         guests: [
-          { name: "web", machine: { cpus: 1, memory: { bytes: 512 << 20, shared: true }, vsock: 3, landlock: true } },
+          { name: "web", machine: { cpus: 1, memory: { bytes: 512 << 20, shared: false }, vsock: 3, landlock: true } },
         ],
         programs: [{ name: "cache", command: ["redis-server"], restart: { policy: "onFailure", attemptsMax: 5 } }],
       },
