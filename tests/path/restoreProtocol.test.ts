@@ -4,7 +4,7 @@
  * whenever; broken off at every step; and damage in every part of the store, of which not one byte reaches a guest.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync, truncateSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pageFilePath } from "#restoration/checkpoints.ts";
@@ -58,6 +58,7 @@ async function restore(
   script: TakerScript,
   options: Partial<RestoreOrder> = {},
   directory = storeWith(() => {}),
+  onceReady: (directory: string) => void = () => {},
 ): Promise<Result> {
   const socket = join(directory, "in.sock");
   const peer = join(import.meta.dir, "../peers/migrationTaker.ts");
@@ -70,6 +71,7 @@ async function restore(
   try {
     using restoring = new Restore({ ...settings, mode, disks: {}, ...options });
     await restoring.ready();
+    onceReady(directory);
     const { running, served } = restoring.run(socket, taker.pid);
     await running;
     touched = await served;
@@ -164,6 +166,35 @@ describe("a restore", () => {
       expect(seen.end).not.toBe("whole");
     }
   });
+
+  const cut = (share: number) => (directory: string) => {
+    const path = pageFilePath(directory);
+    truncateSync(path, Math.floor(statSync(path).size * share));
+  };
+  test.each([0, 0.1, 0.3, 0.6, 0.9])(
+    "a database truncated to %p of its length: whole or a clear error",
+    async (share) => {
+      for (const lazy of [true, false]) {
+        const before = await restore({ lazy, seed, touches: 50 }, {}, storeWith(cut(share)));
+        const during = await restore(
+          { lazy, seed, touches: 50 },
+          { prefetchMsMax: 0 },
+          storeWith(() => {}),
+          cut(share),
+        );
+        for (const { seen, failure } of [before, during]) {
+          expect(seen.wrong).toBe(0);
+          if (failure === null) expect(seen.end).toBe("whole");
+          else {
+            expect(failure).toMatchObject({ code: expect.stringMatching(/^storage\./) });
+            expect(seen.end).not.toBe("whole");
+          }
+        }
+        if (share < 0.9) expect(before.failure).not.toBeNull();
+        if (share < 0.3 && lazy) expect(during.failure).not.toBeNull();
+      }
+    },
+  );
 
   test("a damaged page that is stored twice is taken from the other place", async () => {
     const directory = storeWith((path) => {
