@@ -132,7 +132,10 @@ function spawn(path: string, { directory, user }: LaunchOptions): Bun.Subprocess
   // Whatever an earlier process wrote about itself must not be taken for this one's.
   truncateSync(directory.log, 0);
   truncateSync(directory.events, 0);
-  const become = user === undefined ? [] : ["setpriv", `--reuid=${user.uid}`, `--regid=${user.gid}`, "--init-groups"];
+  const become =
+    user === undefined
+      ? []
+      : ["setpriv", `--reuid=${user.uid}`, `--regid=${user.gid}`, "--init-groups", "--no-new-privs"];
   const command = [...become, path, "--api-socket", apiArgument(directory), "--event-monitor", "fd=3"];
   try {
     return Bun.spawn(command, {

@@ -4,11 +4,12 @@
  * provoked by a key on its serial console or a signal.
  */
 import { describe, expect } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
+import { chmodSync, existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { systemClock } from "#clock.ts";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
-import { need } from "#tests/skip.ts";
+import { type Need, need, root } from "#tests/skip.ts";
 
 const real = need(...realGuest);
 const timeoutMs = 60_000;
@@ -36,6 +37,19 @@ async function grows(file: string, text: string): Promise<void> {
   expect(readFileSync(file, "utf8")).toContain(text);
 }
 
+const kvmUsers = (): string[] =>
+  (/^kvm:[^:]*:\d+:(.+)$/m.exec(readFileSync("/etc/group", "utf8"))?.[1] ?? "")
+    .split(",")
+    .filter((user) => user !== "");
+const kvmUser: Need = () => (kvmUsers().length > 0 ? null : "a user of the group kvm: useradd -r -G kvm NAME");
+
+/** What each of its threads says of itself under this name. */
+const statusOf = (pid: number, name: string): string[] =>
+  readdirSync(`/proc/${pid}/task`).map((tid) => {
+    const status = readFileSync(`/proc/${pid}/task/${tid}/status`, "utf8");
+    return new RegExp(`^${name}:\\s*(.*)$`, "m").exec(status)?.[1] ?? "";
+  });
+
 const up = { event: "guest", phase: "up" };
 
 describe("the tiny guest, on the real Cloud Hypervisor", () => {
@@ -49,6 +63,41 @@ describe("the tiny guest, on the real Cloud Hypervisor", () => {
       await grows(ground.directory("tiny").console, "key ?");
       expect(await run.control.command("tiny", "stop")).toMatchObject({ phase: "down", pid: null });
       expect(existsSync(ground.directory("tiny").apiSocket)).toBe(false);
+    },
+    timeoutMs,
+  );
+
+  need(
+    ...realGuest,
+    root,
+    kvmUser,
+    "setpriv",
+  )(
+    "runs as another user, with no privilege of ours",
+    async () => {
+      using ground = new Playground();
+      chmodSync(dirname(tinyGuest()), 0o755);
+      const toml = `${guest(ground)}\n[hypervisor]\nuser = "${kvmUsers()[0]}"\n`;
+      await using run = new GuestRun(ground, toml, { real: true, stopGuests: true });
+      await run.next(up);
+      const pid = ground.processOf("tiny")!;
+      expect(statusOf(pid, "Uid").filter((ids) => ids.split("\t").includes("0"))).toEqual([]);
+      expect(new Set(statusOf(pid, "CapEff"))).toEqual(new Set(["0000000000000000"]));
+      expect(new Set(statusOf(pid, "NoNewPrivs"))).toEqual(new Set(["1"]));
+    },
+    timeoutMs,
+  );
+
+  real(
+    "the example configuration boots",
+    async () => {
+      using ground = new Playground();
+      const example = readFileSync(join(import.meta.dir, "../../vm/examples/tiny.toml"), "utf8");
+      const toml = example.replace("/tmp/tiny/guest.elf", tinyGuest());
+      expect(toml).not.toBe(example);
+      await using run = new GuestRun(ground, toml, { real: true, stopGuests: true });
+      await run.next(up);
+      await grows(ground.directory("tiny").console, "tiny guest");
     },
     timeoutMs,
   );
