@@ -40,7 +40,7 @@ async function ours(
   mode: "lazy" | "eager",
   whole = false,
 ): Promise<Times & { fillMs: number }> {
-  scene.checkpoints.expectRestore();
+  scene.checkpoints.expectRestore(guest);
   rmSync(tells, { force: true });
   await systemClock.sleep(settleMs);
   const fromNs = systemClock.monotonicNs();
@@ -94,7 +94,7 @@ async function snapshotOf(machine: Machine, name: string): Promise<string> {
 
 /** Bytes of content a ms that an eager restore writes, read, unpacked and checked; against plain writes. */
 async function drain(checkpoint: string): Promise<{ ours: number; plain: number }> {
-  scene.checkpoints.expectRestore();
+  scene.checkpoints.expectRestore(`g${smallMiB}`);
   await systemClock.sleep(settleMs);
   const settings = { checkpoint, guest: "none", mode: "eager", disks: {}, eagerBytesMax: 0, prefetchMsMax: 0 } as const;
   let fromNs = systemClock.monotonicNs();

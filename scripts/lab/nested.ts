@@ -28,7 +28,7 @@ export type NestedOptions = {
   readonly signal?: AbortSignal;
 };
 
-export const scenarioMsMax = 60 * 60_000;
+export const scenarioMsMax = 90 * 60_000;
 const attemptsMax = 3;
 /** For the guest's disk and its clones, on a file system that shares blocks. */
 const scratchBytes = "4G";

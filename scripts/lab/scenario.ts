@@ -8,7 +8,6 @@ import { systemClock } from "#clock.ts";
 import { explain } from "#errors.ts";
 import { LabError } from "./commands.ts";
 import { RedisClient, watchBystanders } from "./redisClient.ts";
-import { slowness } from "./slowness.ts";
 import { type Notice, Supervisor } from "./supervisor.ts";
 
 export type Step = {
@@ -26,7 +25,10 @@ const configPath = "/tmp/holdfast.toml";
 const guestDisk = "/run/guest/root.img";
 const guestAddress = "192.168.77.2";
 /** Everything under double emulation takes its time, above all beside other work on the same cores. */
-const bootMs = Math.round(400_000 * (await slowness()));
+const bootMs = 600_000;
+/** Everything later may take this many times what the first boot and its protection took. */
+const paceMargin = 4;
+let patienceMs = bootMs;
 const console_ = { x86_64: "ttyS0", arm64: "ttyAMA0" } as const;
 
 const configFor = (architecture: string): string => `
@@ -62,15 +64,15 @@ const up = { event: "guest", phase: "up" };
 
 const steps: Readonly<Record<string, StepBody>> = {
   "the guest boots and its redis answers": async ({ supervisor }) => {
-    await supervisor.next(up, bootMs);
+    await supervisor.next(up, patienceMs);
     return { answer: await redis("PING") };
   },
   "its redis is guarded through the guest kit": async ({ supervisor }) => {
-    const { pid, threads, serving } = await supervisor.next({ event: "guarding", workload: "redis" }, bootMs);
+    const { pid, threads, serving } = await supervisor.next({ event: "guarding", workload: "redis" }, patienceMs);
     return { pid, threads, serving };
   },
   "its nginx is guarded too": async ({ supervisor }) => {
-    const { pid, serving } = await supervisor.next({ event: "guarding", workload: "nginx" }, bootMs);
+    const { pid, serving } = await supervisor.next({ event: "guarding", workload: "nginx" }, patienceMs);
     return { pid, serving, answer: (await (await fetch(`http://${guestAddress}/`)).text()).trim() };
   },
   "its redis takes the development faults and goes on": crashRedis,
@@ -79,24 +81,24 @@ const steps: Readonly<Record<string, StepBody>> = {
     await context.supervisor.end("SIGKILL");
     const answer = await redis("PING");
     context.supervisor = new Supervisor(configPath);
-    const found = await context.supervisor.next({ event: "guest", phase: "found running" }, bootMs);
-    await context.supervisor.next(up, bootMs);
+    const found = await context.supervisor.next({ event: "guest", phase: "found running" }, patienceMs);
+    await context.supervisor.next(up, patienceMs);
     require_(found.pid === before.pid, `process ${before.pid} became ${found.pid}`);
-    await context.supervisor.next({ event: "guarding", workload: "redis" }, bootMs);
+    await context.supervisor.next({ event: "guarding", workload: "redis" }, patienceMs);
     return { pid: found.pid, answer };
   },
   "a kernel panic is reset": async ({ supervisor, control }) => {
     const { pid } = await control.show("debian");
     await control.type("debian", "\necho c > /proc/sysrq-trigger\n");
-    const fault = await supervisor.next({ event: "guestFault", kind: "panic" }, bootMs);
-    const outcome = await supervisor.next({ event: "guestOutcome", rung: "reset" }, bootMs);
-    await supervisor.next(up, bootMs);
+    const fault = await supervisor.next({ event: "guestFault", kind: "panic" }, patienceMs);
+    const outcome = await supervisor.next({ event: "guestOutcome", rung: "reset" }, patienceMs);
+    await supervisor.next(up, patienceMs);
     require_((await control.show("debian")).pid === pid, "its process has changed");
     return { why: fault.why, verdict: outcome.verdict, downMs: outcome.downMs };
   },
   "it runs out of memory, and what is left goes on": async ({ supervisor, control }) => {
     await control.type("debian", "\ntail /dev/zero\n");
-    const fault = await supervisor.next({ event: "guestFault", kind: "outOfMemory" }, bootMs);
+    const fault = await supervisor.next({ event: "guestFault", kind: "outOfMemory" }, patienceMs);
     return { why: fault.why, act: fault.act, answer: await redis("PING") };
   },
   "a guest that hangs is reset": async ({ supervisor, control }) => {
@@ -104,21 +106,21 @@ const steps: Readonly<Record<string, StepBody>> = {
       "debian",
       "\necho -1 > /proc/sys/kernel/sched_rt_runtime_us; chrt -f 99 sh -c 'while :; do :; done'\n",
     );
-    const fault = await supervisor.next({ event: "guestFault", kind: "hang" }, bootMs);
-    const outcome = await supervisor.next({ event: "guestOutcome", rung: "reset" }, bootMs);
-    await supervisor.next(up, bootMs);
+    const fault = await supervisor.next({ event: "guestFault", kind: "hang" }, patienceMs);
+    const outcome = await supervisor.next({ event: "guestOutcome", rung: "reset" }, patienceMs);
+    await supervisor.next(up, patienceMs);
     return { why: fault.why, verdict: outcome.verdict, downMs: outcome.downMs, answer: await redis("PING") };
   },
   "a killed Cloud Hypervisor is booted cold": async ({ supervisor, control }) => {
     process.kill((await control.show("debian")).pid!, "SIGKILL");
-    const outcome = await supervisor.next({ event: "guestOutcome", rung: "coldboot" }, bootMs);
-    await supervisor.next(up, bootMs);
+    const outcome = await supervisor.next({ event: "guestOutcome", rung: "coldboot" }, patienceMs);
+    await supervisor.next(up, patienceMs);
     return { verdict: outcome.verdict, downMs: outcome.downMs };
   },
   "a checkpoint is taken while its redis serves": takeCheckpoint,
   "a lost guest comes back from it, memory and disk of the same moment": comeBack,
   "its redis is guarded after the restore": async ({ supervisor }) => {
-    const { pid, serving } = await supervisor.next({ event: "guarding", workload: "redis" }, bootMs);
+    const { pid, serving } = await supervisor.next({ event: "guarding", workload: "redis" }, patienceMs);
     return { pid, serving };
   },
   "it powers off in order when it is stopped": async ({ control }) => {
@@ -145,10 +147,10 @@ async function crashRedis({ supervisor }: Context): Promise<Facts> {
   for (let round = 0; round < crashRounds; round += 1) {
     for (const command of crashes) {
       void redis(command).catch(() => {});
-      const fault = await supervisor.next({ event: "fault", workload: "redis" }, bootMs);
+      const fault = await supervisor.next({ event: "fault", workload: "redis" }, patienceMs);
       for (let next: Notice | undefined = fault; next !== undefined; next = supervisor.taken({ event: "fault" })) {
         stopsUs.push(next.stopUs as number);
-        verdicts.push((await supervisor.next({ event: "outcome", id: next.id }, bootMs)).verdict);
+        verdicts.push((await supervisor.next({ event: "outcome", id: next.id }, patienceMs)).verdict);
         // One crash may lead to another: redis tests all its memory after a failed assertion.
         await systemClock.sleep(consequenceMs);
       }
@@ -171,7 +173,7 @@ async function inGuest({ control }: Context, command: string): Promise<string> {
   const mark = `M${Math.trunc(systemClock.monotonicNs() / 1e6)}`;
   await control.type("debian", `\necho "${mark}" "<$(${command})>"\n`);
   const log = `${runDirectory}/guests/debian/console.log`;
-  for (const limitNs = systemClock.monotonicNs() + bootMs * 1e6; systemClock.monotonicNs() < limitNs; ) {
+  for (const limitNs = systemClock.monotonicNs() + patienceMs * 1e6; systemClock.monotonicNs() < limitNs; ) {
     const found = new RegExp(`^${mark} <(.*)>`, "m").exec(readFileSync(log, "utf8"));
     if (found !== null) return found[1]!;
     await systemClock.sleep(200);
@@ -187,9 +189,9 @@ async function takeCheckpoint(context: Context): Promise<Facts> {
   const ended = new AbortController();
   const watching = watchBystanders(guestAddress, bystanders, ended.signal);
   await control.checkpoint("debian", "create");
-  const first = await supervisor.next({ event: "checkpoint" }, bootMs);
+  const first = await supervisor.next({ event: "checkpoint" }, patienceMs);
   await control.checkpoint("debian", "create");
-  const second = await supervisor.next({ event: "checkpoint" }, bootMs);
+  const second = await supervisor.next({ event: "checkpoint" }, patienceMs);
   ended.abort();
   const report = await watching;
   require_(report.wrong === 0 && report.lost === 0, `bystanders: ${JSON.stringify(report)}`);
@@ -211,13 +213,13 @@ async function comeBack(context: Context): Promise<Facts> {
   const { supervisor, control } = context;
   const before = await runId();
   process.kill((await control.show("debian")).pid!, "SIGKILL");
-  const restore = await supervisor.next({ event: "restore" }, bootMs);
+  const restore = await supervisor.next({ event: "restore" }, patienceMs);
   const fromNs = systemClock.monotonicNs();
   const when = await redis("GET when");
   const firstAnswerMs = Math.round((systemClock.monotonicNs() - fromNs) / 1e6);
-  const outcome = await supervisor.next({ event: "guestOutcome", rung: "restore" }, bootMs);
+  const outcome = await supervisor.next({ event: "guestOutcome", rung: "restore" }, patienceMs);
   const marker = await inGuest(context, "echo 3 > /proc/sys/vm/drop_caches; cat /marker");
-  const progress = await supervisor.next({ event: "restored" }, bootMs);
+  const progress = await supervisor.next({ event: "restored" }, patienceMs);
   require_((await runId()) === before, "redis was started anew: it was a boot");
   require_(when === "before" && marker === "before", `memory is of ${when}, disk of ${marker}`);
   return {
@@ -247,6 +249,8 @@ export async function run(
     const elapsedMs = (): number => Math.round((systemClock.monotonicNs() - fromNs) / 1e6);
     try {
       const facts = await body(context);
+      // The first steps tell how slow this machine is now.
+      patienceMs = Math.max(patienceMs, elapsedMs() * paceMargin);
       tell({ step, ok: true, ms: elapsedMs(), ...facts });
     } catch (error) {
       tell({ step, ok: false, ms: elapsedMs(), why: explain(error) });

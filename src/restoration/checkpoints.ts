@@ -39,7 +39,7 @@ export class Checkpoints implements Disposable {
   readonly #port: WorkerPort<StoreOrder>;
   #rows: readonly CheckpointRow[] = [];
   /** Kept warm as long as there is something to restore. */
-  #spare: WorkerPort<RestoreCall> | null = null;
+  #spare: { readonly port: WorkerPort<RestoreCall>; readonly checkpoint: string } | null = null;
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -131,20 +131,21 @@ export class Checkpoints implements Disposable {
 
   /** Begins one; its Worker is warm where a restore was to be expected. */
   restore(order: Omit<RestoreOrder, "path">): Restore {
-    const port = this.#spare ?? restoreWorker();
+    const port = this.#spare?.port ?? restoreWorker();
     this.#spare = null;
     return new Restore({ ...order, path: this.path }, port);
   }
 
-  /** Makes ready for the next restore, where there is something to restore. */
-  expectRestore(): void {
-    const newest = this.#rows.find(({ bad }) => !bad);
-    if (this.#spare !== null || newest === undefined) return;
-    this.#spare = restoreWorker();
-    const order = { path: this.path, checkpoint: newest.id, guest: newest.guest, disks: {} };
-    const how = { mode: "eager", eagerBytesMax: 0, prefetchMsMax: 0 } as const;
+  /** Makes ready for a restore of this guest, where there is something to restore. */
+  expectRestore(guest: string): void {
+    const wanted = this.lastGood(guest, null) ?? this.list.find((each) => each.guest === guest);
+    if (wanted === undefined || this.#spare?.checkpoint === wanted.id) return;
+    const port = this.#spare?.port ?? restoreWorker();
+    this.#spare = { port, checkpoint: wanted.id };
+    const how = { mode: "lazy", eagerBytesMax: 0, prefetchMsMax: 0, disks: {} } as const;
+    const restore = { path: this.path, checkpoint: wanted.id, guest, ...how };
     // Whatever it meets, a real restore meets again and tells.
-    this.#spare.call({ kind: "rehearse", restore: { ...order, ...how } }).catch(() => {});
+    port.call({ kind: "rehearse", restore }).catch(() => {});
   }
 
   async mark(id: string, mark: "good" | "bad" | "pinned" | "unpinned"): Promise<void> {
@@ -188,7 +189,7 @@ export class Checkpoints implements Disposable {
 
   [Symbol.dispose](): void {
     this.#port[Symbol.dispose]();
-    this.#spare?.[Symbol.dispose]();
+    this.#spare?.port[Symbol.dispose]();
   }
 
   #order(order: StoreOrder): Promise<unknown> {

@@ -104,6 +104,14 @@ export class PageFill {
     return 1 + (extent === null ? 0 : this.spread(page, extent));
   }
 
+  /** Writes this page alone; false where it has no content or is there already. */
+  bringAlone(page: number): boolean {
+    const location = this.isPresent(page) ? 0 : this.map.location(page);
+    if (location === 0) return false;
+    this.#put(page, this.map.content(location));
+    return true;
+  }
+
   /** Before the guest exists: pages that follow one another here and in their extent go in one write. */
   #bringRun(page: number, location: number): number {
     const extent = this.map.beside(location);

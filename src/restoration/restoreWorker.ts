@@ -9,7 +9,7 @@ import { answerCalls } from "./workerPort.ts";
 declare const self: Worker;
 
 export type RestoreCall =
-  /** Does what a restore begins with and throws it away, so that the real one finds everything compiled. */
+  /** Does what a restore begins with, so that it finds everything compiled, and what the guest wants first in memory. */
   | { readonly kind: "rehearse"; readonly restore: RestoreOrder }
   | { readonly kind: "prepare"; readonly restore: RestoreOrder; readonly progress: SharedArrayBuffer }
   /** Tells `running` once it does, and is done once the guest needs us no longer. */
@@ -19,21 +19,23 @@ export type RestoreCall =
 export const progressPlaces = { prefetched: 0, demanded: 1, background: 2, empty: 3, wanted: 4 } as const;
 export const progressBytes = 5 * 8;
 
-/** Enough to have everything compiled. */
-const rehearsalMs = 50;
-
+let rehearsed: Restoring | null = null;
 let restoring: Restoring | null = null;
 let progress = new BigInt64Array(new SharedArrayBuffer(progressBytes));
 
 answerCalls<RestoreCall>(self, (call, tell): Prepared | readonly number[] => {
   if (call.kind === "rehearse") {
-    using rehearsal = new Restoring(call.restore, (pages) => new Uint8Array(pages));
-    rehearsal.rehearse(rehearsalMs);
+    rehearsed?.[Symbol.dispose]();
+    rehearsed = null;
+    rehearsed = new Restoring(call.restore);
+    rehearsed.rehearse();
     return [];
   }
   if (call.kind === "prepare") {
     progress = new BigInt64Array(call.progress);
-    restoring = new Restoring(call.restore, (pages) => new Uint8Array(pages));
+    restoring = new Restoring(call.restore, rehearsed);
+    rehearsed?.[Symbol.dispose]();
+    rehearsed = null;
     return restoring.prepare(() => Atomics.load(progress, progressPlaces.wanted) !== 0n);
   }
   return run(restoring!, call, tell);

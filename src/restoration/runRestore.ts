@@ -15,7 +15,7 @@ import { blockFor, systemClock } from "#clock.ts";
 import { HypervisorError } from "#errors.ts";
 import { PageReader } from "#storage/pageReader.ts";
 import { editConfig } from "#vm/offload/configEdit.ts";
-import { pageBytes } from "#vm/offload/guestRam.ts";
+import { type GuestRam, pageBytes } from "#vm/offload/guestRam.ts";
 import { stepError } from "#vm/offload/receiver.ts";
 import {
   type CommandName,
@@ -56,13 +56,17 @@ const connectPollMs = 1;
 const stateMsMax = 30_000;
 const stepMsMax = 10_000;
 const pollMs = 200;
+/** Memory that is held for a restore which may never come: 8 MiB. */
+const readyPagesMax = 2_048;
+const compilingPages = 512;
 
 export class Restoring implements Disposable {
   readonly #reader: PageReader;
   readonly map: LazyMap;
   readonly fill: PageFill;
   readonly mode: "lazy" | "eager";
-  readonly #files = new Map<number, MemoryFile>();
+  #files: ReadonlyMap<number, MemoryFile>;
+  readonly #states: Uint8Array;
   readonly #recorded: readonly number[];
   /** The next of the recorded pages to be brought before the guest runs. */
   #next = 0;
@@ -70,20 +74,19 @@ export class Restoring implements Disposable {
   #fault: UnixStream | null = null;
   #server: PageServer | null = null;
 
-  /** @throws StorageError, NativeError */
+  /** `rehearsed`: gives what it has brought, where it was for the same checkpoint. @throws StorageError, NativeError */
   constructor(
     private readonly order: RestoreOrder,
-    states: (pages: number) => Uint8Array,
+    rehearsed: Restoring | null = null,
   ) {
     this.#reader = PageReader.open(order.path);
     this.map = new LazyMap(this.#reader, order.checkpoint);
     const { head, ram } = this.map;
-    for (const { slot, fileOffset, bytes } of ram.regions) {
-      const size = Math.max(fileOffset + bytes, this.#files.get(slot)?.bytes ?? 0);
-      this.#files.get(slot)?.[Symbol.dispose]();
-      this.#files.set(slot, MemoryFile.create(`guest ${order.guest}`, size));
-    }
-    this.fill = new PageFill(this.map, this.#files, states(ram.pages));
+    const brought = rehearsed?.order.checkpoint === order.checkpoint ? rehearsed.#give() : null;
+    this.#files = brought?.files ?? filesFor(ram, order.guest);
+    this.#states = brought?.states ?? new Uint8Array(ram.pages);
+    this.fill = new PageFill(this.map, this.#files, this.#states);
+    this.fill.counts.prefetched = brought?.pages ?? 0;
     this.#recorded = unpackTouches(this.#reader.touchOrder(order.guest), ram.pages);
     const small = head.pages.filled * pageBytes <= order.eagerBytesMax;
     this.mode = order.mode ?? (small ? "eager" : "lazy");
@@ -93,7 +96,7 @@ export class Restoring implements Disposable {
   prepare(wanted: () => boolean = () => false): Prepared {
     const limitNs = systemClock.monotonicNs() + this.order.prefetchMsMax * 1e6;
     const { counts } = this.fill;
-    if (this.mode === "eager") counts.prefetched += this.#bringAll(Number.POSITIVE_INFINITY);
+    if (this.mode === "eager") counts.prefetched += this.#bringAll();
     else while (!wanted() && systemClock.monotonicNs() < limitNs && this.#bringNext());
     const contentBytes = this.map.head.pages.filled * pageBytes;
     return { mode: this.mode, contentBytes, prefetchedBytes: counts.prefetched * pageBytes };
@@ -136,14 +139,29 @@ export class Restoring implements Disposable {
     this.#reader[Symbol.dispose]();
   }
 
-  /** Begins to write what there is, for so long. */
-  rehearse(msMax: number): void {
-    this.#bringAll(systemClock.monotonicNs() + msMax * 1e6);
+  /** Brings what it wanted last time long before it is wanted again, page by page, and no more than `readyPagesMax`. */
+  rehearse(): void {
+    const { counts } = this.fill;
+    for (const page of this.#recorded) {
+      if (counts.prefetched >= readyPagesMax) return;
+      if (this.fill.bringAlone(page)) counts.prefetched += 1;
+    }
+    // Where nothing is recorded yet, anything will do to have everything compiled.
+    for (let page = 0; page < this.map.ram.pages && counts.prefetched < compilingPages; page += 1) {
+      if (this.map.isZeroChunk(Math.floor(page / chunkPages))) page += chunkPages - 1;
+      else counts.prefetched += this.fill.bring(page);
+    }
   }
 
-  #bringAll(limitNs: number): number {
+  #give(): { files: ReadonlyMap<number, MemoryFile>; states: Uint8Array; pages: number } {
+    const files = this.#files;
+    this.#files = new Map();
+    return { files, states: this.#states, pages: this.fill.counts.prefetched };
+  }
+
+  #bringAll(): number {
     let written = 0;
-    for (let chunk = 0; chunk < this.map.chunkCount && systemClock.monotonicNs() < limitNs; chunk += 1) {
+    for (let chunk = 0; chunk < this.map.chunkCount; chunk += 1) {
       if (this.map.isZeroChunk(chunk)) continue;
       for (let index = 0; index < chunkPages; index += 1) written += this.fill.bring(chunk * chunkPages + index);
     }
@@ -208,6 +226,16 @@ export class Restoring implements Disposable {
     if (decodeResponse(response) === "ok") return;
     throw new HypervisorError("hypervisor.rejected", `Cloud Hypervisor refused ${step}`, { step });
   }
+}
+
+function filesFor({ regions }: GuestRam, guest: string): Map<number, MemoryFile> {
+  const files = new Map<number, MemoryFile>();
+  for (const { slot, fileOffset, bytes } of regions) {
+    const size = Math.max(fileOffset + bytes, files.get(slot)?.bytes ?? 0);
+    files.get(slot)?.[Symbol.dispose]();
+    files.set(slot, MemoryFile.create(`guest ${guest}`, size));
+  }
+  return files;
 }
 
 /** Cloud Hypervisor binds the path some time after it was told to. */

@@ -41,6 +41,8 @@ const restShare = 2;
 const trialMs = 5_000;
 /** A slow guest is looked at so often before it is said that nobody is served. */
 const servingRounds = 30;
+/** A slow guest is not rehearsed to the end: it would be unguarded for longer than it is slower at its first fault. */
+const [rehearsalRoundsMin, rehearsalMsMax] = [3, 5_000];
 const spineFramesMax = 128;
 /** Fetched at once at every stop: most stacks of a server at work fit. */
 const stackBytes = 16 << 10;
@@ -169,7 +171,9 @@ export class GuestProgramWatch {
     const { client, pid, clock } = this.options;
     const view = new RemoteView(pid, client.architecture, (from, bytes) => client.readMemory(from, bytes, pid));
     const knowledge = this.#knowledge(view);
+    const endNs = clock.monotonicNs() + rehearsalMsMax * 1e6;
     for (let round = 0; round < rounds && !signal.aborted; round += 1) {
+      if (round >= rehearsalRoundsMin && clock.monotonicNs() > endNs) return;
       const blocked = (await this.#threads.look(pid))?.blocked ?? null;
       view.forget();
       if (blocked !== null) {
