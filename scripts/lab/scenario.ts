@@ -31,6 +31,8 @@ const paceMargin = 4;
 let patienceMs = bootMs;
 const console_ = { x86_64: "ttyS0", arm64: "ttyAMA0" } as const;
 
+const cmdlineFor = (architecture: string): string => `console=${console_[architecture as "x86_64"]} quiet panic=0`;
+
 const configFor = (architecture: string): string => `
 state = "${state}"
 run = "${runDirectory}"
@@ -39,11 +41,12 @@ run = "${runDirectory}"
 name = "debian"
 kernel = "/lab/guest/vmlinuz"
 initramfs = "/lab/guest/initrd"
-cmdline = "console=${console_[architecture as "x86_64"]} quiet panic=0"
+cmdline = "${cmdlineFor(architecture)}"
 memory = "512M"
 disks = [{ path = "${guestDisk}" }]
 net = [{ bridge = "br0" }]
 probes = ["tcp:${guestAddress}:6379"]
+probeFailuresMax = 10
 bootMs = ${bootMs}
 restart = { attemptsMax = 10 }
 checkpoint = { automatic = false, healthyMs = 20000, pauseMsMax = 60000 }
@@ -57,7 +60,25 @@ name = "nginx"
 process = "nginx: worker"
 `;
 
-type Context = { supervisor: Supervisor; readonly control: ControlClient };
+/** The example that comes with Holdfast, with the files and addresses of this machine. */
+function exampleFor(architecture: string): string {
+  const changes: readonly (readonly [from: RegExp | string, to: string])[] = [
+    ["/var/lib/guests/web/vmlinuz", "/lab/guest/vmlinuz"],
+    ["/var/lib/guests/web/initrd.img", "/lab/guest/initrd"],
+    ["/var/lib/guests/web/disk.img", guestDisk],
+    [/^cmdline = "[^"]*"/m, `cmdline = "${cmdlineFor(architecture)}"`],
+    ["192.168.100.10", guestAddress],
+    ["bootMs = 120000", `bootMs = ${bootMs}`],
+  ];
+  const example = readFileSync("vm/examples/debian.toml", "utf8");
+  return changes.reduce((text, [from, to]) => {
+    const changed = text.replace(from, to);
+    require_(changed !== text, `the example has no ${from}`);
+    return changed;
+  }, example);
+}
+
+type Context = { readonly architecture: string; supervisor: Supervisor; readonly control: ControlClient };
 type StepBody = (context: Context) => Promise<Facts | undefined>;
 
 const up = { event: "guest", phase: "up" };
@@ -128,6 +149,16 @@ const steps: Readonly<Record<string, StepBody>> = {
     require_(stopped.phase === "down", `it is ${stopped.phase}`);
     const log = readFileSync(`${runDirectory}/guests/debian/console.log`, "utf8");
     return { phase: stopped.phase, poweredDown: /power down|Power off|reboot: /i.test(log) };
+  },
+  "the example configuration boots": async (context) => {
+    await context.supervisor.end("SIGTERM");
+    const top = `state = "${state}-example"\nrun = "${runDirectory}-example"\n`;
+    writeFileSync(configPath, top + exampleFor(context.architecture));
+    context.supervisor = new Supervisor(configPath);
+    await context.supervisor.next({ ...up, workload: "web" }, patienceMs);
+    const answer = await redis("PING");
+    const stopped = await new ControlClient(`${runDirectory}-example`).command("web", "stop");
+    return { answer, phase: stopped.phase };
   },
 };
 
@@ -241,7 +272,11 @@ export async function run(
 ): Promise<boolean> {
   mkdirSync(state, { recursive: true });
   writeFileSync(configPath, configFor(architecture));
-  const context: Context = { supervisor: new Supervisor(configPath), control: new ControlClient(runDirectory) };
+  const context: Context = {
+    architecture,
+    supervisor: new Supervisor(configPath),
+    control: new ControlClient(runDirectory),
+  };
   let passed = true;
   for (const [step, body] of Object.entries(steps)) {
     if (wanted.length > 0 && !wanted.some((part) => step.includes(part.replaceAll("-", " ")))) continue;
