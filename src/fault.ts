@@ -273,7 +273,12 @@ export type Decision = {
   readonly reason: string;
   /** The trials that this decision looked at: with the report they make it again, in a replay. */
   readonly past: readonly PastTrial[];
+  /** Likewise, where a budget was spent. */
+  readonly spent?: Spent;
 };
+
+/** Acts within the window of the budget, before this fault: at its site, and in the whole program. */
+export type Spent = { readonly site: number; readonly program: number };
 
 export type Verdict = "clean" | "degraded" | "failed";
 

@@ -28,6 +28,8 @@ const packages: Readonly<Record<string, string>> = {
   nm: "binutils",
   psql: "postgresql-client",
   go: "golang-go",
+  node: "nodejs",
+  "/usr/bin/python3": "python3",
   "redis-cli": "redis-tools",
   mosquitto_pub: "mosquitto-clients",
   "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",

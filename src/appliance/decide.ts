@@ -8,8 +8,8 @@
  * `sameWorkMax` times. Other work that faults there says nothing against the act: the state is bad, and each piece of
  * work that meets it pays for itself.
  */
-import type { Decision, DeliverReason, Edit, FaultReport, PastTrial, Plan, Session, TrialId } from "#fault.ts";
-import { isTested, keyOf, type Policy } from "#suppression/plan.ts";
+import type { Decision, DeliverReason, Edit, FaultReport, PastTrial, Plan, Session, Spent, TrialId } from "#fault.ts";
+import { type ActLimits, isTested, keyOf, type Policy } from "#suppression/plan.ts";
 import { blameConfidence, findSession } from "#suppression/sessionFinder.ts";
 import { faultingFrame, interfaceFrame, workOf } from "#suppression/site.ts";
 
@@ -27,15 +27,24 @@ const openMax = 64;
 /** Trials that failed at a site on one thread in a short time, after which going round once more is a loop. */
 const loopMax = 12;
 const loopWindowMs = 10_000;
+const unspent: Spent = { site: 0, program: 0 };
 /** Least confidence at which two faults count as the same session's. */
 const sameSessionConfidence = 0.5;
 
-export function decide(report: FaultReport, plan: Plan, trials: readonly PastTrial[], policy: Policy): Decision {
+export function decide(
+  report: FaultReport,
+  plan: Plan,
+  trials: readonly PastTrial[],
+  policy: Policy,
+  spent: Spent = unspent,
+): Decision {
   const trial = nextTrial(report, trials);
   if (plan.kind === "deliver") {
     const because = plan.reason === "disabled" ? "suppression is switched off" : "the signal belongs to the program";
     return deliver(report, trial, plan.reason, because, trials);
   }
+  const over = overBudget(spent, policy.budget);
+  if (over !== null) return { ...deliver(report, trial, "exhausted", over, trials), spent };
   const consequences = openSites(report, trials);
   if (consequences > policy.consequencesMax) {
     return deliver(
@@ -61,6 +70,11 @@ export function decide(report: FaultReport, plan: Plan, trials: readonly PastTri
   const cut = isCut(report, edit, blamed, policy);
   const reason = state ? "different sessions fault here: the state is blamed" : reasonFor(key, failed, trials);
   return { trial, edit, key, session: blamed, cut, reason, past: trials };
+}
+
+function overBudget({ site, program }: Spent, { siteActsMax, programActsMax, windowMs }: ActLimits): string | null {
+  if (site >= siteActsMax) return `${site} acts at this site within ${windowMs} ms: its budget is spent`;
+  return program >= programActsMax ? `${program} acts within ${windowMs} ms: the program's budget is spent` : null;
 }
 
 /** An edit that ends one piece of work, and not the thread's ability to do others. */

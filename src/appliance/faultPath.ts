@@ -18,7 +18,7 @@ export async function faultPath(workload: Workload, stop: Stop): Promise<void> {
   const { report, control } = await watch.report(stop);
   const past = trials.relevantTo(report);
   const proposal = plan(report, past, policy);
-  const decision = decide(report, proposal, past, policy);
+  const decision = decide(report, proposal, past, policy, trials.spentOn(report));
 
   storage.intent(report, decision);
   const applied = await apply(report, decision, control);
@@ -27,7 +27,7 @@ export async function faultPath(workload: Workload, stop: Stop): Promise<void> {
   storage.report(report, proposal, decision);
   notices.fault(report, decision, stopUs);
   for (const trial of refuted(report, past)) probation.refute(trial, report);
-  if (decision.edit.kind === "deliver") return;
+  if (decision.edit.kind === "deliver") return probation.gaveUp(report, decision, stopUs);
   probation.begin(report, decision, applied, stopUs);
   locks.acted(report, applied.rung);
 }

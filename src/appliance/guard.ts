@@ -10,7 +10,7 @@
  * could not be guarded from the beginning, is ended again, so that nothing runs which nobody asked for.
  */
 import { explain } from "#errors.ts";
-import type { Outcome } from "#fault.ts";
+import type { FaultReport, Outcome } from "#fault.ts";
 import type { GdbClient } from "#monitor/gdb/client.ts";
 import { isAlive, readStatus, readWaitStatus } from "#monitor/processes.ts";
 import type { Excused } from "#monitor/progress.ts";
@@ -67,7 +67,8 @@ export async function runGuard(parts: GuardParts): Promise<GuardEnd | null> {
   storage.event("guard.started", name, { pid: program.pid, origin: program.origin });
   await using tasks = new TaskGroup();
   if (family === undefined) tasks.start((signal) => tellRecordState(name, storage, notices, clock, signal));
-  const trials = family?.trials ?? new Trials(withoutInterruptions(storage.history), parts.rescues);
+  const trials =
+    family?.trials ?? new Trials(withoutInterruptions(storage.history), parts.rescues, parts.policy.budget.windowMs);
   await using guard = new Guard(parts, trials, tasks);
   let end: ProgramEnd | null;
   try {
@@ -134,6 +135,7 @@ class Guard implements AsyncDisposable {
       unserved: async (tid: number, excused: Excused, signal: AbortSignal) =>
         (await this.#watching.watch?.unserved(tid, excused, signal)) ?? null,
       timesBlocked: (tid: number) => readStatus(program.pid, tid)?.voluntarySwitches ?? null,
+      isMidChange: (report: FaultReport) => this.#watching.watch?.isMidChange(report) ?? false,
     };
     this.#probation = new Probation(
       life,
@@ -145,6 +147,7 @@ class Guard implements AsyncDisposable {
       (outcome, report, decision) => {
         storage.outcome(outcome);
         notices.outcome(outcome);
+        if (decision.edit.kind === "deliver") return;
         parts.rescues.judged(outcome, report, decision, this.#watching.watch?.program ?? null);
         if (outcome.verdict === "failed") this.#tellIll(outcome, report.tid);
       },

@@ -42,6 +42,8 @@ export interface SignsOfLife {
   unserved(tid: number, excused: Excused, signal: AbortSignal): Promise<string | null>;
   /** Threads that wait for a lock of abandoned work which cannot be released, and how many such locks were. */
   leftovers(sinceNs: number): { readonly waiters: number; readonly released: number };
+  /** Whether a fault came between two writes of one change to shared data. */
+  isMidChange(report: FaultReport): boolean;
 }
 
 type OpenTrial = {
@@ -85,6 +87,18 @@ export class Probation {
     this.tasks.start((signal) => this.#watch(trial, AbortSignal.any([signal, trial.ended.signal])));
   }
 
+  /** Nothing was done. Where nothing was left to be done, that is the outcome: the program ends by its signal. */
+  gaveUp(report: FaultReport, decision: Decision, stopUs: number): void {
+    if (decision.edit.kind !== "deliver" || decision.edit.reason !== "exhausted") return;
+    const { trial, session, reason } = decision;
+    const evidence = [reason, "the signal was passed on to the program"];
+    this.record(
+      { fault: report.id, trial, rung: "restart", verdict: "failed", evidence, stopUs, probationMs: 0, session },
+      report,
+      decision,
+    );
+  }
+
   /** A new fault proves an open trial wrong. */
   refute(past: PastTrial, by: FaultReport): void {
     const trial = this.#open.get(past.trial);
@@ -126,11 +140,13 @@ export class Probation {
       const quiet = idleAtNs !== null && nowNs - idleAtNs >= this.limits.quietMs * 1e6;
       if (!quiet && thread !== "gone" && nowNs < endNs && this.life.isAlive()) continue;
       const blockedNow = this.life.timesBlocked(tid);
+      const leftovers = this.life.leftovers(trial.beganNs);
       return {
         alive: this.life.isAlive(),
         thread: idleAtNs !== null ? "idle" : thread,
         timesBlocked: blockedAtStart === null || blockedNow === null ? null : blockedNow - blockedAtStart,
-        leftovers: this.life.leftovers(trial.beganNs),
+        leftovers,
+        torn: leftovers.released > 0 && this.life.isMidChange(trial.report),
         aftermath: trial.past.consequence === true ? { payers: this.trials.payersOf(trial.past) } : null,
         probeFailures: await this.#probe(trial, signal),
       };

@@ -4,7 +4,7 @@
  * is still the same. Pure: the same record gives the same text on every machine.
  */
 import type { Decision, FaultReport, Plan } from "#fault.ts";
-import { defaultPolicy, plan } from "#suppression/plan.ts";
+import { defaultPolicy, type Policy, plan } from "#suppression/plan.ts";
 import { decide } from "./decide.ts";
 import { planLines, type RecordedFault, transcript } from "./transcript.ts";
 
@@ -12,7 +12,7 @@ export type Replay = { readonly plan: Plan; readonly decision: Decision; readonl
 
 export function replay(report: FaultReport, recorded: Decision): Replay {
   const proposal = plan(report, recorded.past, defaultPolicy);
-  const decision = decide(report, proposal, recorded.past, defaultPolicy);
+  const decision = decide(report, proposal, recorded.past, policyOf(recorded), recorded.spent);
   return { plan: proposal, decision, same: decision.key === recorded.key };
 }
 
@@ -30,3 +30,7 @@ export function replayLines(recorded: RecordedFault): string[] {
       : `Decided again: NOT the same. Then ${recorded.decision.key}, now ${again.decision.key} (${again.decision.reason})`,
   ];
 }
+
+/** A budget that was spent is spent again, whatever it was. */
+const policyOf = ({ spent }: Decision): Policy =>
+  spent === undefined ? defaultPolicy : { ...defaultPolicy, budget: { ...defaultPolicy.budget, siteActsMax: 0 } };

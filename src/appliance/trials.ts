@@ -4,8 +4,9 @@
  *
  * Limits: 16 trials a site, 4,096 in all; open ones are never dropped. Times are wall-clock ms.
  */
-import type { Decision, FaultReport, PastTrial, Rung, Session, TrialId, Verdict } from "#fault.ts";
+import type { Decision, FaultReport, PastTrial, Rung, Session, Spent, TrialId, Verdict } from "#fault.ts";
 import { workOf } from "#suppression/site.ts";
+import { ActBudget } from "./actBudget.ts";
 import { isConsequence, payers } from "./aftermath.ts";
 
 const trialsPerSiteMax = 16;
@@ -30,11 +31,14 @@ export class Trials {
   #elsewhere: PastTrial[] = [];
   /** Who was connected when a site faulted first in this run, the culprit of then left out. */
   readonly #firstSeen = new Map<string, ReadonlySet<string>>();
+  readonly #budget: ActBudget;
 
   constructor(
     history: readonly PastTrial[],
     private readonly experience: Experience = noExperience,
+    windowMs?: number,
   ) {
+    this.#budget = new ActBudget(windowMs);
     this.#trials = [...history].sort((a, b) => a.atMs - b.atMs).slice(-trialsMax);
     this.#sortOut();
   }
@@ -72,10 +76,15 @@ export class Trials {
       work: workOf(report),
       consequence: isConsequence(report, this.#trials),
     };
+    this.#budget.note(report.site.fault, report.atMs);
     this.#trials.push(trial);
     this.#trim(report.site.fault);
     this.#sortOut();
     return trial;
+  }
+
+  spentOn({ site, atMs }: FaultReport): Spent {
+    return this.#budget.spent(site.fault, atMs);
   }
 
   close(id: TrialId, verdict: Verdict): void {

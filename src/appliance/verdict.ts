@@ -15,6 +15,8 @@ export type Evidence = {
   readonly timesBlocked: number | null;
   /** Locks of abandoned work: threads that still wait for one, and those released because somebody waited. */
   readonly leftovers: { readonly waiters: number; readonly released: number };
+  /** A lock had to be released whose owner was in the middle of a change to what it protects. */
+  readonly torn?: boolean;
   readonly probeFailures: readonly string[];
   /** Where the fault came of what an earlier act left behind: how many clients have paid for that. Else null. */
   readonly aftermath?: { readonly payers: number } | null;
@@ -48,6 +50,8 @@ function failureOf(evidence: Evidence, applied: Applied): string | null {
   if (evidence.probeFailures.length > 0) return `probe failed: ${evidence.probeFailures.join("; ")}`;
   const payers = evidence.aftermath?.payers ?? 0;
   if (payers > payersMax) return `what an earlier act left behind has cost ${payers} clients a request`;
+  // Whatever is read there from now on may be half of the old and half of the new: nobody can say that it was survived.
+  if (evidence.torn === true) return "data under a lock was left half changed";
   const { waiters } = evidence.leftovers;
   if (waiters > 0)
     return `${waiters} thread${waiters === 1 ? " waits" : "s wait"} for a lock that was left behind and cannot be released`;

@@ -11,6 +11,8 @@ const statusFailure = -1n;
 const nothing = 0n;
 
 const orders: ReadonlySet<Condition> = new Set(["less", "lessEqual", "greater", "greaterEqual"]);
+const belowZero: ReadonlySet<Condition> = new Set(["less", "greaterEqual"]);
+const uptoMinusOne: ReadonlySet<Condition> = new Set(["lessEqual", "greater"]);
 const signs: ReadonlySet<Condition> = new Set(["negative", "notNegative"]);
 const sizes: ReadonlySet<Condition> = new Set(["below", "belowEqual", "above", "aboveEqual"]);
 /** Of an `int` and of a `long`. */
@@ -22,7 +24,10 @@ const equalities: ReadonlySet<Condition> = new Set(["equal", "notEqual"]);
  * what is negative is none.
  */
 export function failsPlainly({ bits, mask, against, condition }: ValueTest): boolean {
-  if (signs.has(condition) || orders.has(condition)) return true;
+  if (signs.has(condition)) return true;
+  // Below zero or not: where zero is on the side of the negative ones, a positive one may be the failure.
+  if (belowZero.has(condition)) return against === 0n;
+  if (uptoMinusOne.has(condition)) return against === BigInt.asUintN(bits, statusFailure);
   if (!equalities.has(condition)) return false;
   return (mask !== null && signBits.has(mask)) || against === BigInt.asUintN(bits, statusFailure);
 }

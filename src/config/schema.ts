@@ -49,6 +49,30 @@ const probing = {
 
 const rungsOff = v.optional(v.array(v.picklist(rungs, `wants names of rungs: ${rungs.join(", ")}`)), []);
 
+/** Acts on faults within a window; beyond them the program ends by its own signal and is started again. */
+const budget = v.strictObject({
+  /** At one place of its code, and in all. */
+  siteActsMax: v.optional(count(1, 1_000_000), 15_000),
+  programActsMax: v.optional(count(1, 1_000_000), 20_000),
+  windowMs: v.optional(count(1_000, dayMs), 60_000),
+  /** Instructions completed by hand within an hour. */
+  neutralisedMax: v.optional(count(0, 1_000), 8),
+});
+
+/** From when on a thread that burns its processor hangs; `"off"`: never. */
+const hang = v.union(
+  [
+    v.literal("off"),
+    v.strictObject({
+      /** Processor time of one piece of work while others wait for the thread. */
+      waitedMs: v.optional(count(500, dayMs), 10_000),
+      /** The same while nobody waits. */
+      unwaitedMs: v.optional(count(500, dayMs), 300_000),
+    }),
+  ],
+  'wants "off", or times as in { waitedMs = 10000, unwaitedMs = 300000 }',
+);
+
 /** A program inside a guest: found there by its own name or by its unit. */
 const guestProgram = v.strictObject({
   name,
@@ -56,6 +80,7 @@ const guestProgram = v.strictObject({
   unit: v.optional(v.pipe(v.string(), v.endsWith(".service", "wants the name of a service unit"))),
   probes: probing.probes,
   rungsOff,
+  budget: v.optional(budget, {}),
 });
 
 const disk = v.strictObject({
@@ -141,6 +166,8 @@ const program = v.strictObject({
   restart: v.optional(restart("onFailure"), {}),
   ...probing,
   rungsOff,
+  budget: v.optional(budget, {}),
+  hang: v.optional(hang, {}),
 });
 
 /** The status page. Without this section there is none. */
@@ -186,6 +213,8 @@ export type RestartPolicy = GuestDocument["restart"];
 /** Of a program that is guarded from a command line. */
 export const defaultRestart: RestartPolicy = v.parse(restart("onFault"), {});
 export type CheckpointPolicy = v.InferOutput<typeof checkpoint>;
+export type BudgetSection = v.InferOutput<typeof budget>;
+export type HangSection = v.InferOutput<typeof hang>;
 export type GuestProgram = GuestDocument["program"][number];
 export type ProgramSection = Document["program"][number];
 export type GuestSection = Pick<

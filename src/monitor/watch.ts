@@ -35,6 +35,7 @@ import { type Connections, Sessions } from "./sessions.ts";
 import { Spines } from "./spines.ts";
 import { ThreadCensus } from "./threadCensus.ts";
 import { ThreadProgress } from "./threadProgress.ts";
+import { isMidChangeAt } from "./tornChange.ts";
 import { waitKind } from "./waits.ts";
 
 const eagerLookMs = 10;
@@ -225,6 +226,11 @@ export class Watch implements Disposable {
 
   get program(): MainModule {
     return mainModule(this.#code.map, readExecutable(this.pid));
+  }
+
+  /** Whether the fault came between two writes of one change to shared data. */
+  isMidChange({ frames }: Pick<UnsitedReport, "frames">): boolean {
+    return isMidChangeAt(frames, this.#code.map, this.instructions);
   }
 
   get threadCount(): number {

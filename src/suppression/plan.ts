@@ -13,6 +13,9 @@ import type { Edit, FaultReport, Frame, PastTrial, Plan, RescuePoint } from "#fa
 import { whyDeliver } from "./signalRules.ts";
 import { canAbandon, faultingFrame, interfaceFrame, isWhole, placeOf, workFrames } from "./site.ts";
 
+/** Acts within one window: at one site, and in the whole program. Beyond them the signal is delivered. */
+export type ActLimits = { readonly siteActsMax: number; readonly programActsMax: number; readonly windowMs: number };
+
 /** Rungs that may be used for this workload; configuration. */
 export type Policy = {
   readonly rungs: ReadonlySet<"abandon" | "quarantine" | "inward" | "neutralise" | "park">;
@@ -22,6 +25,7 @@ export type Policy = {
   readonly neutralisedMax: number;
   /** Different sites on one thread, each within probation of the one before, until we stop trying. */
   readonly consequencesMax: number;
+  readonly budget: ActLimits;
 };
 
 export const defaultPolicy: Policy = {
@@ -29,6 +33,8 @@ export const defaultPolicy: Policy = {
   editsMax: 24,
   neutralisedMax: 8,
   consequencesMax: 3,
+  // More would be a loop that leaves no processor to anybody: an act takes some 2 to 4 ms.
+  budget: { siteActsMax: 15_000, programActsMax: 20_000, windowMs: 60_000 },
 };
 
 /** Values returned from an abandoned frame: the usual error of C, and "nothing". */

@@ -16,6 +16,7 @@ import { silentLog } from "#log.ts";
 import { firstNamed } from "#monitor/guest/findProgram.ts";
 import { readStatus } from "#monitor/processes.ts";
 import { Storage } from "#storage/storage.ts";
+import { defaultPolicy } from "#suppression/plan.ts";
 import { VsockPeer } from "#tests/peers/vsockPeer.ts";
 import { need } from "#tests/skip.ts";
 
@@ -45,7 +46,13 @@ class Guarded implements AsyncDisposable {
       this.#arrived.resolve();
       this.#arrived = Promise.withResolvers<void>();
     });
-    const section = { name: "redis", process: name, probes: [], rungsOff: [] };
+    const section = {
+      name: "redis",
+      process: name,
+      probes: [],
+      rungsOff: [],
+      budget: { ...defaultPolicy.budget, neutralisedMax: 8 },
+    };
     const parts = {
       guest: "g",
       section,

@@ -3,7 +3,8 @@
  * A server with a thread for each connection and one lock of each kind. Prints its port.
  *   lK  takes lock K, releases it, answers "ok"      xK  takes lock K and faults      p  answers "ok"
  * Kinds: 0 normal mutex, 1 recursive (taken twice), 2 error-checking, 3 adaptive, 4 robust, 5 priority-inheriting,
- *   6 read-write lock for writing, 7 the same lock, read by l and written by x, 8 a stream, 9 a spin lock of its own.
+ *   6 read-write lock for writing, 7 the same lock, read by l and written by x, 8 a stream, 9 a spin lock of its own,
+ *   : a lock of its own that says who holds it, as glibc's do, but is of a kind that glibc does not have.
  * The robust mutex is made consistent by whoever is told that its holder has died.
  */
 #define _GNU_SOURCE
@@ -18,9 +19,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { KINDS = 6 };
+enum { KINDS = 6, FOREIGN = ':' - '0' };
 static pthread_mutex_t mutexes[KINDS];
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+static struct {
+  volatile int lock, count, owner, users, kind;
+  char rest[20];
+} foreign = {.kind = 77};
 static volatile int spin;
 
 static void make_mutexes(void) {
@@ -45,6 +50,11 @@ static void take(int kind, int write) {
     pthread_rwlock_rdlock(&rwlock);
   } else if (kind == 8) {
     flockfile(stdout);
+  } else if (kind == FOREIGN) {
+    while (__atomic_exchange_n(&foreign.lock, 2, __ATOMIC_ACQUIRE) != 0)
+      syscall(SYS_futex, &foreign.lock, FUTEX_WAIT_PRIVATE, 2, NULL);
+    foreign.owner = (int)syscall(SYS_gettid);
+    foreign.users = 1;
   } else {
     while (__atomic_exchange_n(&spin, 2, __ATOMIC_ACQUIRE) != 0) syscall(SYS_futex, &spin, FUTEX_WAIT_PRIVATE, 2, NULL);
   }
@@ -57,6 +67,10 @@ static void release(int kind) {
     pthread_rwlock_unlock(&rwlock);
   } else if (kind == 8) {
     funlockfile(stdout);
+  } else if (kind == FOREIGN) {
+    foreign.owner = foreign.users = 0;
+    __atomic_store_n(&foreign.lock, 0, __ATOMIC_RELEASE);
+    syscall(SYS_futex, &foreign.lock, FUTEX_WAKE_PRIVATE, 1);
   } else {
     __atomic_store_n(&spin, 0, __ATOMIC_RELEASE);
     syscall(SYS_futex, &spin, FUTEX_WAKE_PRIVATE, 1);
@@ -81,7 +95,7 @@ static void *serve(void *argument) {
   char order[2];
   while (read(connection, order, 2) == 2) {
     int kind = order[1] - '0';
-    int failed = order[0] == 'p' ? 0 : handlers[0](kind >= 0 && kind <= 9 ? kind : 0, order[0] == 'x');
+    int failed = order[0] == 'p' ? 0 : handlers[0](kind >= 0 && kind <= FOREIGN ? kind : 0, order[0] == 'x');
     if (write(connection, failed ? "no\n" : "ok\n", 3) != 3) break;
   }
   close(connection);

@@ -18,7 +18,6 @@ import { GuestProgramWatch } from "#monitor/guest/guestProgramWatch.ts";
 import type { ImageStore } from "#monitor/guest/remoteCode.ts";
 import { parseProbe } from "#monitor/probes.ts";
 import type { Storage } from "#storage/storage.ts";
-import { defaultPolicy } from "#suppression/plan.ts";
 import { TaskGroup } from "#tasks.ts";
 import { withoutInterruptions } from "../interruptions.ts";
 import { type LaneEnd, runLane } from "../lane.ts";
@@ -26,6 +25,7 @@ import type { Notices } from "../notices.ts";
 import { defaultProbation, Probation } from "../probation.ts";
 import { rehearsalFor } from "../rehearsal.ts";
 import type { RescueBook } from "../rescue/rescueBook.ts";
+import { policyOf } from "../sectionPolicy.ts";
 import { sited } from "../sited.ts";
 import type { SuppressionSwitch } from "../suppressionSwitch.ts";
 import { Trials } from "../trials.ts";
@@ -65,7 +65,8 @@ export class GuestProgram {
   #timeoutMs = requestTimeoutMs;
 
   constructor(private readonly parts: GuestProgramParts) {
-    this.#trials = new Trials(withoutInterruptions(parts.storage.history), parts.rescues);
+    const { windowMs } = policyOf(parts.section).budget;
+    this.#trials = new Trials(withoutInterruptions(parts.storage.history), parts.rescues, windowMs);
   }
 
   get name(): string {
@@ -144,6 +145,7 @@ export class GuestProgram {
       threadState: (tid: number) => watch.threadState(tid),
       timesBlocked: (tid: number) => watch.timesBlocked(tid),
       leftovers: () => ({ waiters: 0, released: 0 }),
+      isMidChange: () => false,
       // How much a guest's connections have sent is not seen from out here: that is left to the configured probes.
       unserved: async () => null,
     };
@@ -157,7 +159,7 @@ export class GuestProgram {
     const probation = new Probation(life, probes, limits, this.#trials, tasks, clock, (outcome, report, decision) => {
       storage.outcome(outcome);
       notices.outcome(outcome);
-      rescues.judged(outcome, report, decision, watch.program);
+      if (decision.edit.kind !== "deliver") rescues.judged(outcome, report, decision, watch.program);
     });
     tasks.start((ended) => watch.learn(ended));
     tasks.start((ended) => watch.followTrials(ended));
@@ -173,9 +175,7 @@ export class GuestProgram {
   #workload(watch: GuestProgramWatch, probation: Probation): Workload {
     const { storage, notices, clock, section, suppression } = this.parts;
     const { name } = this;
-    const off = new Set<string>(section.rungsOff);
-    const rungs = new Set([...defaultPolicy.rungs].filter((rung) => !off.has(rung)));
-    const usual = { ...defaultPolicy, rungs };
+    const usual = policyOf(section);
     return {
       name,
       clock,

@@ -9,15 +9,14 @@ import type { Clock } from "#clock.ts";
 import type { ProgramSection } from "#config/schema.ts";
 import { ConfigError, explain, explainInLine } from "#errors.ts";
 import type { Log } from "#log.ts";
-import { defaultHangLimits } from "#monitor/busyStretches.ts";
 import { parseProbe } from "#monitor/probes.ts";
 import type { Storage } from "#storage/storage.ts";
-import { defaultPolicy, type Policy } from "#suppression/plan.ts";
 import { TaskGroup } from "#tasks.ts";
 import { type Claim, claimGuard } from "../claim.ts";
 import { requireMachine } from "../guardable.ts";
 import type { Notices } from "../notices.ts";
 import type { RescueBook } from "../rescue/rescueBook.ts";
+import { hangsOf, policyOf } from "../sectionPolicy.ts";
 import type { SuppressionSwitch } from "../suppressionSwitch.ts";
 import { ProgramLane } from "./programLane.ts";
 import { ProgramNotices } from "./programNotices.ts";
@@ -129,7 +128,7 @@ export class Programs implements AsyncDisposable {
       command: command ?? null,
       runDirectory: claim.runDirectory,
       policy: policyOf(section),
-      hangs: defaultHangLimits,
+      hangs: hangsOf(section),
       log: logFor(name),
       health: { probes, probeEveryMs, probeFailuresMax },
       remembered: true,
@@ -148,11 +147,6 @@ function sourceOf(section: ProgramSection, claim: Claim, clock: Clock): ProgramS
   if (command === undefined) return unitSource({ unit: unit!, claim, clock });
   const setting = { directory, user, group, environment };
   return commandSource({ command, claim, outputToError: true, setting, stopSignal });
-}
-
-function policyOf({ rungsOff }: ProgramSection): Policy {
-  const off = new Set<string>(rungsOff);
-  return { ...defaultPolicy, rungs: new Set([...defaultPolicy.rungs].filter((rung) => !off.has(rung))) };
 }
 
 const ended = (signal: AbortSignal): Promise<void> =>

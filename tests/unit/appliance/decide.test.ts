@@ -163,3 +163,14 @@ test("bad state: a function goes first whose caller takes its value for a failur
   expect(decideOn(stack(frame), "failed")).toMatchObject({ edit: inward, cut: true });
   expect(decideOn(stack({ name: "fill", after: "ignored" }), "clean")).toMatchObject({ edit: whole, cut: true });
 });
+
+test("a budget that is spent ends the trying, at the site or in the whole program, and the decision says so", () => {
+  const budget = { siteActsMax: 5, programActsMax: 9, windowMs: 1000 };
+  const policy = { ...defaultPolicy, budget };
+  const decideAt = (site: number, program: number) =>
+    decide(fault, plan(fault, [], policy), [], policy, { site, program });
+  expect(decideAt(4, 8).key).toBe(first);
+  expect(decideAt(5, 5)).toMatchObject({ key: "deliver exhausted", spent: { site: 5, program: 5 } });
+  expect(decideAt(5, 5).reason).toContain("its budget is spent");
+  expect(decideAt(1, 9).reason).toContain("the program's budget is spent");
+});

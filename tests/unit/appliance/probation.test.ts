@@ -33,6 +33,7 @@ function stage(probes: readonly Probe[] = []) {
     blocked: 5,
     leftovers: { waiters: 0, released: 0 },
     unserved: null as string | null,
+    midChange: false,
   };
   const outcomes: Outcome[] = [];
   const trials = new Trials([]);
@@ -43,6 +44,7 @@ function stage(probes: readonly Probe[] = []) {
     timesBlocked: () => program.blocked,
     leftovers: () => program.leftovers,
     unserved: async () => program.unserved,
+    isMidChange: () => program.midChange,
   };
   const probation = new Probation(life, probes, limits, trials, tasks, clock, (outcome) => outcomes.push(outcome));
   probation.begin(fault, decision, { rung: "abandon", cutFailure: null }, 900);
@@ -124,14 +126,29 @@ test("a thread that ended is a loss", async () => {
   expect(outcomes.map((outcome) => outcome.verdict)).toEqual(["degraded"]);
 });
 
-test("a lock that was released for a waiter is a loss, one that cannot be is a failure", async () => {
-  for (const [leftovers, verdict] of [
-    [{ waiters: 0, released: 1 }, "degraded"],
-    [{ waiters: 2, released: 0 }, "failed"],
+test("a lock released for a waiter is a loss; one that cannot be, or that guarded half a change, is a failure", async () => {
+  for (const [leftovers, midChange, verdict] of [
+    [{ waiters: 0, released: 1 }, false, "degraded"],
+    [{ waiters: 2, released: 0 }, false, "failed"],
+    [{ waiters: 0, released: 1 }, true, "failed"],
+    [{ waiters: 0, released: 0 }, true, "clean"],
   ] as const) {
     const { clock, program, outcomes } = stage();
-    Object.assign(program, { thread: "idle", leftovers });
+    Object.assign(program, { thread: "idle", leftovers, midChange });
     await clock.advance(300);
     expect(outcomes.map((outcome) => outcome.verdict)).toEqual([verdict]);
   }
+});
+
+test("what nothing was left to be done for has failed at once; what was passed on for other reasons has no outcome", () => {
+  const { outcomes, probation } = stage();
+  const passed = (reason: "exhausted" | "sentByProcess"): Decision => ({
+    ...decision,
+    edit: { kind: "deliver", reason },
+    reason: "all edits have failed",
+  });
+  probation.gaveUp(fault, passed("sentByProcess"), 900);
+  probation.gaveUp(fault, passed("exhausted"), 900);
+  expect(outcomes).toMatchObject([{ rung: "restart", verdict: "failed", stopUs: 900 }]);
+  expect(outcomes[0]!.evidence[0]).toBe("all edits have failed");
 });

@@ -49,7 +49,8 @@ test.each([
 test.each([
   ["test eax,eax; js", "85c07802", true],
   ["cmp eax,-1; je", "83f8ff7402", true],
-  ["test eax,eax; jle", "85c07e02", true],
+  ["test eax,eax; jl", "85c07c02", true],
+  ["test eax,eax; jg: what is above zero may be the failure", "85c07f02", false],
   ["test eax,eax; jne: zero may be the answer no", "85c07502", false],
   ["test rax,rax; je: null may be the answer that there is nothing", "4885c07402", false],
   ["cmp rax,63; ja", "4883f83f7702", false],

@@ -56,6 +56,25 @@ describe("configuration", () => {
     });
   });
 
+  test("hangs and budgets of a program: as usual, set in part, or off", () => {
+    const treated = (...lines: string[]) => {
+      const reading = readConfig(["[[program]]", 'name = "x"', 'command = ["x"]', ...lines].join("\n"));
+      if (reading.kind === "problems") return reading.problems.map(describeProblem).join();
+      const { hang, budget } = reading.config.programs[0]!;
+      return { hang, budget };
+    };
+    const budget = { siteActsMax: 15_000, programActsMax: 20_000, windowMs: 60_000, neutralisedMax: 8 };
+    expect(treated()).toEqual({ hang: { waitedMs: 10_000, unwaitedMs: 300_000 }, budget });
+    expect(treated("hang = { waitedMs = 2000 }", "budget = { siteActsMax = 9 }")).toEqual({
+      hang: { waitedMs: 2_000, unwaitedMs: 300_000 },
+      budget: { ...budget, siteActsMax: 9 },
+    });
+    expect(treated('hang = "off"')).toMatchObject({ hang: "off" });
+    expect(treated('hang = "never"')).toContain("off");
+    expect(treated("hang = { waited = 5 }")).toContain("waited");
+    expect(treated("budget = { siteActsMax = 0 }")).toContain("siteActsMax");
+  });
+
   test("unknown keys come with their line and the nearest setting", () => {
     expect(problemsOf(guest('memroy = "1G"'))).toEqual([
       "config.unknownKey 4: guest[0].memroy: is no setting here; did you mean memory?",
