@@ -3,7 +3,7 @@
  * An initial RAM disk that loads modules, mounts /dev/vda and goes on with the init it is told to.
  */
 import { basename } from "node:path";
-import { type CpioEntry, writeCpio } from "./cpio.ts";
+import { type CpioEntry, writeCpio } from "#image/cpio.ts";
 import type { LabRoot } from "./root.ts";
 
 const applets = ["sh", "mount", "insmod", "switch_root", "sleep", "echo", "mkdir"];

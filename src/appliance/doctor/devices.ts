@@ -4,6 +4,7 @@
  * None of these is needed to guard a native program.
  */
 import type { Box } from "#board/box.ts";
+import { profileOf } from "#board/profiles/profiles.ts";
 import { readHardwareWatchdog } from "#monitor/health/hardwareWatchdog.ts";
 import { type Check, capabilities, hasCapability, lacking, ok } from "./check.ts";
 
@@ -11,6 +12,7 @@ import { type Check, capabilities, hasCapability, lacking, ok } from "./check.ts
 const hypervisorVersionMin = 53;
 
 export const deviceChecks = (box: Box): Check[] => [
+  board(box),
   counters(box),
   pressure(box),
   controlGroups(box),
@@ -21,6 +23,22 @@ export const deviceChecks = (box: Box): Check[] => [
   userFaults(box),
   sockets(box),
 ];
+
+const triedWords = {
+  real: "",
+  emulated: "; tried in emulation only",
+  never: "; never run on real hardware of this kind",
+} as const;
+
+/** What kind of board it is, and what is known to differ on it. */
+function board(box: Box): Check {
+  const profile = profileOf(box);
+  if (profile === null) return ok("board", "of no kind that we know");
+  const { name, tried, guests, notes } = profile;
+  const found = [`${name}${triedWords[tried]}`, ...notes].join("; ");
+  if (guests === "yes") return ok("board", found);
+  return lacking("limited", "board", found, `no guests: ${guests.why}`, null);
+}
 
 /** Whether the hardware resets a box that hangs. */
 function hardwareWatchdog(box: Box): Check {

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The folder of tools: a small Debian tree of this machine's own architecture, so that every builder uses the same versions.
+ *
+ * Gets a cache; gives a way to run a tool. Nothing is mounted: a tool sees the files of one build under `/build`, which is a
+ * folder inside the tree. Needs root (chroot) and mmdebstrap. About 400 MB, made once.
+ */
+import { existsSync } from "node:fs";
+import { mkdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { ImageError, run } from "./commands.ts";
+import { suite, toolPackages, toolsVersion } from "./packages.ts";
+
+export type Tools = {
+  /** The folder that the tools see as /build. */
+  readonly work: string;
+  /** Runs a tool; paths in its words are as it sees them. */
+  readonly run: (words: readonly string[], input?: string) => Promise<string>;
+  readonly root: string;
+  readonly sourceDateEpoch: number;
+};
+
+const path = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/** `sourceDateEpoch`: the seconds that every tool takes for now. */
+export async function openTools(cache: string, sourceDateEpoch: number, tell: (text: string) => void): Promise<Tools> {
+  const own = process.arch === "arm64" ? "arm64" : "amd64";
+  const root = join(cache, `tools-${own}-${toolsVersion}`);
+  if (!existsSync(root)) {
+    tell(`making the folder of tools (Debian ${suite}, ${own}), once`);
+    await unpackDebian(own, toolPackages, root);
+  }
+  const work = join(root, "build");
+  await rm(work, { recursive: true, force: true });
+  await mkdir(work, { recursive: true });
+  const environment = {
+    PATH: path,
+    SOURCE_DATE_EPOCH: String(sourceDateEpoch),
+    MTOOLS_SKIP_CHECK: "1",
+    HOME: "/root",
+    TMPDIR: "/build",
+  };
+  return {
+    work,
+    root,
+    sourceDateEpoch,
+    run: (words, input) => run(["chroot", root, ...words], { environment, ...(input === undefined ? {} : { input }) }),
+  };
+}
+
+/** Of what a tree was made: a line a package, with name, version, architecture and the SHA-256 of its file. */
+export const packageRecord = "packages.tsv";
+const recordPackages = join(import.meta.dir, "system/record-packages");
+
+/**
+ * Packages and all they need, unpacked; no script of theirs runs, so any architecture can be unpacked on any. `prune` takes
+ * out what is not to be kept.
+ */
+export async function unpackDebian(
+  architecture: string,
+  packages: readonly string[],
+  target: string,
+  prune: (draft: string) => Promise<void> = async () => {},
+): Promise<void> {
+  if (process.getuid?.() !== 0) throw new ImageError("image.input", "unpacking Debian packages needs root");
+  const draft = `${target}.draft`;
+  await rm(draft, { recursive: true, force: true });
+  // Its own sandbox user must be able to reach the tree, whatever our umask is.
+  const umask = process.umask(0o022);
+  try {
+    const include = `--include=${packages.join(",")}`;
+    const hook = `--extract-hook=${recordPackages}`;
+    await run(["mmdebstrap", "--variant=extract", `--architectures=${architecture}`, include, hook, suite, draft]);
+  } finally {
+    process.umask(umask);
+  }
+  await prune(draft);
+  await rename(draft, target);
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The steps of the appliance's lab. Each starts a box, does one thing to it, and throws where the promise is not kept.
+ */
+import { partitionOf } from "#image/layout.ts";
+import { type ApplianceStep, holds, page, replaceOnEsp, type Scene, spoil } from "./appliance.ts";
+import type { BootedBox } from "./bootedBox.ts";
+import { LabError } from "./commands.ts";
+import { RedisClient } from "./redisClient.ts";
+
+const readyMsMax = 180_000;
+const slotMsMax = 600_000;
+const spoiltBytes = 4 * 1_048_576;
+
+function expect(holdsTrue: boolean, what: string): void {
+  if (!holdsTrue) throw new LabError("lab.machine", what);
+}
+
+async function ready(box: BootedBox, scene: Scene): Promise<void> {
+  await box.shellReady();
+  await holds(
+    "the page's /readyz",
+    async () => ((await page(scene.pagePort, "/readyz")).status === 200 ? true : null),
+    readyMsMax,
+  );
+}
+
+/** First boot: claimed, healthy, nothing failed, read-only, grown, with an identity that stays. */
+async function firstBoot(scene: Scene): Promise<Record<string, unknown>> {
+  await using box = scene.boot();
+  await ready(box, scene);
+  const failed = await box.shell(
+    "systemctl --failed --no-legend --plain | wc -l; systemctl --failed --no-legend --plain",
+  );
+  expect(failed.startsWith("0"), `units failed: ${failed}`);
+  const cycles = await box.shell("journalctl -b --no-pager | grep -c 'ordering cycle' || true");
+  expect(cycles === "0", "systemd found an ordering cycle");
+  const writable = await box.shell("touch /etc/x /usr/x /x 2>&1 | grep -c 'Read-only' || true");
+  expect(writable === "3", `the root can be written: ${writable}`);
+  const tainted = await box.shell("cat /proc/sys/kernel/tainted");
+  expect(tainted === "0", `the kernel is tainted: ${tainted}`);
+  const grownMiB = Number(await box.shell("df -BM --output=size /data | tail -1 | tr -dc 0-9"));
+  expect(grownMiB > 2 * partitionOf("data").sizeMiB, `data has ${grownMiB} MiB: it did not grow`);
+  expect((await box.shell("cat /run/holdfast-degraded 2>/dev/null || echo none")) === "none", "the box is degraded");
+  const fault = await takeFault(scene);
+  return { slot: await slotOf(box), grownMiB, fault };
+}
+
+const slotOf = async (box: BootedBox): Promise<string> =>
+  await box.shell("sed 's/.*holdfast.slot=\\(.\\).*/\\1/' /proc/cmdline");
+
+/** A native server takes a crash and goes on, with its data. */
+async function takeFault(scene: Scene): Promise<string> {
+  const connect = async (): Promise<RedisClient> => await RedisClient.connect("127.0.0.1", scene.redisPort);
+  const client = await holds("redis answers", connect, readyMsMax);
+  await client.ask("SET kept yes");
+  const answer = await client.ask("DEBUG SEGFAULT").catch((error: unknown) => String(error));
+  using again = await holds("redis answers after its fault", connect, readyMsMax);
+  const kept = await again.ask("GET kept");
+  client[Symbol.dispose]();
+  expect(kept.includes("yes"), `redis lost its data: ${kept}`);
+  return answer.trim().slice(0, 80);
+}
+
+/** A slot that cannot be started is tried three times, then the other one comes. */
+const badSlot =
+  (name: string, spoilIt: (scene: Scene) => Promise<void>): ApplianceStep["run"] =>
+  async (scene) => {
+    await spoilIt(scene);
+    await using box = scene.boot();
+    await box.says(/holdfast-setup: the system is on/, slotMsMax);
+    await box.shellReady();
+    const slot = await slotOf(box);
+    expect(slot === "B", `${name}: slot ${slot} was started`);
+    const tries = [...box.console.matchAll(/slot A|cannot be started/g)].length;
+    return { slot, tries, environment: await box.shell("grub-editenv /esp/grub/grubenv list | tr '\\n' ' '") };
+  };
+
+const lostEnvironment =
+  (spoilIt: (scene: Scene) => Promise<void>): ApplianceStep["run"] =>
+  async (scene) => {
+    await spoilIt(scene);
+    await using box = scene.boot();
+    await box.shellReady();
+    const environment = await box.shell("grub-editenv /esp/grub/grubenv list | tr '\\n' ' '");
+    expect(/ORDER=A B .*A_OK=1/.test(environment), `the environment was not mended: ${environment}`);
+    expect((await box.shell("cat /state/boots/environment-lost")) === "A", "the loss was not noted");
+    return { environment };
+  };
+
+async function freezeService(scene: Scene): Promise<Record<string, unknown>> {
+  await using box = scene.boot();
+  await ready(box, scene);
+  const before = await box.shell("systemctl show -P MainPID holdfast; pgrep -f 'redis-server .*7000'");
+  await box.shell("kill -STOP $(systemctl show -P MainPID holdfast)");
+  await holds(
+    "another supervisor",
+    async () => {
+      const now = await box.shell("systemctl show -P MainPID holdfast; pgrep -f 'redis-server .*7000'");
+      return now.split("\n")[0] !== before.split("\n")[0] && now.split("\n")[1] === before.split("\n")[1] ? now : null;
+    },
+    readyMsMax,
+  );
+  await ready(box, scene).catch(() => {});
+  return { before: before.replace("\n", " ") };
+}
+
+/** Init stands still: the hardware resets the box, and the next boot says so. */
+async function freezeInit(scene: Scene): Promise<Record<string, unknown>> {
+  await using box = scene.boot();
+  await ready(box, scene);
+  const watchdog = await box.shell(
+    "cat /sys/class/watchdog/watchdog0/identity /sys/class/watchdog/watchdog0/state | tr '\\n' ' '",
+  );
+  // PID 1 cannot be stopped by a signal: a tracer holds it.
+  await box.shell("(gdbserver --once --attach 127.0.0.1:1 1 >/dev/null 2>&1 &) ; sleep 1");
+  await box.says(/holdfast-setup: the system is on/, slotMsMax);
+  await box.shellReady();
+  const boots = await holds(
+    "the reason of the boot",
+    async () => {
+      const text = await box.shell("cat /state/boots/boots.json /data/holdfast/boots.json 2>/dev/null || true");
+      return /watchdog/.test(text) ? text : null;
+    },
+    readyMsMax,
+  );
+  return { watchdog, boots: boots.slice(-200) };
+}
+
+async function factoryReset(scene: Scene): Promise<Record<string, unknown>> {
+  await using box = scene.boot();
+  await ready(box, scene);
+  const identity = "cat /state/machine-id; hostname; sha256sum </data/holdfast/page/certificate.pem";
+  const before = await box.shell(identity);
+  await box.shell("echo mine >/data/mine; sync; : >/esp/holdfast/factory-reset; sync");
+  await box.shell("systemctl reboot --no-block");
+  await box.says(/factory reset done/, slotMsMax);
+  await ready(box, scene);
+  const after = await box.shell(identity);
+  expect(after === before, `the identity changed: ${before} to ${after}`);
+  expect((await box.shell("ls /data/mine 2>/dev/null || echo gone")) === "gone", "data outlived the reset");
+  const claims = await page(scene.pagePort, "/");
+  return { identity: after.split("\n").join(" "), page: claims.status };
+}
+
+export const applianceSteps: readonly ApplianceStep[] = [
+  { name: "first boot, claimed and healthy", run: firstBoot },
+  { name: "slot A empty", run: badSlot("empty", ({ disk }) => spoil(disk, "boot_A", spoiltBytes)) },
+  { name: "root A corrupt", run: badSlot("corrupt", ({ disk }) => spoil(disk, "root_A", spoiltBytes, 0x5a)) },
+  {
+    name: "environment empty",
+    run: lostEnvironment(({ disk }) => replaceOnEsp(disk, "grub/grubenv", new Uint8Array())),
+  },
+  {
+    name: "environment and spare garbage",
+    run: lostEnvironment(async ({ disk }) => {
+      await replaceOnEsp(disk, "grub/grubenv", Buffer.alloc(1_024, 0x41));
+      await replaceOnEsp(disk, "grub/grubenv.spare", null);
+    }),
+  },
+  { name: "supervisor frozen", run: freezeService },
+  { name: "init frozen", run: freezeInit },
+  { name: "factory reset", run: factoryReset },
+];

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * An appliance that runs in QEMU, driven over its serial line and through its forwarded page.
+ *
+ * Gets an image; gives what its console says and what its shell answers. The box runs on a sparse copy of the image, which
+ * outlives it: the next one on the same disk is the same box. All of its console is kept in a file beside the disk.
+ */
+import { appendFileSync } from "node:fs";
+import { deadline } from "#clock.ts";
+import { machineWords } from "#image/machine.ts";
+import type { ImageArchitecture } from "#image/packages.ts";
+import { LabError } from "./commands.ts";
+
+export type BoxParts = {
+  readonly architecture: ImageArchitecture;
+  readonly disk: string;
+  /** Port of this machine to port of the box. */
+  readonly forwards: readonly (readonly [number, number])[];
+  /** In place of the file, as QEMU names it. */
+  readonly drive?: string;
+};
+
+/** Firmware, kernel and services under software emulation, on a busy machine. */
+export const bootMsMax = 300_000;
+const answerMsMax = 120_000;
+const memoryMiB = 1_536;
+const processors = 2;
+
+export class BootedBox implements AsyncDisposable {
+  readonly #child: Bun.Subprocess<"pipe", "pipe", "pipe">;
+  readonly #log: string;
+  #text = "";
+  #from = 0;
+  #orders = 0;
+  #heard = Promise.withResolvers<void>();
+  #ended = false;
+
+  constructor(parts: BoxParts) {
+    this.#log = `${parts.disk}.console`;
+    const words = machineWords({ ...parts, memoryMiB, processors, isSoftware: true });
+    this.#child = Bun.spawn(words, { stdio: ["pipe", "pipe", "pipe"] });
+    void this.#listen();
+  }
+
+  /** All that the console has said so far. */
+  get console(): string {
+    return this.#text;
+  }
+
+  get exited(): Promise<number> {
+    return this.#child.exited;
+  }
+
+  async #listen(): Promise<void> {
+    const decoder = new TextDecoder();
+    for await (const bytes of this.#child.stdout) {
+      const text = decoder.decode(bytes, { stream: true }).replaceAll("\r", "");
+      appendFileSync(this.#log, text);
+      this.#text += text;
+      this.#heard.resolve();
+      this.#heard = Promise.withResolvers<void>();
+    }
+    this.#ended = true;
+    this.#heard.resolve();
+  }
+
+  /** Waits until the console says it, from where the last wait ended. @throws LabError lab.machine */
+  async says(pattern: RegExp, withinMs: number = bootMsMax): Promise<RegExpExecArray> {
+    const late = (): LabError =>
+      new LabError("lab.machine", `no ${pattern} on the console within ${withinMs} ms; see ${this.#log}`);
+    using limit = deadline(withinMs, late);
+    const over = new Promise<never>((_, reject) =>
+      limit.signal.addEventListener("abort", () => reject(limit.signal.reason as Error), { once: true }),
+    );
+    for (;;) {
+      const found = pattern.exec(this.#text.slice(this.#from));
+      if (found !== null) {
+        this.#from += found.index + found[0].length;
+        return found;
+      }
+      if (this.#ended) throw new LabError("lab.machine", `the box ended before ${pattern}; see ${this.#log}`);
+      await Promise.race([this.#heard.promise, over]);
+    }
+  }
+
+  /** The shell on its console; the boot partition must ask for it (file `shell`). */
+  async shellReady(): Promise<void> {
+    await this.says(/\n# /);
+  }
+
+  /** Runs a command in the shell; gives what it printed. @throws LabError lab.machine where it fails or says nothing */
+  async shell(command: string, withinMs: number = answerMsMax): Promise<string> {
+    this.#orders += 1;
+    const number = this.#orders;
+    // The marks are put together by the shell, so that the echo of the command is not taken for its answer.
+    this.#child.stdin.write(
+      `printf 'LAB%sB%d\\n' - ${number}; { ${command}\n} 2>&1; printf 'LAB%sE%d:%d\\n' - ${number} $?\n`,
+    );
+    this.#child.stdin.flush();
+    const pattern = new RegExp(`LAB-B${number}\\n([\\s\\S]*?)LAB-E${number}:(\\d+)\\n`);
+    const [, out, code] = await this.says(pattern, withinMs);
+    const said = out!.replaceAll(/^> |^\[ *\d+\.\d+\].*\n/gm, "").trim();
+    if (code !== "0") throw new LabError("lab.machine", `${command} ended with ${code}: ${said.slice(-500)}`);
+    return said;
+  }
+
+  /** As pulling the plug, but for what QEMU wrote already. */
+  cut(): void {
+    this.#child.kill("SIGKILL");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this.#child.exited;
+  }
+}
