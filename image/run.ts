@@ -118,7 +118,8 @@ async function readTrial(words: string[]): Promise<Trial | null> {
   };
 }
 
-function imageOf(named: string | undefined): string {
+/** The one that is named, else the newest that was built. @throws ImageError image.input */
+export function imageOf(named: string | undefined): string {
   if (named !== undefined) {
     if (!existsSync(named)) throw new ImageError("image.input", `there is no file ${named}`);
     return resolve(named);

@@ -7,19 +7,32 @@
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { explain } from "#errors.ts";
+import { missingForMachine } from "#image/machine.ts";
+import { architectureOf, imageOf } from "#image/run.ts";
+import { runAppliance } from "./appliance.ts";
+import { applianceSteps } from "./applianceSteps.ts";
 import { nativeTests, runNative } from "./native.ts";
-import { missingTools, runNested } from "./nested.ts";
+import { describeStep, missingTools, runNested } from "./nested.ts";
 import type { LabArchitecture } from "./root.ts";
+import type { Step } from "./scenario.ts";
 
 const usage = `usage: bun scripts/lab.ts nested [--arch x86_64|aarch64] [--bun FILE] [--hypervisor FILE] [--cache DIR] [STEP…]
+       bun scripts/lab.ts appliance [--image FILE] [STEP…]
        bun scripts/lab.ts native [--arch x86_64|aarch64] [--bun FILE] [--cache DIR] [--set NAME=VALUE]… [TEST FILE…]
 
   nested: a machine in QEMU's software emulation boots Holdfast, Cloud Hypervisor and a Debian guest. STEP: words of the
   names of steps, with - for spaces. native: the same machine runs test files of this checkout (default: the engine's,
-  on real programs), with gdbserver, servers and compilers of its own. For a foreign architecture the binaries must be
+  on real programs), with gdbserver, servers and compilers of its own. appliance: boots an image of image/build (default: the newest) and does to it what
+  can happen to a box. For a foreign architecture the binaries must be
   given. Needs root, QEMU and mmdebstrap.`;
 
-type Values = { readonly arch: string; readonly bun?: string; readonly hypervisor?: string; readonly set?: string[] };
+type Values = {
+  readonly arch: string;
+  readonly bun?: string;
+  readonly hypervisor?: string;
+  readonly set?: string[];
+  readonly image?: string;
+};
 
 async function main(words: string[]): Promise<number> {
   const { values: given, positionals } = parseArgs({
@@ -30,12 +43,14 @@ async function main(words: string[]): Promise<number> {
       bun: { type: "string" },
       hypervisor: { type: "string" },
       set: { type: "string", multiple: true },
+      image: { type: "string" },
       cache: { type: "string", default: join(import.meta.dir, "../../.cache/lab") },
     },
   });
   const [kind, ...names] = positionals;
   // Debian and Bun say arm64, compilers and Cloud Hypervisor aarch64.
   const values = { ...given, arch: given.arch === "aarch64" ? "arm64" : given.arch };
+  if (kind === "appliance") return await appliance(values, names);
   if ((kind !== "nested" && kind !== "native") || !["x86_64", "arm64"].includes(values.arch)) {
     console.error(usage);
     return 2;
@@ -68,6 +83,22 @@ async function native(values: Values, cache: string, files: readonly string[]): 
   const { passed, failed, skipped } = await runNative(run);
   console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
   return passed > 0 && failed === 0 ? 0 : 1;
+}
+
+async function appliance(values: Values, words: readonly string[]): Promise<number> {
+  const image = imageOf(values.image);
+  const lacks = [
+    ...missingForMachine(architectureOf(image)),
+    ...(Bun.which("mcopy") === null ? ["mcopy (mtools)"] : []),
+  ];
+  if (lacks.length > 0) return refuse(lacks);
+  const wanted = words.map((word) => word.replaceAll("-", " "));
+  const chosen = applianceSteps.filter(({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)));
+  const tell = (step: Step): void => console.log(`appliance: ${describeStep(step)}`);
+  const steps = await runAppliance(image, chosen, tell);
+  const held = steps.filter(({ ok }) => ok).length;
+  console.log(`${held} passed, ${steps.length - held} failed`);
+  return held > 0 && held === steps.length ? 0 : 1;
 }
 
 const missing = (architecture: LabArchitecture, bun: string | null): string[] => [
