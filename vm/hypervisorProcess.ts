@@ -73,13 +73,22 @@ export async function launchProcess(options: LaunchOptions): Promise<HypervisorP
   if (findProcess(directory) !== null) {
     throw new HypervisorError("hypervisor.socket", `a Cloud Hypervisor runs in ${directory.path} already`);
   }
+  if (await isListening(directory.apiSocket)) {
+    throw new HypervisorError("hypervisor.socket", `another process listens at ${directory.apiSocket}: end it first`);
+  }
   directory.removeSockets();
   const child = spawn(path, options);
   child.unref();
   const ended = child.exited.then(() => endOf(child));
   const end = new EndReporter(directory, ended);
   const rest = new RestClient(directory.apiSocket);
-  const ping = await firstPing(rest, child.pid, end, options);
+  const ping = await firstPing(rest, child.pid, end, options).catch(async (error) => {
+    // One that never answers would be in the way of the next.
+    end.expect();
+    child.kill("SIGKILL");
+    await ended;
+    throw error;
+  });
   return {
     pid: child.pid,
     ping,
@@ -121,6 +130,17 @@ export async function killLeftover(directory: RunDirectory, clock: Clock): Promi
   if (found === null) return;
   process.kill(found.pid, "SIGKILL");
   await goneOf(found.pid, found.startTicks, clock, new AbortController().signal);
+}
+
+/** A socket that was left behind refuses; one that somebody else has made accepts. */
+async function isListening(path: string): Promise<boolean> {
+  try {
+    const socket = await Bun.connect({ unix: path, socket: { data: () => {} } });
+    socket.terminate();
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Relative to its working directory, so that another user than ours needs no way through the directories above. */

@@ -138,11 +138,14 @@ export class CheckpointStore implements Disposable {
   #refuseWhenFull(guest: string): void {
     const space = readSpace(existing(this.directory));
     // A disk that does not say how full it is refuses the pages itself.
-    if (space === null || fullness(space, defaultLimits) === "normal") return;
+    if (space === null || fullness(space, defaultLimits) === "normal" || space.freeBytes > roomBytes) return;
     const message = "the disk is too full for another checkpoint; delete some, or make room";
     throw new StorageError("storage.full", message, { freeBytes: space.freeBytes, guest });
   }
 }
+
+/** On a large disk a tenth is more than any checkpoint wants. */
+const roomBytes = 4 * 2 ** 30;
 
 /** A damaged one counts for nothing. */
 function addedBytes(id: string, head: string): number {

@@ -3,7 +3,7 @@
  * Checkpoints and restores when something dies in the middle: the supervisor at random moments, Cloud Hypervisor at each step.
  *
  * On the real Cloud Hypervisor with the tiny guest, which prints X where a byte of its memory is wrong. Afterwards the source
- * runs on, the store is consistent, and whatever is listed verifies. Prints its seed.
+ * runs on, the store is consistent, and whatever is listed verifies. Prints its seed. KILLS and RESTORES set how often.
  */
 import { describe, expect } from "bun:test";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
@@ -15,8 +15,8 @@ import { snapshotHypervisor } from "#tests/peers/snapshotHypervisor.ts";
 import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
 import { long, need } from "#tests/skip.ts";
 
-const kills = long("crash") ? 200 : 4;
-const restores = long("crash") ? 1_000 : 2;
+const kills = Number(process.env.KILLS ?? (long("crash") ? 200 : 4));
+const restores = Number(process.env.RESTORES ?? (long("crash") ? 1_000 : 2));
 const seed = Number(process.env.SEED ?? 20261123);
 const cli = join(import.meta.dir, "../../src/cli/main.ts");
 const test = need(...realGuest);

@@ -14,7 +14,7 @@ import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
 import { device, long, need, root } from "#tests/skip.ts";
 
-const kills = long("crash") ? 400 : 25;
+const kills = Number(process.env.KILLS ?? (long("crash") ? 400 : 25));
 /** From the start of the runtime to well after take-over, ms. */
 const livesMsMax = 1_200;
 const seed = Number(process.env.SEED ?? 20261123);
