@@ -5,11 +5,13 @@
  *
  * Read anew: it was accepted since, or bytes of it were read since. A loop that only sends, over and over, is no progress.
  * Waits in vain: what it has received since, or shortly before, stays unread. Bytes are counted for TCP only: the kernel
- * does not count for unix sockets. Threads that wait for one lock all the time are counted too. Limit: the last 64 threads
+ * does not count for unix sockets. So does what was read and stays unanswered where its connection was answered before
+ * (muteConnections.ts). Threads that wait for one lock all the time are counted too. Limit: the last 64 threads
  * that stopped.
  */
 import type { ForeignSocket } from "#board/native/foreignSockets.ts";
 import type { Clock } from "#clock.ts";
+import { mutesAmong, restOf } from "./muteConnections.ts";
 
 const threadsMax = 64;
 /** Whoever waits for so long without anything being done for him waits in vain. */
@@ -35,9 +37,12 @@ type Counts = { readonly received: bigint; readonly unread: number; readonly fre
 export class Progress {
   readonly #atStop = new Map<number, ReadonlyMap<string, Counts>>();
   readonly #slowAtStop = new Map<number, boolean>();
+  /** At the first stop since nobody waited in vain: later ones of a storm do not show what is usual. */
+  #rest: ReturnType<typeof restOf> | null = null;
 
   /** Takes the connections of a program at a stop of this thread. */
   note(tid: number, sockets: readonly ForeignSocket[]): void {
+    this.#rest ??= restOf(sockets, nameOf);
     this.#atStop.delete(tid);
     if (this.#atStop.size >= threadsMax) {
       const oldest = this.#atStop.keys().next().value!;
@@ -96,17 +101,28 @@ export class Progress {
     const first = look();
     let starving = this.waiting(tid, first.sockets);
     let stuck = first.lockWaits;
+    let mute = mutesAmong(first.sockets, this.#rest ?? new Map(), nameOf);
     let unanswered = true;
+    const isBlamed = (name: string): boolean => excused.peer !== null && name.endsWith(` ${excused.peer}`);
     for (;;) {
       const { sockets, lockWaits } = look();
       const waiting = this.waiting(tid, sockets);
       starving = starving.filter((name) => waiting.includes(name) && !isServed(name, first.sockets, sockets));
       stuck = stuck.filter((name) => lockWaits.includes(name));
       unanswered &&= waiting.length > 0 && sentBytes(sockets) === sentBytes(first.sockets);
-      const neglected = starving.filter((name) => excused.peer === null || !name.endsWith(` ${excused.peer}`));
+      const neglected = starving.filter((name) => !isBlamed(name));
       const isNeglected = !this.#slowAtStop.get(tid) && neglected.length > excused.others;
-      if (!unanswered && !isNeglected && stuck.length === 0) return null;
-      if (clock.monotonicNs() >= endNs) return inWords(unanswered ? waiting.length : 0, neglected.length, stuck.length);
+      const still = new Set(mutesAmong(sockets, this.#rest ?? new Map(), nameOf));
+      mute = mute.filter((name) => still.has(name) && !isBlamed(name));
+      const isMute = !this.#slowAtStop.get(tid) && mute.length > Math.max(1, excused.others);
+      if (!unanswered && !isNeglected && !isMute && stuck.length === 0) {
+        this.#rest = null;
+        return null;
+      }
+      if (clock.monotonicNs() >= endNs) {
+        const unread = unanswered ? waiting.length : 0;
+        return inWords(unread, isNeglected ? neglected.length : 0, stuck.length, isMute ? mute.length : 0);
+      }
       await clock.sleep(unservedLookMs, signal);
     }
   }
@@ -122,8 +138,9 @@ export class Progress {
   }
 }
 
-function inWords(unanswered: number, neglected: number, stuck: number): string {
+function inWords(unanswered: number, neglected: number, stuck: number, mute: number): string {
   const time = `for ${unservedMs} ms`;
+  if (mute > 0) return `${mute} requests were read and not answered ${time}`;
   if (unanswered > 0)
     return `${unanswered} request${unanswered === 1 ? " waits" : "s wait"} unread and nobody was answered ${time}`;
   if (stuck > 0) return `${stuck} thread${stuck === 1 ? " waits" : "s wait"} for a lock that nobody released ${time}`;

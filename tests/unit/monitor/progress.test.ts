@@ -80,6 +80,27 @@ describe("unserved", () => {
     return await asked;
   }
 
+  /** Answered before it was asked anew, `late` ms ago; its balance then and now. */
+  const exchange = (fd: number, balance: number, late: number | null): ForeignSocket => ({
+    ...socket(fd, 100 + balance, 90),
+    tcp: {
+      ...{ bytesReceived: BigInt(100 + balance), bytesSent: 90n, balance },
+      ...{ lastReceivedMs: late ?? 900, lastSentMs: 900 },
+    },
+  });
+  const [crowd, mute] = [0, 1].map((balance) =>
+    [5, 6, 7, 8].map((fd) => exchange(fd, balance, balance === 0 ? null : 300)),
+  ) as [ForeignSocket[], ForeignSocket[]];
+
+  test("requests that were read and never answered, of connections that were answered before", async () => {
+    expect(await verdictOf([mute], nobody, crowd)).toBe("4 requests were read and not answered for 1500 ms");
+    expect(await verdictOf([mute], { peer: null, others: 4 }, crowd)).toBeNull();
+    expect(await verdictOf([mute, crowd], nobody, crowd)).toBeNull();
+    const acknowledged = crowd.map((each) => ({ ...each, tcp: { ...each.tcp!, lastReceivedMs: 300 } }));
+    expect(await verdictOf([acknowledged], nobody, crowd)).toBeNull();
+    expect(await verdictOf([mute], nobody, mute)).toBeNull();
+  });
+
   test("is everybody where requests wait and nobody is answered", async () => {
     expect(await verdictOf([waiting])).toBe("2 requests wait unread and nobody was answered for 1500 ms");
     expect(await verdictOf([waiting, waiting, before])).toBeNull();
