@@ -7,7 +7,8 @@
  * served ends Cloud Hypervisor before its connection is closed, so that the guest never computes on zeros.
  */
 import { pageBytes } from "#vm/offload/guestRam.ts";
-import { progressBytes, progressPlaces, type RestoreCall } from "./restoreWorker.ts";
+import { progressBytes, progressPlaces } from "./restoreProgress.ts";
+import type { RestoreCall } from "./restoreWorker.ts";
 import type { Prepared, RestoreOrder } from "./runRestore.ts";
 import { WorkerPort } from "./workerPort.ts";
 

@@ -3,6 +3,7 @@
  * The Worker of one restore: the page server. It blocks on its socket, so that a page costs one thread wake-up and nothing
  * else of the supervisor can delay it. What it does is in runRestore.ts; progress is in shared memory.
  */
+import { progressBytes, progressPlaces } from "./restoreProgress.ts";
 import { type Prepared, type RestoreOrder, Restoring } from "./runRestore.ts";
 import { answerCalls } from "./workerPort.ts";
 
@@ -14,10 +15,6 @@ export type RestoreCall =
   | { readonly kind: "prepare"; readonly restore: RestoreOrder; readonly progress: SharedArrayBuffer }
   /** Tells `running` once it does, and is done once the guest needs us no longer. */
   | { readonly kind: "run"; readonly socket: string; readonly hypervisorPid: number };
-
-/** Places in the shared memory, 8 bytes each: ours to write, but `wanted`, which says that Cloud Hypervisor waits for us. */
-export const progressPlaces = { prefetched: 0, demanded: 1, background: 2, empty: 3, wanted: 4 } as const;
-export const progressBytes = 5 * 8;
 
 let rehearsed: Restoring | null = null;
 let restoring: Restoring | null = null;
