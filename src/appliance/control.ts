@@ -6,7 +6,7 @@
  *     POST /guests/NAME/VERB           start stop pause resume reset
  *     GET  /programs /programs/NAME    what is known           POST /programs/NAME/VERB     start stop restart
  *     POST /programs/NAME/release      frees it for another debugger; /take-back ends that
- *     /checkpoints …                   see controlCheckpoints.ts
+ *     /checkpoints …                   see controlCheckpoints.ts      /update …   see update/controlUpdate.ts
  *
  * HTTP on a unix socket in the run directory, which only its owner can enter. Errors are `{code, message}` with status 404
  * for a name nobody knows, 409 for what makes no sense now, else 500. Limits: `verbTimeoutMs`, `inputBytesMax`.
@@ -21,6 +21,8 @@ import type { GuestCommand } from "./guests/supervision.ts";
 import type { ProgramLane } from "./programs/programLane.ts";
 import { statusOf } from "./programs/programStatus.ts";
 import type { ProgramCommand } from "./programs/supervision.ts";
+import { answerUpdate } from "./update/controlUpdate.ts";
+import type { MachineCare } from "./update/machineCare.ts";
 
 export const verbTimeoutMs = 120_000;
 export const inputBytesMax = 4_096;
@@ -41,7 +43,12 @@ export const programCommands: readonly ProgramCommand[] = ["start", "stop", "res
 const patient = { idleTimeout: 0 } as object;
 
 /** Opens the door; what an earlier supervisor left of its own is removed. */
-export function openControl(runDirectory: string, guests: Guests | null, programs: ProgramRoom): AsyncDisposable {
+export function openControl(
+  runDirectory: string,
+  guests: Guests | null,
+  programs: ProgramRoom,
+  machine: MachineCare | null = null,
+): AsyncDisposable {
   const path = controlPath(runDirectory);
   rmSync(path, { force: true });
   const server = Bun.serve({
@@ -50,7 +57,7 @@ export function openControl(runDirectory: string, guests: Guests | null, program
     ...patient,
     fetch: async (request: Request) => {
       try {
-        return await answer(request, guests, programs);
+        return await answer(request, guests, programs, machine);
       } catch (error) {
         return refusal(error);
       }
@@ -65,9 +72,15 @@ export function openControl(runDirectory: string, guests: Guests | null, program
   };
 }
 
-async function answer(request: Request, guests: Guests | null, programs: ProgramRoom): Promise<Response> {
+async function answer(
+  request: Request,
+  guests: Guests | null,
+  programs: ProgramRoom,
+  machine: MachineCare | null,
+): Promise<Response> {
   const [, place, name, verb] = new URL(request.url).pathname.split("/").map(decodeURIComponent);
   if (place === "checkpoints" && guests !== null) return await answerCheckpoint(request, guests, name, verb);
+  if (place === "update" && machine !== null) return await answerUpdate(request, machine, name);
   if (place === "programs") return await answerProgram(request, programs, name, verb);
   if (place !== "guests" || guests === null) {
     throw new ConfigError("config.argument", "there is nothing of that name here");
@@ -114,7 +127,7 @@ async function typeInto(guests: Guests, name: string, text: string): Promise<Res
 }
 
 const unknowns: readonly string[] = ["config.argument", "storage.notFound"];
-const refusals: readonly string[] = ["hypervisor.state", "program.state", "program.busy"];
+const refusals: readonly string[] = ["hypervisor.state", "program.state", "program.busy", "update.state"];
 
 function refusal(error: unknown): Response {
   const code = error instanceof HoldfastError ? error.code : "bug";

@@ -2,13 +2,15 @@
 /**
  * Asks a running supervisor through its door (control.ts). Gets the run directory; gives statuses, does verbs.
  */
-import { ConfigError, HypervisorError, ProgramError, StorageError } from "#errors.ts";
+import { ConfigError, HypervisorError, ProgramError, StorageError, UpdateError } from "#errors.ts";
 import type { CheckpointFacts } from "#restoration/checkpointFacts.ts";
 import type { PlainCommand } from "./control.ts";
 import { controlPath } from "./control.ts";
 import type { CheckpointVerb } from "./controlCheckpoints.ts";
 import type { GuestStatus } from "./guests/guests.ts";
+import type { UpdateStatus } from "./page/machineTold.ts";
 import type { ProgramStatus } from "./programs/programStatus.ts";
+import type { UpdateAnswer, UpdateRequest, UpdateVerb } from "./update/controlUpdate.ts";
 
 export class ControlClient {
   readonly #path: string;
@@ -52,6 +54,15 @@ export class ControlClient {
     return (await this.#ask("POST", `programs/${encodeURIComponent(name)}/${verb}`)) as ProgramStatus;
   }
 
+  async update(): Promise<UpdateStatus> {
+    return (await this.#ask("GET", "update")) as UpdateStatus;
+  }
+
+  /** @throws HoldfastError with the reason */
+  async orderUpdate(verb: UpdateVerb, order: UpdateRequest = {}): Promise<UpdateAnswer> {
+    return (await this.#ask("POST", `update/${verb}`, JSON.stringify(order))) as UpdateAnswer;
+  }
+
   async #ask(method: string, place: string, body?: string): Promise<unknown> {
     const response = await this.#send(method, place, body);
     if (response.status === 204) return undefined;
@@ -60,6 +71,7 @@ export class ControlClient {
     const { code, message } = answer as { code: string; message: string };
     if (code === "config.argument") throw new ConfigError(code, message);
     if (code === "storage.notFound") throw new StorageError(code, message);
+    if (code.startsWith("update.")) throw new UpdateError(code as UpdateError["code"], message);
     if (code === "program.state" || code === "program.busy") throw new ProgramError(code, message);
     throw new HypervisorError(code === "hypervisor.timeout" ? code : "hypervisor.state", message);
   }

@@ -7,28 +7,29 @@
  * Ending leaves guests and programs running, and the next start takes them over; `stopGuests` ends the guests too. With
  * `hold`, for a restart, the programs' stubs go on holding them: a fault meanwhile waits for the next start.
  */
-import { systemBox } from "#board/box.ts";
 import { type Clock, systemRandom } from "#clock.ts";
 import { flatConfig } from "#config/flat.ts";
 import type { Config } from "#config/schema.ts";
 import { ConfigError } from "#errors.ts";
 import type { Log } from "#log.ts";
 import { Checkpoints } from "#restoration/checkpoints.ts";
+import type { WorkloadTold } from "#status/told.ts";
 import { claimDirectory } from "#storage/ownership.ts";
 import { Storage } from "#storage/storage.ts";
 import { aborted, TaskGroup } from "#tasks.ts";
-import { BootBook } from "./bootBook.ts";
 import { openControl } from "./control.ts";
 import { Guests } from "./guests/guests.ts";
 import { Hearers } from "./hearers.ts";
 import { Notices } from "./notices.ts";
 import { openMonitoring } from "./openMonitoring.ts";
+import { MachineTold } from "./page/machineTold.ts";
 import { openPageOf } from "./page/openPage.ts";
 import { WorkloadBook } from "./page/workloadBook.ts";
 import { WorkloadsTold } from "./page/workloadsTold.ts";
 import { Programs } from "./programs/programs.ts";
 import { openRescues } from "./rescue/rescueOrders.ts";
 import { SuppressionSwitch } from "./suppressionSwitch.ts";
+import { MachineCare, type MachineOptions } from "./update/machineCare.ts";
 import { pageOf, startUplink } from "./uplink/startUplink.ts";
 import { eitherOrders, guestOrders, programOrders } from "./workloadOrders.ts";
 
@@ -44,6 +45,8 @@ export type RunOptions = {
   /** Aborts when it is to end. */
   readonly stop: AbortSignal;
   readonly stopGuests: boolean;
+  /** Another machine than this one, for tests. */
+  readonly machine?: Pick<MachineOptions, "top" | "tool" | "rebootCommand" | "times" | "holdfast"> | undefined;
   /** Another device than /dev/kvm, for tests with a scripted hypervisor. */
   readonly kvm?: string | undefined;
 };
@@ -59,7 +62,8 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   await using storage = await Storage.open({ directory, runDirectory, clock, log: logFor("storage") });
   const look = { storage, notices, clock, directory, runDirectory, hearers, log: logFor("monitor") };
   await using monitored = openMonitoring({ ...look, section: config.monitor });
-  using _boots = new BootBook(directory, systemBox, storage, clock, logFor("boot"));
+  await using machine = new MachineCare({ ...look, log: logFor("machine"), ...options.machine });
+  const version = machine.updates?.box.image.version ?? options.version;
   await using tasks = new TaskGroup();
   const rescues = openRescues(storage, directory, clock, tasks);
   const suppression = new SuppressionSwitch(clock);
@@ -84,17 +88,21 @@ export async function runAppliance(options: RunOptions): Promise<void> {
     config.telemetry ?? null,
     {
       ...{ storage, directory, rescues, orders, suppression, clock, random: systemRandom },
-      ...{ configuration: flatConfig(config), ownsMachine: true, version: options.version, log: logFor("telemetry") },
+      ...{ configuration: flatConfig(config), machine, version, log: logFor("telemetry") },
       ...{ notices, view: monitored.view, metrics: monitored.told.metrics },
     },
     tasks,
   );
-  await using _control = openControl(runDirectory, guests, programs);
+  await using _control = openControl(runDirectory, guests, programs, machine);
   const fleetPage = pageOf(config.telemetry ?? null, seat);
   monitored.join(fleetPage.metrics);
   const shown = { book, notices, ...fleetPage, ...monitored.told };
-  const page = { directory, storage, clock, version: options.version, mode: "run", ...shown } as const;
-  await using _page = openPageOf(config.status, page, new WorkloadsTold(guests, programs, checkpoints, orders));
+  const told = new WorkloadsTold(guests, programs, checkpoints, orders);
+  const machineTold = new MachineTold(machine);
+  const page = { directory, storage, clock, version, mode: "run", machine: machineTold, ...shown } as const;
+  await using _page = openPageOf(config.status, page, told);
+  const workloads = (): readonly WorkloadTold[] => told.collect(clock.wallMs());
+  machine.begin({ workloads, view: monitored.view, underWay: () => guestsUnderWay(guests), seat });
   monitored.ready();
   await aborted(stop);
   if (stop.reason !== hold) await programs[Symbol.asyncDispose]();
@@ -104,6 +112,15 @@ export async function runAppliance(options: RunOptions): Promise<void> {
 
 /** The reason of a stop after which somebody else takes over at once. */
 export const hold = "hold";
+
+/** Guests that a restart of the box would catch halfway. */
+function guestsUnderWay(guests: Guests): string | null {
+  const midway: readonly string[] = ["starting", "resetting", "booting", "ending"];
+  const found = guests.names
+    .map((name) => guests.status(name))
+    .find(({ phase, arriving }) => midway.includes(phase) || arriving !== null);
+  return found === undefined ? null : `guest ${found.name} is ${found.arriving === null ? found.phase : "coming back"}`;
+}
 
 /** @throws ConfigError config.value */
 async function userOf(name: string): Promise<{ uid: number; gid: number }> {

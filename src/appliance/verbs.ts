@@ -24,15 +24,26 @@ export interface WorkloadOrders {
   restore?(name: string, checkpoint: string | null, signal: AbortSignal): Promise<void>;
 }
 
+/** Updates of a box with slots. */
+export interface UpdateOrders {
+  /** Resolves once it is being installed; the box tells the end of the job after its restart. @throws HoldfastError */
+  install(job: VerbJob): Promise<void>;
+  /** Back to the other slot. @throws HoldfastError */
+  rollback(by: string): void;
+}
+
 export type VerbPorts = {
   readonly orders: WorkloadOrders;
   readonly suppression: SuppressionSwitch;
   readonly settings: LiveSettings;
   /** Small facts of how this supervisor is. */
   readonly diagnose: () => Readonly<Record<string, VerbScalar>>;
-  readonly maintenance: (on: boolean) => void;
+  /** Whoever asks wants to work on the box: updates wait meanwhile. */
+  readonly maintenance: (on: boolean, by: string, forMs: number | undefined) => void;
   /** Restarts the machine; null where that is not ours to do, with the reason. */
   readonly reboot: ((job: string) => Promise<void>) | { readonly why: string };
+  /** Slots to install into; null where there are none, with the reason. */
+  readonly update: UpdateOrders | { readonly why: string };
   readonly wait: (delayMs: number, signal: AbortSignal) => Promise<void>;
   /** Does it later, unless the supervisor ends first. */
   readonly later: (delayMs: number, act: () => void | Promise<void>) => void;
@@ -44,7 +55,7 @@ type Act = (job: VerbJob, ports: VerbPorts) => VerbResult | null | Promise<VerbR
 const done: VerbResult = { kind: "succeeded" };
 const failed = (why: string): VerbResult => ({ kind: "failed", why });
 const noGuests = "this supervisor has no guests: checkpoints are theirs";
-const noSlots = "this installation has no slots to install into; update it by its package";
+export const noSlots = { why: "this installation has no slots to install into; update it by its package" };
 
 const acts: Partial<Record<VerbName, Act>> = {
   diag: (_, { diagnose }) => ({ kind: "succeeded", result: diagnose() }),
@@ -90,9 +101,9 @@ const acts: Partial<Record<VerbName, Act>> = {
   },
   maintenance: (job, { maintenance, later }) => {
     const { on } = job.request.args as { on: boolean };
-    maintenance(on);
     const forMs = durationMs(job);
-    if (on && forMs !== undefined) later(forMs, () => maintenance(false));
+    maintenance(on, whoIn(job), forMs);
+    if (on && forMs !== undefined) later(forMs, () => maintenance(false, whoIn(job), undefined));
     return done;
   },
   reboot: async (job, { reboot, wait }) => {
@@ -117,8 +128,16 @@ const acts: Partial<Record<VerbName, Act>> = {
     const refusal = settings.set(set, revert_s === undefined ? null : revert_s * 1000);
     return refusal === null ? done : failed(refusal);
   },
-  "update.install": () => failed(noSlots),
-  "update.rollback": () => failed(noSlots),
+  "update.install": async (job, { update }) => {
+    if ("why" in update) return failed(update.why);
+    await update.install(job);
+    return null;
+  },
+  "update.rollback": (job, { update }) => {
+    if ("why" in update) return failed(update.why);
+    update.rollback(whoIn(job));
+    return done;
+  },
   wipe: () => failed("a wipe is for flashed boxes; here, remove the state directory"),
 };
 
@@ -136,6 +155,7 @@ export async function executeVerb(job: VerbJob, ports: VerbPorts): Promise<void>
   if (result !== null) await job.finish(result);
 }
 
+const whoIn = ({ request }: VerbJob): string => `${request.by.who} (${request.by.via})`;
 const nameIn = ({ request }: VerbJob): string => String(request.args.w);
 const optionalName = ({ request }: VerbJob): string | null =>
   request.args.w === undefined ? null : nameIn({ request } as VerbJob);

@@ -177,14 +177,14 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
   }
 }
 
-type FleetParts = Omit<UplinkParts, "orders" | "configuration" | "ownsMachine" | "version" | "random">;
+type FleetParts = Omit<UplinkParts, "orders" | "configuration" | "machine" | "version" | "random">;
 
 /** The guard in its fleet, where one is configured: what it may be told, and what its page shows of it. */
 function joinFleet(section: TelemetrySection | null, { rungs = "" }: GuardFlags, parts: FleetParts, tasks: TaskGroup) {
   const { workload } = parts.notices;
   const orders = new ForegroundOrders(workload);
   const configuration = { "guard.name": workload, "guard.rungs": rungs };
-  const own = { orders, configuration, ownsMachine: false, version, random: systemRandom };
+  const own = { orders, configuration, machine: null, version, random: systemRandom };
   return { orders, page: pageOf(section, startUplink(section, { ...parts, ...own }, tasks)) };
 }
 

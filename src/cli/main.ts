@@ -96,6 +96,11 @@ export const verbs: readonly Verb[] = [
     add: async (program) => (await import("./fleet.ts")).addFleet(program),
   },
   {
+    name: "update",
+    summary: "slots of a flashed box: install a bundle, go back, hold updates back",
+    add: async (program) => (await import("./update.ts")).addUpdate(program),
+  },
+  {
     name: "doctor",
     summary: "what this machine can do, what it cannot, and why",
     add: async (program) => (await import("./doctor.ts")).addDoctor(program),

@@ -70,6 +70,41 @@ export type CheckpointTold = {
   readonly good: boolean;
 };
 
+/** One of two systems that a flashed box can start. */
+export type SlotTold = {
+  readonly slot: string;
+  readonly running: boolean;
+  /** null where no version has proven itself in it. */
+  readonly version: string | null;
+  readonly good: boolean;
+  /** Starts that have not proven themselves yet. */
+  readonly tries: number;
+};
+export type BootTold = { readonly atMs: number; readonly reason: string; readonly why: string };
+
+/** Slots, the present update and how it stands, and why the box was started the last times. */
+export type UpdateTold = {
+  readonly slot: string;
+  readonly version: string;
+  readonly slots: readonly SlotTold[];
+  readonly phase: "idle" | "installing" | "installed" | "trial" | "good" | "failed";
+  /** How it stands, in one sentence. */
+  readonly says: string;
+  readonly sinceMs: number | null;
+  /** Of the writing, while it goes on. */
+  readonly percent: number | null;
+  readonly refused: readonly { readonly version: string; readonly reason: string; readonly atMs: number }[];
+  readonly lastRollback: { readonly version: string; readonly reason: string; readonly atMs: number } | null;
+  readonly lock: {
+    readonly why: string;
+    readonly by: string;
+    readonly atMs: number;
+    readonly untilMs: number | null;
+  } | null;
+  /** Its key is known to everybody: for trying, not for the field. */
+  readonly testKey: boolean;
+};
+
 export type Told = {
   readonly atMs: number;
   readonly box: string;
@@ -87,6 +122,11 @@ export type Told = {
   readonly checkpoints: Known<readonly CheckpointTold[]>;
   /** What holds updates back, "" where nothing does. */
   readonly updateLock: Known<string>;
+  readonly update: Known<UpdateTold>;
+  /** Why the machine was started the last times, newest last. */
+  readonly boots: readonly BootTold[];
+  /** Verbs that can be asked for the box itself. */
+  readonly boxVerbs: readonly VerbName[];
   /** Warnings that stand, newest last: sentences for people. */
   readonly warnings: readonly { readonly atMs: number; readonly workload: string; readonly text: string }[];
   /** Samples of the metric catalogue that only the supervisor can take. */

@@ -206,6 +206,11 @@ export class Telemetry implements AsyncDisposable {
     return this.#desk.settle(job, result);
   }
 
+  /** Jobs that are not over, those that wait for us among them. */
+  get openJobs(): readonly { readonly id: string; readonly verb: string }[] {
+    return this.#jobs.open.map(({ payload: { id, verb } }) => ({ id, verb }));
+  }
+
   birth(facts: BoxFacts): void {
     this.#words.birth(facts);
     this.#words.clearOld();

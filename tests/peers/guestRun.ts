@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ControlClient } from "#appliance/controlClient.ts";
 import type { Notice } from "#appliance/notices.ts";
-import { runAppliance } from "#appliance/run.ts";
+import { type RunOptions, runAppliance } from "#appliance/run.ts";
 import { deadline, systemClock } from "#clock.ts";
 import { readConfig } from "#config/load.ts";
 import { assert, HypervisorError } from "#errors.ts";
@@ -58,6 +58,13 @@ export class Playground implements Disposable {
   }
 }
 
+export type GuestRunOptions = {
+  readonly real?: boolean | string;
+  readonly stopGuests?: boolean;
+  /** Another machine than this one. */
+  readonly machine?: RunOptions["machine"];
+};
+
 export class GuestRun implements AsyncDisposable {
   readonly notices: Notice[] = [];
   readonly control: ControlClient;
@@ -68,7 +75,7 @@ export class GuestRun implements AsyncDisposable {
   constructor(
     playground: Playground,
     toml: string,
-    { real = false, stopGuests = false }: { real?: boolean | string; stopGuests?: boolean } = {},
+    { real = false, stopGuests = false, machine }: GuestRunOptions = {},
   ) {
     const program = typeof real === "string" ? real : real ? null : scripted;
     const reading = readConfig(program === null ? toml : `${toml}\n[hypervisor]\nprogram = "${program}"\n`);
@@ -91,6 +98,7 @@ export class GuestRun implements AsyncDisposable {
       stop: this.#stop.signal,
       stopGuests,
       kvm: real !== false ? undefined : "/dev/null",
+      machine,
     });
     this.#ended.catch(() => this.#arrived.resolve());
   }

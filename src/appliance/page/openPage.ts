@@ -16,6 +16,7 @@ import type { Storage } from "#storage/storage.ts";
 import type { VerbRequest, VerbResult } from "#verbs.ts";
 import { statusOf } from "../guardOptions.ts";
 import type { Notices } from "../notices.ts";
+import { MachineTold } from "./machineTold.ts";
 import type { WorkloadBook } from "./workloadBook.ts";
 import type { WorkloadsTold } from "./workloadsTold.ts";
 
@@ -35,7 +36,8 @@ export type PageOptions = {
   readonly uplink?: () => Told["uplink"];
   readonly counters?: () => Told["counters"];
   readonly checkpoints?: () => Told["checkpoints"];
-  readonly updateLock?: () => Told["updateLock"];
+  /** Where the whole machine is looked after. */
+  readonly machine?: MachineTold;
 };
 
 const without = (part: string): (() => Known<never>) => {
@@ -46,8 +48,9 @@ const absent = {
   uplink: without("no uplink is configured for this supervisor"),
   counters: without("this supervisor samples no hardware counters"),
   checkpoints: without("this supervisor takes no checkpoints"),
-  updateLock: without("this supervisor installs no updates"),
 };
+
+const noMachine: MachineTold = new MachineTold(null);
 
 export function openPage(options: PageOptions): AsyncDisposable {
   const { settings, directory, storage, clock, notices, perform } = options;
@@ -80,13 +83,14 @@ export function openPageOf(
   return openPage({
     ...{ ...options, settings },
     more: (nowMs) => workloads.collect(nowMs),
-    perform: (request, nowMs) => workloads.perform(request, nowMs),
+    perform: async (request, nowMs) =>
+      (await options.machine?.perform(request)) ?? (await workloads.perform(request, nowMs)),
     checkpoints: () => workloads.checkpoints(),
   });
 }
 
 function collector(options: PageOptions, box: string): () => Told {
-  const { storage, clock, version, mode, book, more, metrics } = options;
+  const { storage, clock, version, mode, book, more, metrics, machine } = options;
   const startedMs = clock.wallMs();
   const parts = { ...absent, ...options };
   return () => {
@@ -105,7 +109,7 @@ function collector(options: PageOptions, box: string): () => Told {
       uplink: parts.uplink(),
       counters: parts.counters(),
       checkpoints: parts.checkpoints(),
-      updateLock: parts.updateLock(),
+      ...(machine ?? noMachine).collect(),
       warnings: book.warnings,
       metrics: metrics?.() ?? [],
     };

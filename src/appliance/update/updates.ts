@@ -16,7 +16,7 @@ import { readEnvironment, writeEnvironment } from "./environmentFile.ts";
 import type { BundleFacts, UpdateTool } from "./rauc.ts";
 import { activated, givenUp, markedGood, readSlotBook, type SlotBook, withSlotBook } from "./slotEnvironment.ts";
 import { type SlottedBox, takeEnvironmentLoss, takeSilence } from "./slottedBox.ts";
-import { type Before, lockOf, type UpdateBook, type UpdateLock } from "./updateBook.ts";
+import { type Before, cutText, lockOf, type UpdateBook, type UpdateLock } from "./updateBook.ts";
 import { stepUpdate } from "./updateMachine.ts";
 import type { StartFacts, UpdateEffect, UpdateInput } from "./updateStep.ts";
 import { compareVersions } from "./versions.ts";
@@ -99,9 +99,15 @@ export class Updates implements AsyncDisposable {
   }
 
   /** Whoever looks after jobs takes their ends, those of before too. */
-  onEnd(take: (end: JobEnd) => void): void {
+  onEnd(take: ((end: JobEnd) => void) | null): void {
     this.#takeEnd = take;
-    for (const end of this.#ends.splice(0)) take(end);
+    if (take !== null) for (const end of this.#ends.splice(0)) take(end);
+  }
+
+  /** Holds updates back until `untilMs`, or until somebody lets them go. @throws UpdateError where it cannot be kept */
+  hold(why: string, by: string, untilMs: number | null): void {
+    const atMs = this.#options.clock.wallMs();
+    this.give({ kind: "lock", lock: { why: cutText(why), by: cutText(by), atMs, untilMs } });
   }
 
   /** Holds what is on record against what runs. Once, before anything is asked. */

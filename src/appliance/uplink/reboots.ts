@@ -3,14 +3,11 @@
  * A restart of the machine that a fleet has asked for, across the restart. Gets the job; restarts, and tells the next boot's
  * supervisor which job it was for, so that it can be ended as done.
  */
-import type { Clock } from "#clock.ts";
-import { NativeError } from "#errors.ts";
 import type { Storage } from "#storage/storage.ts";
 import type { VerbResult } from "#verbs.ts";
+import type { BoxRestart } from "../boxRestart.ts";
 
 const noteName = "uplink/reboot";
-/** The note must be on the disk before the machine goes. */
-const flushMs = 5_000;
 
 type Note = { readonly job: string; readonly boot: string };
 
@@ -18,10 +15,10 @@ export class Reboots {
   readonly #found: Note | null;
 
   constructor(
-    private readonly storage: Pick<Storage, "learned" | "learn" | "flush">,
+    private readonly storage: Pick<Storage, "learned" | "learn">,
     private readonly boot: string,
-    private readonly ownsMachine: boolean,
-    private readonly clock: Clock,
+    private readonly restart: BoxRestart | null,
+    private readonly userId = process.getuid?.() ?? 0,
   ) {
     const note = storage.learned.get(noteName) as Partial<Note> | undefined;
     const isWhole = typeof note?.job === "string" && typeof note.boot === "string";
@@ -34,24 +31,23 @@ export class Reboots {
   }
 
   get order(): ((job: string) => Promise<void>) | { readonly why: string } {
-    if (!this.ownsMachine) return { why: "this supervisor guards one program; it does not restart the machine" };
-    if ((process.getuid?.() ?? 0) !== 0) return { why: "the supervisor may not restart the machine: it is not root" };
-    return (job) => this.#restart(job);
+    const { restart } = this;
+    if (restart === null) return { why: "this supervisor guards one program; it does not restart the machine" };
+    if (this.userId !== 0) return { why: "the supervisor may not restart the machine: it is not root" };
+    return async (job) => {
+      this.storage.learn(noteName, { job, boot: this.boot } satisfies Note);
+      try {
+        await restart("operator");
+      } catch (error) {
+        this.storage.learn(noteName, null);
+        throw error;
+      }
+    };
   }
 
   settle(end: (job: string, result: VerbResult) => Promise<void>): void {
     if (this.#found === null || this.#found.boot === this.boot) return;
     this.storage.learn(noteName, null);
     void end(this.#found.job, { kind: "succeeded" });
-  }
-
-  async #restart(job: string): Promise<void> {
-    this.storage.learn(noteName, { job, boot: this.boot } satisfies Note);
-    const patience = new AbortController();
-    await Promise.race([this.storage.flush(patience.signal), this.clock.sleep(flushMs)]);
-    patience.abort();
-    const child = Bun.spawn(["systemctl", "reboot"], { stdio: ["ignore", "ignore", "ignore"] });
-    if ((await child.exited) === 0) return;
-    throw new NativeError("native.call", "systemctl reboot failed");
   }
 }

@@ -25,8 +25,10 @@ import type { VerbScalar } from "#verbs.ts";
 import { LiveSettings, wholeSetting, wordsSetting } from "../liveSettings.ts";
 import type { RescueBook } from "../rescue/rescueBook.ts";
 import { policyRungs, type SuppressionSwitch } from "../suppressionSwitch.ts";
-import { executeVerb, type VerbPorts, type WorkloadOrders } from "../verbs.ts";
+import type { Machine } from "../update/machine.ts";
+import { executeVerb, noSlots, type VerbPorts, type WorkloadOrders } from "../verbs.ts";
 import { readStandingFacts } from "./boxFacts.ts";
+import { FleetUpdates } from "./fleetUpdates.ts";
 import { Herd } from "./herd.ts";
 import { Reboots } from "./reboots.ts";
 import { uplinkSettings } from "./uplinkSettings.ts";
@@ -48,8 +50,8 @@ export type UplinkOptions = {
   readonly view: () => MonitorView;
   /** All metrics of this supervisor, those of telemetry itself among them. */
   readonly metrics: () => readonly MetricSample[];
-  /** True where this supervisor looks after the whole machine, and may restart it. */
-  readonly ownsMachine: boolean;
+  /** Where this supervisor looks after the whole machine; null where it guards one program. */
+  readonly machine: Machine | null;
   readonly version: string;
   readonly clock: Clock;
   readonly random: Random;
@@ -71,6 +73,8 @@ export class Uplink implements AsyncDisposable {
   readonly #herd: Herd;
   readonly #settings: LiveSettings;
   readonly #reboots: Reboots;
+  readonly #fleetUpdates: FleetUpdates | null;
+  readonly #outbox: StoredOutbox;
   readonly #standing = readStandingFacts();
   #metricsEveryMs: number;
   #told = "";
@@ -87,6 +91,7 @@ export class Uplink implements AsyncDisposable {
   private constructor(options: UplinkOptions, outbox: StoredOutbox, feed: StoredFeed) {
     const { section, storage, clock, random, log, version, rescues } = options;
     this.#options = options;
+    this.#outbox = outbox;
     const believesFleet = new TrustList(outbox).all().some(({ use }) => use === "fleet");
     const settings = uplinkSettings(section, believesFleet ? "use" : "off");
     const { boot } = this.#standing;
@@ -100,8 +105,12 @@ export class Uplink implements AsyncDisposable {
     this.#metricsEveryMs = section.metricsEveryMs;
     this.#settings = new LiveSettings(this.#liveSettings(), options.configuration, storage, clock);
     this.#settings.changed = () => this.#tellSettings();
-    this.#reboots = new Reboots(storage, boot, options.ownsMachine, clock);
+    const { machine } = options;
+    this.#reboots = new Reboots(storage, boot, machine?.restart ?? null);
     const changed = (): void => this.#tellBirth();
+    const updates = machine?.updates ?? null;
+    this.#fleetUpdates =
+      updates === null ? null : new FleetUpdates({ updates, telemetry: this.telemetry, clock, changed, section });
     this.#herd = new Herd({ telemetry: this.telemetry, mode: settings.herd, storage, clock, changed });
     rescues.join(this.#herd);
     for (const record of rescues.records) this.#herd.tell(record);
@@ -112,7 +121,14 @@ export class Uplink implements AsyncDisposable {
     return Promise.race([this.#tasks.failed, this.telemetry.failed]);
   }
 
+  /** Writes into the outbox and waits until it is durable. @throws StorageError */
+  async proveOutbox(signal: AbortSignal): Promise<void> {
+    this.#outbox.putNote("session", "proof", String(this.#options.clock.wallMs()));
+    await this.#outbox.flush(signal);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#fleetUpdates?.[Symbol.dispose]();
     await this.#tasks[Symbol.asyncDispose]();
     await this.telemetry[Symbol.asyncDispose]();
   }
@@ -172,6 +188,7 @@ export class Uplink implements AsyncDisposable {
       );
       const raised = view().detections.filter((one) => one.kind === "raised");
       const first = raised[0];
+      this.#alarm("rollback", this.#fleetUpdates?.alarm ?? null);
       this.#alarm("detected", first === undefined ? null : detectedAlarm(first.workload, first.text, raised.length));
       const ill = kind !== "normal" || this.#workloads.all.some((one) => !one.up);
       this.telemetry.health(ill ? "degraded" : this.telemetry.alarms.length > 0 ? "attention" : "ok");
@@ -188,8 +205,12 @@ export class Uplink implements AsyncDisposable {
     const ports: VerbPorts = {
       ...{ orders: this.#options.orders, suppression: this.#options.suppression, settings: this.#settings },
       diagnose: () => this.#diagnose(),
-      maintenance: (on) => this.telemetry.maintenance(on),
+      maintenance: (on, by, forMs) => {
+        if (this.#fleetUpdates === null) this.telemetry.maintenance(on);
+        else this.#fleetUpdates.hold(on, by, forMs);
+      },
       reboot: this.#reboots.order,
+      update: this.#fleetUpdates ?? noSlots,
       wait: (delayMs, ended) => this.#options.clock.sleep(delayMs, ended),
       later: (delayMs, act) =>
         this.#tasks.start(async (ended) => {
@@ -221,7 +242,7 @@ export class Uplink implements AsyncDisposable {
   }
 
   #tellBirth(): void {
-    const { version, view } = this.#options;
+    const { version, view, machine } = this.#options;
     const { kind, why } = view().counters;
     const workloads = this.#workloads.all.map(({ name, kind: what, protected: isProtected }) => {
       const program = this.#herd.programs.get(name);
@@ -230,7 +251,8 @@ export class Uplink implements AsyncDisposable {
       return { w: name, kind: what, protected: isProtected, ...known };
     });
     this.telemetry.birth({
-      ...{ ...this.#standing, sw: version, slot: "none", reason: this.#reboots.reason, workloads },
+      ...{ ...this.#standing, sw: version, reason: machine?.bootReason ?? this.#reboots.reason, workloads },
+      ...(this.#fleetUpdates?.birthWords ?? { slot: "none" }),
       counters: why === "" ? { kind } : { kind, why },
     });
   }

@@ -79,7 +79,7 @@ function subjectNameOf(certificate: string): string {
   }
 }
 
-function readFile(setting: string, path: string): string {
+export function readFile(setting: string, path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (cause) {

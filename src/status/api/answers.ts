@@ -93,7 +93,18 @@ export function systemAnswer({ told }: View): Answer<typeof s.system> {
   const { box, version, runtime, mode, startedMs, pid } = told;
   const { kind, why, freeBytes, bytesToday, queuedRows } = told.storage;
   const storage = { kind, why, freeBytes, bytesToday, queuedRows };
-  return { box, version, runtime, mode, startedMs, pid, storage, updateLock: statedAnswer(told.updateLock) };
+  return {
+    box,
+    version,
+    runtime,
+    mode,
+    startedMs,
+    pid,
+    storage,
+    updateLock: statedAnswer(told.updateLock),
+    update: statedAnswer(told.update),
+    boots: [...told.boots],
+  };
 }
 
 export const statedAnswer = (known: Known<unknown>): Answer<typeof s.stated> =>

@@ -17,7 +17,13 @@ type Check = { readonly name: string; readonly good: boolean; readonly says: str
 /** States in which a workload is unprotected because somebody wants it so. */
 const wanted: readonly string[] = ["paused", "held", "starting"];
 
-export function checksOf({ told, nowMs }: View): Check[] {
+/** What readiness is judged by. */
+export type ReadySight = {
+  readonly told: Pick<View["told"], "atMs" | "storage" | "workloads">;
+  readonly nowMs: number;
+};
+
+export function checksOf({ told, nowMs }: ReadySight): Check[] {
   const quietMs = nowMs - told.atMs;
   const { kind, why } = told.storage;
   return [

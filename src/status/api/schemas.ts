@@ -138,6 +138,8 @@ export const system = v.object({
   pid: whole,
   storage: v.object({ kind: text, why: text, freeBytes: maybe(number), bytesToday: number, queuedRows: whole }),
   updateLock: stated,
+  update: stated,
+  boots: v.array(v.object({ atMs: number, reason: text, why: text })),
 });
 export const job = v.object({
   id: text,

@@ -43,7 +43,11 @@ function scene(changes: Partial<VerbPorts> = {}) {
   };
   const ports: VerbPorts = {
     ...{ orders, suppression: new SuppressionSwitch(clock), settings: openSettings().settings },
-    ...{ diagnose: () => ({ well: true }), maintenance: (on) => void done.push(`maintenance ${on}`) },
+    ...{ diagnose: () => ({ well: true }), maintenance: (on, by) => void done.push(`maintenance ${on} ${by}`) },
+    update: {
+      install: async (job) => void done.push(`install ${job.request.id}`),
+      rollback: (by) => void done.push(`rollback ${by}`),
+    },
     reboot: async (job) => void done.push(`reboot ${job}`),
     wait: (delayMs) => Promise.resolve(void done.push(`wait ${delayMs}`)),
     later: (delayMs, act) => void done.push(`later ${delayMs} ${act.length}`),
@@ -71,7 +75,7 @@ describe("verbs", () => {
     for (const verb of verbNames.filter((name) => !isOwnVerb(name))) {
       const { ports } = scene();
       const result = await ask(ports, verb, { w: "g", on: true, set: {} });
-      if (verb === "reboot") expect(result).toBeNull();
+      if (verb === "reboot" || verb === "update.install") expect(result).toBeNull();
       else expect(["succeeded", "failed"]).toContain(result!.kind);
       if (result?.kind === "failed") expect(result.why, verb).not.toContain("not known");
     }
@@ -89,7 +93,7 @@ describe("verbs", () => {
     await ask(ports, "guest.restore", { w: "g", checkpoint: "g-1" });
     await ask(ports, "reboot", { delay_s: 2 });
     expect(done).toEqual([
-      ...["restart p", "hold g", "later 60000 0", "maintenance true", "later 5000 0"],
+      ...["restart p", "hold g", "later 60000 0", "maintenance true k (mqtt)", "later 5000 0"],
       ...["restore g g-1", "wait 2000", "reboot job-1"],
     ]);
   });
