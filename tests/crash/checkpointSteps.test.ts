@@ -54,19 +54,20 @@ function chosen(act: Act): readonly string[] {
   return Array.from({ length: usualSteps }, () => all.splice(Math.floor(random() * all.length), 1)[0]!);
 }
 
-const toml = [
-  "[[guest]]",
-  'name = "tiny"',
-  `kernel = "${tinyGuest()}"`,
-  'memory = "96M"',
-  "stopMs = 200",
-  "restart = { attemptsMax = 1000, windowMs = 1000, backoffMs = 100, backoffMsMax = 500 }",
-  "[guest.checkpoint]",
-  "automatic = false",
-  "healthyMs = 1000",
-  "pauseMsMax = 20000",
-  "eagerMsMax = 0",
-].join("\n");
+const toml = (): string =>
+  [
+    "[[guest]]",
+    'name = "tiny"',
+    `kernel = "${tinyGuest()}"`,
+    'memory = "96M"',
+    "stopMs = 200",
+    "restart = { attemptsMax = 1000, windowMs = 1000, backoffMs = 100, backoffMsMax = 500 }",
+    "[guest.checkpoint]",
+    "automatic = false",
+    "healthyMs = 1000",
+    "pauseMsMax = 20000",
+    "eagerMsMax = 0",
+  ].join("\n");
 
 function eventsOf(ground: Playground): readonly string[] {
   try {
@@ -133,7 +134,7 @@ describe("kill -9 at each step", () => {
   test("of Cloud Hypervisor: its guest comes back, what is stored is whole", async () => {
     console.log(`seed ${seed} (SEED=${seed} repeats it)`);
     using ground = new Playground();
-    await using run = new GuestRun(ground, toml, { real: snapshotHypervisor(), stopGuests: true });
+    await using run = new GuestRun(ground, toml(), { real: snapshotHypervisor(), stopGuests: true });
     await run.next({ event: "guest", phase: "up" });
     await firstGood(run.control);
     for (const act of ["checkpoint", "restore"] as const) {
@@ -153,7 +154,7 @@ describe("kill -9 at each step", () => {
     console.log(`seed ${seed} (SEED=${seed} repeats it)`);
     using ground = new Playground();
     const config = join(ground.path, "holdfast.toml");
-    writeFileSync(config, `${toml}\n[hypervisor]\nprogram = "${snapshotHypervisor()}"\n`);
+    writeFileSync(config, `${toml()}\n[hypervisor]\nprogram = "${snapshotHypervisor()}"\n`);
     const words = [cli, "run", "--config", config, "--state", ground.stateDirectory, "--run", ground.runDirectory];
     const start = (): Bun.Subprocess =>
       Bun.spawn([process.execPath, ...words], { stdio: ["ignore", "ignore", "ignore"] });
