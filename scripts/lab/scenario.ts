@@ -45,7 +45,7 @@ cmdline = "${cmdlineFor(architecture)}"
 memory = "512M"
 disks = [{ path = "${guestDisk}" }]
 net = [{ bridge = "br0" }]
-probes = ["tcp:${guestAddress}:6379"]
+probes = ["redis:${guestAddress}:6379"]
 probeFailuresMax = 10
 bootMs = ${bootMs}
 restart = { attemptsMax = 10 }
