@@ -80,11 +80,10 @@ export class UnixStream implements Disposable {
   read(bytes: Uint8Array, timeoutMs: number): void {
     let at = 0;
     while (at < bytes.length) {
-      this.#await(pollIn, timeoutMs);
-      const got = Number(libc.recv(this.#fd, at === 0 ? bytes : bytes.subarray(at), bytes.length - at, 0));
+      const got = this.readNow(at === 0 ? bytes : bytes.subarray(at));
       if (got > 0) at += got;
-      else if (got === 0) throw new NativeError("native.closed", "the peer has closed the connection");
-      else if (!isInterrupted(errno())) throw failed("read from a socket");
+      else if (got < 0) throw new NativeError("native.closed", "the peer has closed the connection");
+      else this.#await(pollIn, timeoutMs);
     }
   }
 

@@ -31,7 +31,7 @@ import { PageHash, sha256Hex } from "./pageHash.ts";
 import { PagePacker } from "./pagePacker.ts";
 import { PageTable } from "./pageTable.ts";
 import { Staging } from "./staging.ts";
-import { readStream } from "./streamedMemory.ts";
+import { readStream, ShortMessages } from "./streamedMemory.ts";
 
 export type CheckpointOrder = {
   readonly id: string;
@@ -210,13 +210,16 @@ export class CheckpointTaking implements Disposable {
     const table = this.#takeConfig(receiver, receiver.expect("config").lengthBytes);
     receiver.accept();
     let request = receiver.next();
+    const short = new ShortMessages();
     for (let pass = 0; request.command === "memory"; pass += 1, request = receiver.next()) {
+      if (pass > 0) {
+        short.read(receiver, request.lengthBytes, table.ram, (page, bytes) => this.#staging.put(page, bytes));
+        continue;
+      }
       readStream(receiver, request.lengthBytes, table.ram, (page, bytes) => {
-        if (pass > 0) return this.#staging.put(page, bytes);
         const hash = this.#hash.of(bytes);
         if (table.hashes[page] !== hash) this.#keep(page, bytes, hash);
       });
-      receiver.accept();
     }
     this.#readState(receiver, request.lengthBytes, () => {});
   }
