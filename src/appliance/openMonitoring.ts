@@ -51,7 +51,11 @@ export type OpenedMonitoring = AsyncDisposable & {
   readonly ready: () => void;
   readonly view: () => MonitorView;
   /** What the status page tells of it. */
-  readonly told: { readonly metrics: () => readonly MetricSample[]; readonly counters: () => Known<CountersTold> };
+  readonly told: {
+    readonly metrics: () => readonly MetricSample[];
+    readonly counters: () => Known<CountersTold>;
+    readonly view: () => MonitorView;
+  };
   /** These samples are part of the metrics too; where both have one, ours counts. */
   readonly join: (metrics: () => readonly MetricSample[]) => void;
   /** Asks the probes of a workload by their words, as its section says or at the usual times. */
@@ -82,7 +86,11 @@ export function openMonitoring(options: OpenMonitoringOptions): OpenedMonitoring
     monitoring,
     ready: () => chain.ready(),
     view: sources.view,
-    told: { metrics: () => [...monitor.registry.collect()], counters: () => countersTold(monitor.view()) },
+    told: {
+      metrics: () => [...monitor.registry.collect()],
+      counters: () => countersTold(monitor.view()),
+      view: sources.view,
+    },
     join: (metrics) => void monitor.registry.source(metrics),
     watchProbes: (workload, words, times) => {
       const probes = words.map((name) => ({ name, probe: parseProbe(name) }));

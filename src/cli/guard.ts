@@ -16,6 +16,7 @@ import { LineSink } from "#appliance/lineSink.ts";
 import { Notices } from "#appliance/notices.ts";
 import { openMonitoring } from "#appliance/openMonitoring.ts";
 import { openPage } from "#appliance/page/openPage.ts";
+import { pageVerbs } from "#appliance/page/pageVerbs.ts";
 import { WorkloadBook } from "#appliance/page/workloadBook.ts";
 import { guardInForeground } from "#appliance/programs/foreground.ts";
 import { commandSource, type ProgramSource, processSource } from "#appliance/programs/programSource.ts";
@@ -165,7 +166,8 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
     const command = wanted.kind === "command" ? wanted.command : null;
     book.expect(name, null);
     monitored.join(fleetPage.metrics);
-    const shown = { book, ...fleetPage, ...monitored.told };
+    const perform = pageVerbs({ orders, suppression, storage, clock, tasks });
+    const shown = { book, suppression, perform, ...fleetPage, ...monitored.told };
     const page = { directory, storage, clock, version, mode: "guard", notices, ...shown } as const;
     await using _page = status === null ? null : openPage({ settings: status, ...page });
     const told = { storage, rescues, notices, log, trace, opened: orders.serve };

@@ -5,6 +5,7 @@
  */
 import type { Clock } from "#clock.ts";
 import { explain } from "#errors.ts";
+import { type MonitorView, seenOr } from "#health.ts";
 import type { Role, VerbName, VerbRequest, VerbResult } from "#verbs.ts";
 import { Accounts, newSecret } from "./access/accounts.ts";
 import { ownNames } from "./access/certificate.ts";
@@ -13,7 +14,9 @@ import { Limiter, Tries } from "./access/limiter.ts";
 import { Logins } from "./access/logins.ts";
 import type { Audit, PageStart } from "./messages.ts";
 import { type HostFacts, readHost } from "./model/host.ts";
-import { findIssues, type Headline, headlineOf, type Issue } from "./model/issues.ts";
+import type { Issue } from "./model/issue.ts";
+import { findIssues, type Headline, headlineOf } from "./model/issues.ts";
+import { rateSpanMs } from "./model/rates.ts";
 import { ReadModel } from "./model/readModel.ts";
 import { type DayFacts, dayOf, type WorkloadLine, workloadLines } from "./model/workloads.ts";
 import { limits, type StatusSettings } from "./settings.ts";
@@ -28,6 +31,8 @@ const verbMs = 120_000;
 /** One consistent look at everything, shared by all readers for a quarter of a second. */
 export type View = {
   readonly told: Told;
+  /** What the monitor saw a few seconds earlier, for rates; null where it saw nothing then. */
+  readonly before: MonitorView | null;
   readonly host: HostFacts;
   readonly workloads: readonly WorkloadLine[];
   readonly issues: readonly Issue[];
@@ -68,6 +73,8 @@ export class Page {
   readonly hosts: ReadonlySet<string>;
   readonly #hooks: PageHooks;
   #told: Told;
+  /** Looks of the monitor, the oldest first: one every half span. */
+  #looks: readonly MonitorView[] = [];
   #host: HostFacts | null = null;
   #hostNs = 0;
   #view: View | null = null;
@@ -97,7 +104,15 @@ export class Page {
   take(told: Told): void {
     const gist = gistOf(this.#told);
     this.#told = told;
+    this.#keepLook(told.monitor);
     if (gistOf(told) !== gist) this.#wake();
+  }
+
+  #keepLook(look: MonitorView | null): void {
+    if (look === null) return;
+    const lastMs = this.#looks.at(-1)?.atMs ?? 0;
+    if (look.atMs - lastMs < rateSpanMs / 2) return;
+    this.#looks = [...this.#looks.filter(({ atMs }) => look.atMs - atMs <= rateSpanMs * 1.5), look];
   }
 
   /** Reads on in the record. True where there is more. */
@@ -142,7 +157,7 @@ export class Page {
     const job: Job = { id, verb, workload, state: "running", why: "", by: by.name, atMs };
     this.#jobs.set(id, job);
     if (this.#jobs.size > jobsMax) this.#jobs.delete(this.#jobs.keys().next().value!);
-    const args = workload === "" ? {} : { workload };
+    const args = workload === "" ? {} : { w: workload };
     this.#hooks.act({ id, verb, args, role: by.role, by: { via: "page", who: by.name }, deadlineMs: atMs + verbMs });
     this.audit("page.act", by.name, by.from, { verb, workload });
     return job;
@@ -163,12 +178,15 @@ export class Page {
   #look(): View {
     const told = this.#told;
     const nowMs = this.clock.wallMs();
-    const host = this.#readHost();
+    const before = this.#looks.find(({ atMs }) => told.monitor !== null && atMs < told.monitor.atMs) ?? null;
+    const clock = told.monitor?.host == null ? null : seenOr(told.monitor.host.clock, null);
+    const host = { ...this.#readHost(), clockSynchronised: clock?.synced ?? null };
     const recent = this.record.faults({ limit: limits.faultsKept, since: nowMs - dayMs });
     const claimOpen = !this.accounts.claimed && this.claim.isOpen;
     const issues = findIssues({ told, host, recent, recordTrouble: this.record.trouble, claimOpen, nowMs });
     return {
       told,
+      before,
       host,
       workloads: workloadLines(told, this.record),
       issues,

@@ -5,6 +5,7 @@
  *
  * A part that is not there is a stated value (`known: false` and why), never an invented number.
  */
+import type { MonitorView } from "#health.ts";
 import type { MetricSample } from "#metrics.ts";
 import type { StorageState } from "#storage/stateFile.ts";
 import type { VerbName } from "#verbs.ts";
@@ -42,10 +43,24 @@ export type WorkloadTold = {
   readonly why: string | null;
   /** Automatic restarts within the window, and how many it may have; null where nothing restarts it. */
   readonly restarts: { readonly used: number; readonly max: number } | null;
+  /** A guest that was restored and whose memory still arrives; null otherwise. */
+  readonly arriving: ArrivingTold | null;
+  /** Whether faults of it are, for now, passed on as if nobody watched. */
+  readonly suppressionOff: boolean;
   /** Programs that are guarded inside a guest. */
   readonly programs: readonly string[];
   /** Verbs that can be asked for it. */
   readonly verbs: readonly VerbName[];
+};
+
+/** Bytes of a restored guest's memory: what had come before it ran, because it asked, and behind its back. */
+export type ArrivingTold = {
+  readonly checkpoint: string;
+  readonly mode: "lazy" | "eager";
+  readonly contentBytes: number;
+  readonly prefetchedBytes: number;
+  readonly demandedBytes: number;
+  readonly backgroundBytes: number;
 };
 
 export type UplinkTold = {
@@ -57,6 +72,8 @@ export type UplinkTold = {
   readonly waitingMessages: number;
   readonly oldestMs: number | null;
   readonly droppedRows: number;
+  /** When the client certificate ends; null where there is none. */
+  readonly certificateEndsMs: number | null;
 };
 
 /** Hardware counters of the processor, as they are available here. */
@@ -129,6 +146,8 @@ export type Told = {
   readonly boxVerbs: readonly VerbName[];
   /** Warnings that stand, newest last: sentences for people. */
   readonly warnings: readonly { readonly atMs: number; readonly workload: string; readonly text: string }[];
+  /** What the monitor sees of the machine and of each workload; null where there is none. */
+  readonly monitor: MonitorView | null;
   /** Samples of the metric catalogue that only the supervisor can take. */
   readonly metrics: readonly MetricSample[];
 };

@@ -59,7 +59,7 @@ export function pageAnswer(
   c: Ask,
   title: string,
   body: Html,
-  options: { status?: ContentfulStatusCode; live?: boolean } = {},
+  options: { status?: ContentfulStatusCode; live?: boolean; everyMs?: number } = {},
 ): Response {
   const page = c.get("page");
   const viewer = viewerOf(c);
@@ -78,12 +78,15 @@ export function pageAnswer(
     theme,
     idleMs: page.settings.idleMs,
   };
-  const text = document(frame, { title, body, live: options.live ?? true });
+  const text = document(frame, { title, body, live: options.live ?? true, everyMs: options.everyMs ?? usualEveryMs });
   return c.body(text, options.status ?? 200, {
     "content-type": "text/html; charset=utf-8",
     "cache-control": "no-store",
   });
 }
+
+/** Durations and the figures of the day move this slowly; what happens comes by itself. */
+const usualEveryMs = 15_000;
 
 function themeOf(c: Ask): "auto" | "light" | "dark" {
   const match = /(?:^|; )hf-theme=(light|dark)/.exec(c.req.header("cookie") ?? "");

@@ -23,6 +23,8 @@ export type LinkState = {
   readonly waitingMessages: number;
   readonly oldestMs: number | null;
   readonly droppedRows: number;
+  /** When the client certificate ends; null where there is none. */
+  readonly certificateEndsMs: number | null;
 };
 
 export class AckTimes {

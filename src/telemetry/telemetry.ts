@@ -98,13 +98,17 @@ export class Telemetry implements AsyncDisposable {
   static open(options: TelemetryOptions, signal?: AbortSignal): Telemetry {
     const { broker } = options.settings;
     brokerAddress(broker);
-    if (broker.certificate !== undefined) certificateEndMs(broker.certificate);
-    const telemetry = new Telemetry(options, signal);
+    const endsMs = broker.certificate === undefined ? null : certificateEndMs(broker.certificate);
+    const telemetry = new Telemetry(options, endsMs, signal);
     telemetry.#start();
     return telemetry;
   }
 
-  private constructor(options: TelemetryOptions, signal?: AbortSignal) {
+  private constructor(
+    options: TelemetryOptions,
+    private readonly certificateEndsMs: number | null,
+    signal?: AbortSignal,
+  ) {
     const { settings, outbox, feed, boot, clock, random, log, clockKnown, version } = options;
     const { encoding } = settings;
     this.#options = options;
@@ -179,7 +183,10 @@ export class Telemetry implements AsyncDisposable {
     return {
       ...{ connected: this.connected, sinceMs: this.#linkSinceMs, why: trouble?.cause ?? null },
       ...{ lastAckMs: this.#acks.lastMs, waitingMessages: rows, oldestMs },
-      droppedRows: this.#drops.totals.event + this.#drops.totals.metric,
+      ...{
+        droppedRows: this.#drops.totals.event + this.#drops.totals.metric,
+        certificateEndsMs: this.certificateEndsMs,
+      },
     };
   }
   get alarms(): readonly Alarm[] {

@@ -102,7 +102,7 @@ describe("a page that is open", () => {
     await page.click("button.danger");
     expect(await page.locator("main").textContent()).toContain("Restart cache");
     expect(host.requests.map(({ verb, args, by }) => ({ verb, args, by }))).toEqual([
-      { verb: "workload.restart", args: { workload: "cache" }, by: { via: "page", who: "admin" } },
+      { verb: "workload.restart", args: { w: "cache" }, by: { via: "page", who: "admin" } },
     ]);
     await page.click('a[href="/account"]');
     await page.click("text=Log out");

@@ -6,6 +6,7 @@
 import { afterAll, beforeAll, describe, expect } from "bun:test";
 import type { Browser } from "playwright-core";
 import { PageHost, workload } from "#tests/peers/pageHost.ts";
+import { busyBox, dayOfHistory } from "#tests/peers/pageScene.ts";
 import { long, need } from "#tests/skip.ts";
 import { axe, openBrowser, openWindow, overflow, themes, widths } from "./browser.ts";
 
@@ -39,26 +40,23 @@ const states: readonly State[] = [
   {
     name: "a day of faults",
     set: async (host) => {
-      host.told = {
-        workloads: [
-          workload("shop"),
-          workload("cache", {
-            kind: "guest",
-            state: "up",
-            restarts: { used: 1, max: 5 },
-            verbs: ["workload.restart", "workload.hold"],
-          }),
-        ],
-      };
+      host.told = busyBox;
       const faults = Array.from({ length: 120 }, (_, index) => ({
         agoMs: 24 * hourMs - index * 700_000,
         verdict: (["clean", "clean", "clean", "degraded", "failed"] as const)[index % 5]!,
         cut: index % 2 === 0,
       }));
       const ids = await host.record(faults);
-      for (let index = 0; index < 100; index += 1) host.storage.sample("self_rss_bytes", "", 60e6 + index * 1e4, "B");
-      await host.storage.flush(undefined, "history");
-      return [`faults/${ids.at(-1)}`, "workloads/cache", "faults?verdict=failed", "history?span=1h"];
+      await dayOfHistory(host.storage, host.recordTime);
+      return [
+        `faults/${ids.at(-1)}`,
+        "workloads/cache",
+        "workloads/shop",
+        "faults?verdict=failed",
+        "history?span=1h",
+        "history?workload=shop",
+        "actions/confirm?verb=guest.restore&workload=cache",
+      ];
     },
   },
   {

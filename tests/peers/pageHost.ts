@@ -43,6 +43,8 @@ export const workload = (name: string, change: Partial<WorkloadTold> = {}): Work
   protected: true,
   why: null,
   restarts: null,
+  arriving: null,
+  suppressionOff: false,
   programs: [],
   verbs: [],
   ...change,
@@ -53,7 +55,7 @@ export class PageHost implements AsyncDisposable {
   readonly requests: VerbRequest[] = [];
   readonly failures: string[] = [];
   /** What the next snapshots say beside the usual. */
-  told: Partial<Told> = { workloads: [workload("shop")] };
+  told: Partial<Told> | ((nowMs: number) => Partial<Told>) = { workloads: [workload("shop")] };
   /** A supervisor that hangs tells the same snapshot again and again. */
   frozen: Told | null = null;
   /** Waits and asks again where it asked too fast. */
@@ -64,19 +66,18 @@ export class PageHost implements AsyncDisposable {
   private constructor(
     readonly scratch: string,
     readonly storage: Storage,
+    /** The record's clock runs so far from the real one, ms: for history of another hour. */
+    readonly recordTime: { shiftMs: number },
     readonly settings: StatusSettings,
   ) {}
 
   static async open(settings: Partial<StatusSettings> = {}): Promise<PageHost> {
     const scratch = mkdtempSync(join(tmpdir(), "holdfast-page-"));
     const runDirectory = join(scratch, "run");
-    const storage = await Storage.open({
-      directory: join(scratch, "state"),
-      runDirectory,
-      clock: systemClock,
-      log: silentLog,
-    });
-    const host = new PageHost(scratch, storage, { ...statusDefaults, port: 0, ...settings });
+    const recordTime = { shiftMs: 0 };
+    const clock = { ...systemClock, wallMs: () => systemClock.wallMs() + recordTime.shiftMs };
+    const storage = await Storage.open({ directory: join(scratch, "state"), runDirectory, clock, log: silentLog });
+    const host = new PageHost(scratch, storage, recordTime, { ...statusDefaults, port: 0, ...settings });
     await host.start();
     return host;
   }
@@ -210,13 +211,14 @@ export class PageHost implements AsyncDisposable {
       uplink: unknown("no uplink is configured for this supervisor"),
       counters: unknown("this supervisor samples no hardware counters"),
       checkpoints: unknown("this supervisor takes no checkpoints"),
+      monitor: null,
       updateLock: unknown("this supervisor installs no updates"),
       update: unknown("this supervisor installs no updates"),
       boots: [],
       boxVerbs: [],
       warnings: [],
       metrics: [],
-      ...this.told,
+      ...(typeof this.told === "function" ? this.told(systemClock.wallMs()) : this.told),
     };
   }
 }

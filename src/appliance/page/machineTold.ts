@@ -34,7 +34,7 @@ export class MachineTold {
   /** null where this is no verb of the box. */
   async perform({ verb, args, by }: VerbRequest): Promise<VerbResult | null> {
     const { machine } = this;
-    if (machine === null || args.workload !== undefined || !boxVerbs.includes(verb)) return null;
+    if (machine === null || args.w !== undefined || !boxVerbs.includes(verb)) return null;
     const { updates } = machine;
     try {
       if (verb === "reboot") await machine.restart("operator");

@@ -8,6 +8,7 @@
 import { hostname } from "node:os";
 import type { Clock } from "#clock.ts";
 import type { StatusSection } from "#config/schema.ts";
+import type { MonitorView } from "#health.ts";
 import type { MetricSample } from "#metrics.ts";
 import type { StatusSettings } from "#status/settings.ts";
 import { StatusPage } from "#status/statusPage.ts";
@@ -16,6 +17,7 @@ import type { Storage } from "#storage/storage.ts";
 import type { VerbRequest, VerbResult } from "#verbs.ts";
 import { statusOf } from "../guardOptions.ts";
 import type { Notices } from "../notices.ts";
+import type { SuppressionSwitch } from "../suppressionSwitch.ts";
 import { MachineTold } from "./machineTold.ts";
 import type { WorkloadBook } from "./workloadBook.ts";
 import type { WorkloadsTold } from "./workloadsTold.ts";
@@ -31,7 +33,10 @@ export type PageOptions = {
   readonly notices: Notices;
   /** Workloads beside those of the book, such as guests. */
   readonly more?: (nowMs: number) => readonly WorkloadTold[];
-  readonly perform?: (request: VerbRequest, nowMs: number) => Promise<VerbResult>;
+  /** Where it is switched off, that is shown. */
+  readonly suppression: SuppressionSwitch;
+  readonly perform?: (request: VerbRequest) => Promise<VerbResult>;
+  readonly view?: () => MonitorView;
   readonly metrics?: () => readonly MetricSample[];
   readonly uplink?: () => Told["uplink"];
   readonly counters?: () => Told["counters"];
@@ -50,6 +55,8 @@ const absent = {
   checkpoints: without("this supervisor takes no checkpoints"),
 };
 
+/** What a page says that may ask for nothing. */
+const notHere: VerbResult = { kind: "failed", why: "nothing can be asked for here" };
 const noMachine: MachineTold = new MachineTold(null);
 
 export function openPage(options: PageOptions): AsyncDisposable {
@@ -63,9 +70,7 @@ export function openPage(options: PageOptions): AsyncDisposable {
     clock,
     collect: collector(options, host),
     perform: async (request) =>
-      perform === undefined
-        ? { kind: "failed", why: "nothing can be asked for here" }
-        : await perform(request, clock.wallMs()),
+      perform === undefined ? { kind: "failed", why: "nothing can be asked for here" } : await perform(request),
     audit: ({ event, who, from, facts }) => storage.event(event, "", { who, from, ...facts }),
     listening: ({ url, fingerprint, claim }) => notices.tell({ event: "status", workload, url, fingerprint, claim }),
     failed: (why) => notices.tell({ event: "warning", workload, text: `no status page: ${why}` }),
@@ -83,8 +88,8 @@ export function openPageOf(
   return openPage({
     ...{ ...options, settings },
     more: (nowMs) => workloads.collect(nowMs),
-    perform: async (request, nowMs) =>
-      (await options.machine?.perform(request)) ?? (await workloads.perform(request, nowMs)),
+    perform: async (request) =>
+      (await options.machine?.perform(request)) ?? (await options.perform?.(request)) ?? notHere,
     checkpoints: () => workloads.checkpoints(),
   });
 }
@@ -103,16 +108,31 @@ function collector(options: PageOptions, box: string): () => Told {
       mode,
       startedMs,
       pid: process.pid,
-      workloads: joined(more?.(atMs) ?? [], book.programs),
+      workloads: joined(
+        more?.(atMs) ?? [],
+        book.programs.map((each) => ordered(each, options)),
+      ),
       storage: storage.state(),
       cursor: storage.durableCursor,
       uplink: parts.uplink(),
       counters: parts.counters(),
       checkpoints: parts.checkpoints(),
       ...(machine ?? noMachine).collect(),
+      monitor: parts.view?.() ?? null,
       warnings: book.warnings,
       metrics: metrics?.() ?? [],
     };
+  };
+}
+
+/** A program in the foreground: it can be started anew, and its faults passed on for a while. */
+function ordered(told: WorkloadTold, { suppression, perform }: PageOptions): WorkloadTold {
+  const suppressionOff = suppression.isOff(told.name);
+  const asked = told.protected ? (["workload.restart"] as const) : [];
+  const verbs = [...asked, suppressionOff ? ("suppression.on" as const) : ("suppression.off" as const)];
+  return {
+    ...{ ...told, suppressionOff, protected: told.protected && !suppressionOff },
+    verbs: perform === undefined || told.state === "ended" ? [] : verbs,
   };
 }
 

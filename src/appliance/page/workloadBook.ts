@@ -97,6 +97,8 @@ const fresh = (name: string): WorkloadTold => ({
   protected: false,
   why: null,
   restarts: null,
+  arriving: null,
+  suppressionOff: false,
   programs: [],
   verbs: [],
 });

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Guests and programs of a run as the page shows them, their checkpoints, and the verbs that it may ask for them. Gets the
- * lanes and who carries out orders; gives plain data, and performs restart, hold, release and checkpoint.
+ * Guests and programs of a run as the page shows them, their checkpoints, and the verbs that can be asked for each now. Gets
+ * the lanes; gives plain data.
  */
-import { explainInLine } from "#errors.ts";
 import type { Checkpoints } from "#restoration/checkpoints.ts";
 import type { CheckpointTold, Known, WorkloadState, WorkloadTold } from "#status/told.ts";
-import type { VerbName, VerbRequest, VerbResult } from "#verbs.ts";
+import type { VerbName } from "#verbs.ts";
 import type { GuestStatus, Guests } from "../guests/guests.ts";
 import { type ProgramStatus, statusOf } from "../programs/programStatus.ts";
 import type { Programs } from "../programs/programs.ts";
-import type { WorkloadOrders } from "../verbs.ts";
+import type { SuppressionSwitch } from "../suppressionSwitch.ts";
 
 /** Checkpoints that are shown, newest first. */
 const checkpointsMax = 100;
@@ -42,7 +41,7 @@ export class WorkloadsTold {
     private readonly guests: Guests,
     private readonly programs: Programs,
     private readonly stored: Pick<Checkpoints, "list">,
-    private readonly orders: WorkloadOrders,
+    private readonly suppression: SuppressionSwitch,
   ) {}
 
   collect(nowMs: number): WorkloadTold[] {
@@ -60,44 +59,17 @@ export class WorkloadsTold {
     return { known: true, value };
   }
 
-  async perform({ verb, args, deadlineMs }: VerbRequest, nowMs: number): Promise<VerbResult> {
-    const name = args.workload;
-    const act = this.#act(verb);
-    if (act === null || typeof name !== "string" || !this.orders.names.includes(name)) {
-      return { kind: "failed", why: `${verb} cannot be asked for here` };
-    }
-    try {
-      await act(name, AbortSignal.timeout(Math.max(0, deadlineMs - nowMs)));
-      return { kind: "succeeded" };
-    } catch (error) {
-      return { kind: "failed", why: explainInLine(error) };
-    }
-  }
-
-  #act(verb: VerbName): ((name: string, signal: AbortSignal) => Promise<unknown>) | null {
-    const { orders } = this;
-    switch (verb) {
-      case "workload.restart":
-        return orders.restart;
-      case "workload.hold":
-        return orders.hold;
-      case "workload.release":
-        return orders.release;
-      case "guest.checkpoint":
-        return orders.checkpoint ?? null;
-      default:
-        return null;
-    }
-  }
-
-  #guest({ name, phase, why, pid, attempts, attemptsMax, programs }: GuestStatus, nowMs: number): WorkloadTold {
+  #guest(status: GuestStatus, nowMs: number): WorkloadTold {
+    const { name, phase, why, pid, attempts, attemptsMax, programs, arriving, lastGood } = status;
     const state = guestStates[phase];
+    const kept: VerbName[] = [
+      ...(state === "up" && arriving === null ? (["guest.checkpoint"] as const) : []),
+      ...(lastGood === null || arriving !== null ? [] : (["guest.restore"] as const)),
+    ];
     return {
-      ...{ name, kind: "guest", state, pid, threads: null, why, programs },
-      sinceMs: this.#sinceOf(name, state, nowMs),
-      protected: state === "up",
+      ...{ name, kind: "guest", state, pid, threads: null, why, programs, arriving },
+      ...this.#standing(name, state, state === "up", nowMs, kept),
       restarts: { used: attempts, max: attemptsMax },
-      verbs: [...verbsIn(state), ...(state === "up" ? (["guest.checkpoint"] as const) : [])],
     };
   }
 
@@ -106,12 +78,20 @@ export class WorkloadsTold {
     const state = guarded ? (serves ? "guarded" : "starting") : programStates[phase];
     const why = released ? "it was released for another debugger" : status.why;
     return {
-      ...{ name, kind: "program", state, pid, threads: null, programs: [] },
+      ...{ name, kind: "program", state, pid, threads: null, programs: [], arriving: null },
+      ...this.#standing(name, state, guarded, nowMs, []),
       why: why ?? (state === "unguarded" ? "no debugger stub holds it now" : null),
-      sinceMs: this.#sinceOf(name, state, nowMs),
-      protected: guarded,
       restarts: { used: attempts, max: attemptsMax },
-      verbs: verbsIn(state),
+    };
+  }
+
+  /** Since when, protected or not, and what can be asked for. */
+  #standing(name: string, state: WorkloadState, guarded: boolean, nowMs: number, more: readonly VerbName[]) {
+    const suppressionOff = this.suppression.isOff(name);
+    const verbs: VerbName[] = [...verbsIn(state), ...more, suppressionOff ? "suppression.on" : "suppression.off"];
+    return {
+      sinceMs: this.#sinceOf(name, state, nowMs),
+      ...{ protected: guarded && !suppressionOff, suppressionOff, verbs },
     };
   }
 

@@ -5,6 +5,7 @@
 import type * as v from "valibot";
 import type { FaultRecord } from "#storage/journalReader.ts";
 import { actWords, outcomeWords } from "../model/faultWords.ts";
+import { counterTables } from "../model/rates.ts";
 import { type EventLine, type FaultLine, verdictOf } from "../model/readModel.ts";
 import type { WorkloadLine } from "../model/workloads.ts";
 import type { View } from "../page.ts";
@@ -109,6 +110,15 @@ export function systemAnswer({ told }: View): Answer<typeof s.system> {
 
 export const statedAnswer = (known: Known<unknown>): Answer<typeof s.stated> =>
   known.known ? { known: true, why: null, value: known.value } : { known: false, why: known.why, value: null };
+
+export const countersAnswer = ({ told, before }: View): Answer<typeof s.counters> => ({
+  ...statedAnswer(told.counters),
+  workloads: counterTables(told.monitor, before).map(({ rows, exits, ...table }) => ({
+    ...table,
+    rows: [...rows],
+    exits: exits.map(([reason, count]) => ({ reason, count })),
+  })),
+});
 
 export const eventAnswer = ({ n, atMs, event, workload, facts }: EventLine): Answer<typeof s.event> => ({
   n,

@@ -9,6 +9,7 @@ import { readSpan } from "../model/curves.ts";
 import { readLogs } from "../model/logs.ts";
 import { type Ask, problemAnswer } from "../web.ts";
 import {
+  countersAnswer,
   eventAnswer,
   faultAnswer,
   faultDetailAnswer,
@@ -114,9 +115,9 @@ export const endpoints: readonly Endpoint[] = [
     method: "get",
     path: "/counters",
     role: "view",
-    summary: "Hardware counters, or why there are none",
-    answer: s.stated,
-    run: (c) => statedAnswer(view(c).told.counters),
+    summary: "Hardware counters, or why there are none, and what is counted for each workload",
+    answer: s.counters,
+    run: (c) => countersAnswer(view(c)),
   },
   {
     method: "get",

@@ -5,8 +5,9 @@
  */
 import * as v from "valibot";
 import { rungs } from "#fault.ts";
+import { counterEvents } from "#health.ts";
 import { roles, verbNames } from "#verbs.ts";
-import { healths } from "../model/issues.ts";
+import { healths } from "../model/issue.ts";
 import { workloadStates } from "../told.ts";
 
 const text = v.string();
@@ -83,6 +84,17 @@ export const workload = v.object({
   protected: v.boolean(),
   why: maybe(text),
   restarts: maybe(v.object({ used: whole, max: whole })),
+  arriving: maybe(
+    v.object({
+      checkpoint: text,
+      mode: v.picklist(["lazy", "eager"]),
+      contentBytes: number,
+      prefetchedBytes: number,
+      demandedBytes: number,
+      backgroundBytes: number,
+    }),
+  ),
+  suppressionOff: v.boolean(),
   programs: v.array(text),
   verbs: v.array(verb),
   faults: whole,
@@ -126,6 +138,26 @@ export const host = v.object({
 });
 /** What is there, or why it is not: a missing part is a value. */
 export const stated = v.object({ known: v.boolean(), why: maybe(text), value: v.unknown() });
+export const counterTable = v.object({
+  workload: text,
+  threads: whole,
+  /** Of the last seconds; null where one of the two events was never on hardware. */
+  instructionsPerCycle: maybe(number),
+  cacheMissesPerThousand: maybe(number),
+  branchMissesPerThousand: maybe(number),
+  processors: maybe(number),
+  rows: v.array(
+    v.object({
+      event: v.picklist(counterEvents),
+      cluster: text,
+      total: maybe(number),
+      perSecond: maybe(number),
+      runningRatio: number,
+    }),
+  ),
+  exits: v.array(v.object({ reason: text, count: number })),
+});
+export const counters = v.object({ ...stated.entries, workloads: v.array(counterTable) });
 export const event = v.object({ n: whole, atMs: number, event: text, workload: text, facts: v.unknown() });
 export const logLine = v.object({ atMs: number, unit: text, level: whole, text });
 export const logs = v.object({ known: v.boolean(), why: maybe(text), lines: v.array(logLine) });

@@ -154,7 +154,7 @@
     if (source.readyState === EventSource.OPEN && Date.now() - heardAt < staleMs * 2) return;
     say("stale", "stale since " + clock.format(heardAt));
   }, 5000);
-  // Durations and the day's figures move by themselves.
-  setInterval(() => source && refresh(), 15000);
+  // Durations and figures move by themselves.
+  setInterval(() => source && refresh(), Number(document.body.dataset.every) || 15000);
   open();
 })();

@@ -8,25 +8,10 @@
 import { metricDefinition } from "#metrics.ts";
 import type { VerbName } from "#verbs.ts";
 import type { Told, WorkloadTold } from "../told.ts";
-import type { HostFacts } from "./host.ts";
+import { fleetIssues } from "./fleetIssues.ts";
+import { capital, type Health, healths, type Issue, type IssueFacts, times } from "./issue.ts";
 import { type FaultLine, verdictOf } from "./readModel.ts";
-
-export const healths = ["healthy", "attention", "degraded", "failing"] as const;
-export type Health = (typeof healths)[number];
-
-export type Issue = {
-  readonly code: string;
-  readonly severity: Exclude<Health, "healthy">;
-  /** "" where it is the box's own. */
-  readonly workload: string;
-  readonly title: string;
-  readonly effect: string;
-  readonly fix: string;
-  /** The one verb that may cure it, as a button; null where only a person can. */
-  readonly verb: VerbName | null;
-  /** null where it is not known since when. */
-  readonly sinceMs: number | null;
-};
+import { seenIssues } from "./seenIssues.ts";
 
 export type Headline = {
   readonly health: Health;
@@ -41,22 +26,14 @@ const busyPressure = 0.5;
 /** A supervisor that has said nothing for so long is stale. */
 export const staleMs = 10_000;
 
-export type IssueFacts = {
-  readonly told: Told;
-  readonly host: HostFacts;
-  readonly recent: readonly FaultLine[];
-  readonly recordTrouble: string | null;
-  readonly claimOpen: boolean;
-  readonly nowMs: number;
-};
-
 export function findIssues(facts: IssueFacts): Issue[] {
   const found = [
     ...facts.told.workloads.flatMap((workload) => workloadIssues(workload)),
     ...outcomeIssues(facts),
     ...storageIssues(facts),
     ...boxIssues(facts),
-    ...uplinkIssues(facts),
+    ...fleetIssues(facts),
+    ...seenIssues(facts),
   ];
   return found.sort((a, b) => healths.indexOf(b.severity) - healths.indexOf(a.severity));
 }
@@ -115,6 +92,20 @@ function workloadIssues(workload: WorkloadTold): Issue[] {
           ? "Find out what ends it (last faults, logs), then release it."
           : "Release it when it may run again.",
         verb: can("workload.release"),
+      },
+    ];
+  }
+  if (workload.suppressionOff) {
+    return [
+      {
+        ...about,
+        code: "workload.suppressionOff",
+        severity: "degraded",
+        title: `Suppression is switched off for ${name}`,
+        effect: "The next fatal fault ends it, with all its sessions.",
+        fix: "Switch it on again once whoever switched it off is done.",
+        verb: can("suppression.on"),
+        sinceMs: null,
       },
     ];
   }
@@ -266,39 +257,5 @@ function boxIssues({ told, host, claimOpen, nowMs }: IssueFacts): Issue[] {
   return issues;
 }
 
-function uplinkIssues({ told }: IssueFacts): Issue[] {
-  if (!told.uplink.known) return [];
-  const { connected, why, sinceMs, droppedRows } = told.uplink.value;
-  const issues: Issue[] = [];
-  if (!connected && why !== null) {
-    issues.push({
-      code: "uplink.refused",
-      severity: "attention",
-      workload: "",
-      title: "The broker cannot be reached",
-      effect: `The fleet does not hear of this box; messages are kept. ${capital(why)}`,
-      fix: "See to the network, then to the broker's log.",
-      verb: null,
-      sinceMs,
-    });
-  }
-  if (droppedRows > 0) {
-    issues.push({
-      code: "uplink.dropping",
-      severity: "attention",
-      workload: "",
-      title: `${times(droppedRows, "message")} for the fleet were dropped`,
-      effect: "The outbox was full while the broker was away.",
-      fix: "The record on this box still has all faults.",
-      verb: null,
-      sinceMs,
-    });
-  }
-  return issues;
-}
-
 /** Upper bounds of the stop histogram, s. */
 export const stopBounds = metricDefinition("stop_seconds").bounds ?? [];
-
-const times = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? "" : "s"}`;
-const capital = (text: string): string => (text === "" ? "" : `${text[0]!.toUpperCase()}${text.slice(1)}`);

@@ -2,7 +2,7 @@
 /**
  * Workloads as they are shown: what the supervisor told of each, beside what the record counts for it. Pure.
  */
-import type { Told, WorkloadTold } from "../told.ts";
+import type { ArrivingTold, Told, WorkloadTold } from "../told.ts";
 import { stopBounds } from "./issues.ts";
 import { type FaultLine, type ReadModel, type Tally, verdictOf } from "./readModel.ts";
 
@@ -25,6 +25,13 @@ export type DayFacts = {
 
 export const workloadLines = (told: Told, record: ReadModel): WorkloadLine[] =>
   told.workloads.map((workload) => lineOf(workload, record.tallies.get(workload.name)));
+
+/** How much of a restored guest's memory is there, 0..1. */
+export function arrivedShare(told: ArrivingTold): number {
+  const { contentBytes, prefetchedBytes, demandedBytes, backgroundBytes } = told;
+  if (contentBytes === 0) return 1;
+  return Math.min(1, (prefetchedBytes + demandedBytes + backgroundBytes) / contentBytes);
+}
 
 export function dayOf(faults: readonly FaultLine[]): DayFacts {
   const stops = faults

@@ -18,6 +18,11 @@ const effects: Readonly<Partial<{ [Name in VerbName]: string }>> = {
   "workload.restart": "All its sessions end, and it starts again.",
   "workload.hold": "It is stopped and stays down until somebody starts it again.",
   "workload.release": "It is started again.",
+  "guest.checkpoint": "Its memory and disks are kept as they are now; it stands still for a moment.",
+  "guest.restore": "It goes back to its last good checkpoint: what it did since then is lost, and its sessions end.",
+  "suppression.off":
+    "From now on a fatal fault ends it, as if nobody watched. It is on again after a restart of Holdfast.",
+  "suppression.on": "Fatal faults of it are met again.",
 };
 
 export function actionRoutes(): Hono<Web> {

@@ -2,7 +2,7 @@
 /**
  * A state as a word and a shape; the colour only repeats it. Gets a state; gives a badge.
  */
-import type { Health } from "../model/issues.ts";
+import type { Health } from "../model/issue.ts";
 import type { FaultEnd } from "../model/readModel.ts";
 import type { WorkloadState } from "../told.ts";
 import { type Html, html } from "./html.ts";

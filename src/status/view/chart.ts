@@ -6,16 +6,15 @@
  */
 import type { FaultLine } from "../model/readModel.ts";
 import { verdictOf } from "../model/readModel.ts";
-import { iso, plural } from "./format.ts";
+import { iso, plural, quantity } from "./format.ts";
 import { type Html, html, nothing } from "./html.ts";
 
+/** Units of the drawing; it is stretched to the room there is, so text stands beside it, not in it. */
 const width = 720;
-const height = 150;
-const left = 40;
-const bottom = 22;
-const top = 8;
-const plotWidth = width - left - 6;
-const plotHeight = height - bottom - top;
+const height = 120;
+/** A point for every six units: more would weigh and not be seen. */
+const pointsMax = 120;
+const rowsMax = 24;
 
 export type FaultBar = { readonly fromMs: number; survived: number; degraded: number; failed: number; other: number };
 
@@ -46,14 +45,14 @@ export function faultChart(bars: readonly FaultBar[], spanWords: string): Html {
   const sum = bars.reduce((count, bar) => count + total(bar), 0);
   const most = Math.max(...bars.map(total));
   const scale = niceMost(most);
-  const step = plotWidth / bars.length;
+  const step = width / bars.length;
   const drawn = bars.map((bar, index) => {
-    let y = top + plotHeight;
+    let y = height;
     return kinds.map((kind) => {
       if (bar[kind] === 0) return nothing;
-      const size = Math.max(2, (bar[kind] / scale) * plotHeight);
+      const size = Math.max(2, (bar[kind] / scale) * height);
       y -= size;
-      return html`<rect class="${kind}" x="${(left + index * step + 1).toFixed(1)}" y="${y.toFixed(1)}" width="${Math.max(1, step - 2).toFixed(1)}" height="${size.toFixed(1)}"/>`;
+      return html`<rect class="${kind}" x="${(index * step + 1).toFixed(1)}" y="${y.toFixed(1)}" width="${Math.max(1, step - 2).toFixed(1)}" height="${size.toFixed(1)}"/>`;
     });
   });
   const failed = bars.reduce((count, bar) => count + bar.failed, 0);
@@ -68,10 +67,10 @@ export function faultChart(bars: readonly FaultBar[], spanWords: string): Html {
       ? html`<tr><td colspan="5">nothing in this span</td></tr>`
       : rows.map(
           (bar) =>
-            html`<tr><th scope="row"><time datetime="${iso(bar.fromMs)}">${iso(bar.fromMs).slice(0, 16).replace("T", " ")} UTC</time></th>${kinds.map((kind) => html`<td class="number">${bar[kind]}</td>`)}</tr>`,
+            html`<tr><th scope="row">${minute(bar.fromMs)}</th>${kinds.map((kind) => html`<td class="number">${bar[kind]}</td>`)}</tr>`,
         )
   }</tbody></table></details>`;
-  return html`<figure class="chart"><figcaption>${words}</figcaption><svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${words}"><defs>${patterns}</defs>${axes(scale, "faults")}${timeTicks(bars[0]?.fromMs ?? 0, partMs * bars.length)}${drawn}</svg><ul class="legend">${kinds.map((kind) => html`<li><svg width="12" height="12" aria-hidden="true" focusable="false"><rect class="${kind}" width="12" height="12"/></svg>${kind}</li>`)}</ul>${table}</figure>`;
+  return html`<figure class="chart"><figcaption>${words}</figcaption>${plot(words, html`<defs>${patterns}</defs>${drawn}`, { most: scale, unit: "faults", fromMs: bars[0]?.fromMs ?? 0, spanMs: partMs * bars.length })}<ul class="legend">${kinds.map((kind) => html`<li><svg width="12" height="12" aria-hidden="true" focusable="false"><rect class="${kind}" width="12" height="12"/></svg>${kind}</li>`)}</ul>${table}</figure>`;
 }
 
 export type CurvePoint = {
@@ -85,48 +84,64 @@ export type CurvePoint = {
 export function lineChart(
   name: string,
   unit: string,
-  points: readonly CurvePoint[],
+  all: readonly CurvePoint[],
   span: { readonly fromMs: number; readonly toMs: number },
 ): Html {
-  const values = points.map((point) => point.greatest);
-  const most = niceMost(Math.max(0, ...values));
-  const least = Math.min(0, ...points.map((point) => point.least));
-  const x = (atMs: number): number => left + ((atMs - span.fromMs) / (span.toMs - span.fromMs)) * plotWidth;
-  const y = (value: number): number => top + plotHeight - ((value - least) / (most - least || 1)) * plotHeight;
-  const steps = points
-    .slice(1)
-    .map((point, index) => point.atMs - points[index]!.atMs)
-    .sort((a, b) => a - b);
-  const gapMs = 3 * (steps[Math.floor(steps.length / 2)] ?? 0);
-  let line = "";
-  for (const [index, point] of points.entries()) {
-    const jump = index === 0 || point.atMs - points[index - 1]!.atMs > gapMs;
-    line += `${jump ? "M" : "L"}${x(point.atMs).toFixed(1)} ${y(point.mean).toFixed(1)}`;
-  }
-  const band = points.map(
-    (point) =>
-      html`<line class="band" x1="${x(point.atMs).toFixed(1)}" x2="${x(point.atMs).toFixed(1)}" y1="${y(point.least).toFixed(1)}" y2="${y(point.greatest).toFixed(1)}"/>`,
-  );
-  const last = points.at(-1);
-  const shown = (value: number): string => `${short(value)}${unit === "" ? "" : ` ${unit}`}`;
-  const words =
-    last === undefined
-      ? `${name}: nothing was recorded in this span.`
-      : `${name}: ${shown(last.mean)} at the end, ${shown(Math.min(...points.map((point) => point.least)))} to ${shown(Math.max(...values))} over ${plural(points.length, "point")}.`;
-  const rows = thin(points).map(
-    (point) =>
-      html`<tr><th scope="row"><time datetime="${iso(point.atMs)}">${iso(point.atMs).slice(0, 16).replace("T", " ")} UTC</time></th><td class="number">${short(point.mean)}</td><td class="number">${short(point.least)}</td><td class="number">${short(point.greatest)}</td></tr>`,
-  );
-  return html`<figure class="chart"><figcaption>${words}</figcaption><svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${words}">${axes(most, unit)}${timeTicks(span.fromMs, span.toMs - span.fromMs)}${band}<path class="curve" d="${line}"/></svg>${
-    points.length === 0
-      ? nothing
-      : html`<details><summary>The numbers as a table</summary><table class="list"><thead><tr><th scope="col">From</th><th scope="col" class="number">Mean</th><th scope="col" class="number">Least</th><th scope="col" class="number">Greatest</th></tr></thead><tbody>${rows}</tbody></table></details>`
+  const spanMs = span.toMs - span.fromMs;
+  const points = thin(all, pointsMax);
+  const most = niceMost(Math.max(0, ...points.map((point) => point.greatest)));
+  const x = (atMs: number): string => (((atMs - span.fromMs) / spanMs) * width).toFixed(0);
+  const y = (value: number): string => (height - (Math.max(0, value) / most) * height).toFixed(1);
+  const pieces = unbroken(points);
+  const line = pieces.map((piece) => pathOf(piece.map((point) => `${x(point.atMs)} ${y(point.mean)}`)));
+  const band = pieces.map((piece) => {
+    const there = piece.map((point) => `${x(point.atMs)} ${y(point.greatest)}`);
+    const back = piece.toReversed().map((point) => `${x(point.atMs)} ${y(point.least)}`);
+    return `${pathOf([...there, ...back])}Z`;
+  });
+  const words = summary(name, unit, points, all.length);
+  const shapes = html`<path class="band" d="${band.join("")}"/><path class="curve" d="${line.join("")}"/>`;
+  return html`<figure class="chart"><figcaption>${words}</figcaption>${plot(words, shapes, { most, unit, fromMs: span.fromMs, spanMs })}${
+    points.length === 0 ? nothing : numbers(thin(points, rowsMax), unit)
   }</figure>`;
 }
 
-/** At most 48 rows: each stands for as many points. */
-function thin(points: readonly CurvePoint[]): CurvePoint[] {
-  const each = Math.ceil(points.length / 48);
+function summary(name: string, unit: string, points: readonly CurvePoint[], count: number): string {
+  const last = points.at(-1);
+  if (last === undefined) return `${name}: nothing was recorded in this span.`;
+  const shown = (value: number): string => quantity(value, unit);
+  const least = shown(Math.min(...points.map((point) => point.least)));
+  const greatest = shown(Math.max(...points.map((point) => point.greatest)));
+  return `${name}: ${shown(last.mean)} at the end, ${least} to ${greatest} over ${plural(count, "point")}.`;
+}
+
+function numbers(points: readonly CurvePoint[], unit: string): Html {
+  const rows = points.map(
+    ({ atMs, mean, least, greatest }) =>
+      html`<tr><th scope="row">${minute(atMs)}</th>${[mean, least, greatest].map((value) => html`<td class="number">${quantity(value, unit)}</td>`)}</tr>`,
+  );
+  return html`<details><summary>The numbers as a table</summary><table class="list"><thead><tr><th scope="col">From</th><th scope="col" class="number">Mean</th><th scope="col" class="number">Least</th><th scope="col" class="number">Greatest</th></tr></thead><tbody>${rows}</tbody></table></details>`;
+}
+
+const minute = (atMs: number): Html =>
+  html`<time datetime="${iso(atMs).slice(0, 16)}Z">${iso(atMs).slice(0, 16).replace("T", " ")} UTC</time>`;
+const pathOf = (places: readonly string[]): string => `M${places.join("L")}`;
+
+/** Runs of points without a gap. */
+function unbroken(points: readonly CurvePoint[]): CurvePoint[][] {
+  const steps = points.slice(1).map((point, index) => point.atMs - points[index]!.atMs);
+  const gapMs = 3 * (steps.toSorted((a, b) => a - b)[Math.floor(steps.length / 2)] ?? 0);
+  const pieces: CurvePoint[][] = [];
+  for (const [index, point] of points.entries()) {
+    if (index === 0 || steps[index - 1]! > gapMs) pieces.push([]);
+    pieces.at(-1)!.push(point);
+  }
+  return pieces;
+}
+
+/** At most so many: each stands for as many points. */
+function thin(points: readonly CurvePoint[], most: number): CurvePoint[] {
+  const each = Math.ceil(points.length / most);
   const rows: CurvePoint[] = [];
   for (let at = 0; at < points.length; at += each) {
     const part = points.slice(at, at + each);
@@ -138,23 +153,20 @@ function thin(points: readonly CurvePoint[]): CurvePoint[] {
   return rows;
 }
 
-function axes(most: number, unit: string): Html {
-  const lines = [0, 0.5, 1].map((share) => {
-    const y = top + plotHeight * (1 - share);
-    return html`<line class="grid" x1="${left}" x2="${width - 6}" y1="${y}" y2="${y}"/><text x="${left - 6}" y="${y + 4}" text-anchor="end">${short(most * share)}</text>`;
-  });
-  return html`<g aria-hidden="true">${lines}<text x="${left + 4}" y="${top + 9}" class="unit">${unit}</text></g>`;
-}
+type Axes = { readonly most: number; readonly unit: string; readonly fromMs: number; readonly spanMs: number };
 
-function timeTicks(fromMs: number, spanMs: number): Html {
-  const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => {
+/** Shapes over a grid, with the words of both axes beside them. */
+function plot(words: string, shapes: Html, { most, unit, fromMs, spanMs }: Axes): Html {
+  const levels = [1, 0.5, 0];
+  const grid = levels.map((share) => html`<path class="grid" d="M0 ${height * (1 - share)}H${width}"/>`);
+  const level = (share: number): Html =>
+    html`<span>${quantity(most * share, share === 1 || unit !== "faults" ? unit : "")}</span>`;
+  const time = (share: number): Html => {
     const at = iso(fromMs + spanMs * share);
-    const anchor = share === 0 ? "start" : share === 1 ? "end" : "middle";
     const label = spanMs > 2 * 86_400_000 ? at.slice(5, 10) : at.slice(11, 16);
-    const inner = share > 0 && share < 1 ? html` class="wide"` : nothing;
-    return html`<text${inner} x="${left + plotWidth * share}" y="${height - 6}" text-anchor="${anchor}" data-time="${at}">${label}${share === 1 ? " UTC" : ""}</text>`;
-  });
-  return html`<g aria-hidden="true">${ticks}</g>`;
+    return html`<span${share > 0 && share < 1 && share !== 0.5 ? html` class="wide"` : nothing}>${label}${share === 1 ? " UTC" : ""}</span>`;
+  };
+  return html`<div class="plot"><div class="levels" aria-hidden="true">${levels.map(level)}</div><svg viewBox="0 0 ${width} ${height}" preserveAspectRatio="none" role="img" aria-label="${words}">${grid}${shapes}</svg><div class="times" aria-hidden="true">${[0, 0.25, 0.5, 0.75, 1].map(time)}</div></div>`;
 }
 
 /** Told apart without colour: plain, stripes one way, the other way crossed, dots. */
@@ -166,12 +178,4 @@ function niceMost(most: number): number {
   const steps = [1, 2, 4, 5, 10].map((step) => step * power);
   const fit = steps.find((step) => step >= most) ?? 10 * power;
   return most <= 4 && Number.isInteger(most) ? Math.max(2, fit) : fit;
-}
-
-function short(value: number): string {
-  const size = Math.abs(value);
-  if (size >= 1e9) return `${(value / 1e9).toFixed(1)}G`;
-  if (size >= 1e6) return `${(value / 1e6).toFixed(1)}M`;
-  if (size >= 1e4) return `${(value / 1e3).toFixed(0)}k`;
-  return size >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toPrecision(2);
 }

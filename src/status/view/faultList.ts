@@ -20,7 +20,7 @@ export function faultTable(faults: readonly FaultLine[], _nowMs: number): Html {
 function row(fault: FaultLine): Html {
   const last = fault.trials.at(-1);
   const place = fault.symbol ?? shortSite(fault.site);
-  return html`<tr><td class="time">${when(fault.atMs)}</td><th scope="row"><a href="/faults/${fault.id}">${fault.signal} in <code>${clip(place, nameLength)}</code></a></th><td class="wide"><a href="/workloads/${encodeURIComponent(fault.workload)}">${clip(fault.workload, nameLength)}</a></td><td class="wide">${
+  return html`<tr><td class="time">${when(fault.atMs)}</td><th scope="row"><a href="/faults/${fault.id}"><span class="whole">${fault.signal}</span> in <code>${clip(place, nameLength)}</code></a></th><td class="wide"><a href="/workloads/${encodeURIComponent(fault.workload)}">${clip(fault.workload, nameLength)}</a></td><td class="wide">${
     last === undefined ? dash : last.delivered === null ? last.rung : "deliver"
   }</td><td class="number wide">${last?.stopUs ? micros(last.stopUs) : dash}</td><td class="wide">${last?.cut ?? dash}</td><td>${endBadge(verdictOf(fault))}</td></tr>`;
 }

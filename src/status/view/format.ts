@@ -60,3 +60,33 @@ export const shortSite = (site: string): string =>
 /** Text cut to a length, for names that an attacker may have made very long. */
 export const clip = (text: string, most: number): string =>
   text.length <= most ? text : `${text.slice(0, most - 1)}…`;
+
+/** A large number in few digits: 1,234 as it is, then `12.3 k`, `4.56 M`. */
+export function compact(value: number): string {
+  const units = ["", " k", " M", " G", " T"];
+  let [rest, unit] = [Math.abs(value), 0];
+  while (rest >= (unit === 0 ? 10_000 : 1_000) && unit < units.length - 1) {
+    rest /= 1_000;
+    unit += 1;
+  }
+  const digits = Number.isInteger(rest) || rest >= 1_000 ? 0 : rest >= 100 ? 1 : 2;
+  return `${value < 0 ? "-" : ""}${rest.toFixed(digits)}${units[unit]}`;
+}
+
+/** A figure with its unit (of the metric catalogue or of the history), as a person would say it. */
+export function quantity(value: number, unit: string): string {
+  switch (unit) {
+    case "B":
+      return bytes(value);
+    case "B/s":
+      return `${bytes(value)}/s`;
+    case "/":
+      return percent(value);
+    case "s":
+      return micros(value * 1e6);
+    case "Cel":
+      return `${value.toFixed(1)} °C`;
+    default:
+      return unit === "" ? compact(value) : `${compact(value)} ${unit}`;
+  }
+}

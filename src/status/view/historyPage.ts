@@ -15,6 +15,26 @@ const spanWords: Readonly<{ [Name in Span]: string }> = {
 };
 const bars = 48;
 
+/** The series of src/monitor/historyRows.ts, as people call them. */
+const seriesWords: Readonly<Record<string, string>> = {
+  cpu_ratio: "Processors busy",
+  memory_available_bytes: "Memory available",
+  swap_free_bytes: "Swap free",
+  temperature_celsius: "Temperature",
+  disk_free_bytes: "Disk free",
+  cpu_pressure_ratio: "Waiting for processors",
+  memory_pressure_ratio: "Waiting for memory",
+  io_pressure_ratio: "Waiting for disks",
+  processors: "Processors used",
+  resident_bytes: "Memory resident",
+  threads: "Threads",
+  open_files: "Open files",
+  page_faults_per_second: "Page faults",
+  instructions_per_cycle: "Instructions a cycle",
+  cache_misses_per_second: "Cache misses",
+  guest_exits_per_second: "Exits of the guest",
+};
+
 export type HistoryView = {
   readonly span: Span;
   /** A workload, "" for the box. */
@@ -40,7 +60,7 @@ export function historyPage({ span, group, groups, curves, faults, nowMs }: Hist
       ? html`<p class="empty">No series are recorded for ${group === "" ? "the box" : group} yet.</p>`
       : curves.map(
           (curve) =>
-            html`<section><h2>${curve.series}</h2>${lineChart(curve.series, curve.unit, curve.points, range)}</section>`,
+            html`<section><h2>${seriesWords[curve.series] ?? curve.series}</h2>${lineChart(seriesWords[curve.series] ?? curve.series, curve.unit, curve.points, range)}</section>`,
         )
   }</div>`;
 }

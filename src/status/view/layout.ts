@@ -28,7 +28,13 @@ export type Frame = {
   readonly idleMs: number;
 };
 
-export type Page = { readonly title: string; readonly body: Html; readonly live?: boolean };
+export type Page = {
+  readonly title: string;
+  readonly body: Html;
+  readonly live: boolean;
+  /** An open page asks for itself again this often, beside what the stream tells it. */
+  readonly everyMs: number;
+};
 
 const places: readonly (readonly [path: string, name: string])[] = [
   ["/", "Overview"],
@@ -47,7 +53,7 @@ const places: readonly (readonly [path: string, name: string])[] = [
 export function document(frame: Frame, page: Page): string {
   const { headline, viewer, assets, box } = frame;
   const verdict = headline === null ? "" : `${headline.text} · `;
-  const live = page.live === false || viewer === null ? "" : "yes";
+  const live = page.live && viewer !== null ? "yes" : "";
   return html`<!doctype html>
 <html lang="en" data-theme="${frame.theme}">
 <head>
@@ -59,7 +65,7 @@ export function document(frame: Frame, page: Page): string {
 <link rel="stylesheet" href="/style.css?${assets}">
 <script src="/page.js?${assets}" defer></script>
 </head>
-<body data-live="${live}" data-cursor="${frame.cursor}" data-path="${frame.path}" data-idle="${viewer === null ? 0 : frame.idleMs}">
+<body data-live="${live}" data-every="${page.everyMs}" data-cursor="${frame.cursor}" data-path="${frame.path}" data-idle="${viewer === null ? 0 : frame.idleMs}">
 <a class="skip" href="#main">Skip to content</a>
 <header class="bar">
 <a class="mark" href="/">${logo}<span>Holdfast</span></a>

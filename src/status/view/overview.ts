@@ -2,14 +2,14 @@
 /**
  * The first page: issues with cause and fix, workloads, the last day at a glance, last faults. Gets the view; gives HTML.
  */
-import type { Issue } from "../model/issues.ts";
+import type { Issue } from "../model/issue.ts";
 import type { FaultLine } from "../model/readModel.ts";
-import type { WorkloadLine } from "../model/workloads.ts";
-import { healthTones, shape, stateBadge } from "./badge.ts";
+import { arrivedShare, type WorkloadLine } from "../model/workloads.ts";
+import { stateBadge } from "./badge.ts";
 import { faultTable } from "./faultList.ts";
-import { duration, micros, plural } from "./format.ts";
-import { verbForm } from "./forms.ts";
+import { duration, micros, percent, plural } from "./format.ts";
 import { type Html, html, nothing } from "./html.ts";
+import { issueList } from "./issueList.ts";
 import type { Viewer } from "./layout.ts";
 
 export type Day = {
@@ -42,18 +42,7 @@ ${issueSection(view)}
 
 function issueSection({ issues, nowMs, viewer }: Overview): Html {
   if (issues.length === 0) return html`<div data-part="issues"></div>`;
-  return html`<section aria-labelledby="issues" data-part="issues"><h2 id="issues">${plural(issues.length, "open issue")}</h2><ul class="issues">${issues.map(
-    (issue) => issueItem(issue, nowMs, viewer),
-  )}</ul></section>`;
-}
-
-function issueItem(issue: Issue, nowMs: number, viewer: Viewer): Html {
-  const tone = healthTones[issue.severity];
-  const since =
-    issue.sinceMs === null ? nothing : html`<span class="soft">since ${duration(nowMs - issue.sinceMs)}</span>`;
-  return html`<li class="issue ${tone}">${shape(tone, 18)}<div><h3>${issue.title}</h3> ${since}<p>${issue.effect}</p><p class="fix"><strong>What to do:</strong> ${issue.fix}</p>${
-    issue.verb === null ? nothing : verbForm(issue.verb, issue.workload, viewer)
-  }<p class="code">${issue.code}</p></div></li>`;
+  return html`<section aria-labelledby="issues" data-part="issues"><h2 id="issues">${plural(issues.length, "open issue")}</h2>${issueList(issues, nowMs, viewer)}</section>`;
 }
 
 function dayFacts(day: Day): Html {
@@ -77,12 +66,19 @@ export function workloadTable(workloads: readonly WorkloadLine[], nowMs: number)
   )}</tbody></table>`;
 }
 
+/** What the state alone would hide. */
+function remark({ arriving, suppressionOff }: WorkloadLine["told"]): Html {
+  if (arriving !== null)
+    return html`<span class="soft">${percent(arrivedShare(arriving))} of its memory is back</span>`;
+  return suppressionOff ? html`<span class="soft">suppression is off</span>` : nothing;
+}
+
 function workloadRow({ told, faults, survived, cut, stopUsMedian }: WorkloadLine, nowMs: number): Html {
   const budget =
     told.restarts === null ? "–" : `${told.restarts.max - told.restarts.used} of ${told.restarts.max} left`;
   return html`<tr><th scope="row"><a href="/workloads/${encodeURIComponent(told.name)}">${told.name}</a><span class="soft">${told.kind}${
     told.pid === null ? "" : `, process ${told.pid}`
-  }</span></th><td>${stateBadge(told.state)}</td><td class="wide">${duration(nowMs - told.sinceMs)}</td><td class="number">${faults}${
+  }</span></th><td>${stateBadge(told.state)}${remark(told)}</td><td class="wide">${duration(nowMs - told.sinceMs)}</td><td class="number">${faults}${
     faults === 0 ? nothing : html`<span class="soft wide">${survived} survived</span>`
   }</td><td class="number wide">${stopUsMedian === null ? "–" : micros(stopUsMedian)}</td><td class="number wide">${cut}</td><td class="wide">${budget}</td></tr>`;
 }

@@ -12,20 +12,26 @@ import { readLogs } from "../model/logs.ts";
 import { limits } from "../settings.ts";
 import { type Ask, pageAnswer, viewerOf, type Web } from "../web.ts";
 import { faultBars, faultChart } from "./chart.ts";
+import { countersPage } from "./countersPage.ts";
 import { faultsPage } from "./faultList.ts";
 import { faultPage } from "./faultPage.ts";
 import { flight } from "./flight.ts";
 import { helpPage } from "./help.ts";
 import { historyPage } from "./historyPage.ts";
+import { hostPage } from "./hostPage.ts";
 import { html } from "./html.ts";
 import { eventsPage, logsPage } from "./lists.ts";
 import { overview } from "./overview.ts";
-import { checkpointsPage, countersPage, fleetPage, hostPage, systemPage } from "./places.ts";
+import { checkpointsPage, fleetPage, systemPage } from "./places.ts";
 import { workloadPage } from "./workloadPage.ts";
 
 const dayMs = 24 * 3_600_000;
 const lastFaults = 10;
 const minuteMs = 60_000;
+/** As many as the box or a workload has; more would make the page heavy. */
+const curvesMax = 8;
+/** Pages of figures that never stand still are asked for again this often while somebody looks. */
+const moving = { everyMs: 2_500 };
 
 export function pageRoutes(): Hono<Web> {
   const app = new Hono<Web>();
@@ -34,8 +40,8 @@ export function pageRoutes(): Hono<Web> {
   app.get("/faults/:id", faultRoute);
   app.get("/workloads/:name", workloadRoute);
   app.get("/history", historyRoute);
-  app.get("/host", (c) => pageAnswer(c, "Host", hostPage(c.get("page").view)));
-  app.get("/counters", (c) => pageAnswer(c, "Counters", countersPage(c.get("page").view)));
+  app.get("/host", (c) => pageAnswer(c, "Host", hostPage(c.get("page").view), moving));
+  app.get("/counters", (c) => pageAnswer(c, "Counters", countersPage(c.get("page").view), moving));
   app.get("/fleet", (c) => pageAnswer(c, "Fleet", fleetPage(c.get("page").view)));
   app.get("/checkpoints", (c) => pageAnswer(c, "Checkpoints", checkpointsPage(c.get("page").view)));
   app.get("/system", (c) => pageAnswer(c, "System", systemPage(c.get("page").view, c.get("page").record)));
@@ -124,7 +130,7 @@ function historyRoute(c: Ask): Response {
   const span: Span = Object.hasOwn(spanMs, asked) ? (asked as Span) : "24h";
   const series = seriesOf(page.directory);
   const group = c.req.query("workload") ?? "";
-  const chosen = series.filter(({ workload }) => workload === group).slice(0, 12);
+  const chosen = series.filter(({ workload }) => workload === group).slice(0, curvesMax);
   const curves = chosen.map((each) => readSpan(page.directory, each, span, nowMs));
   const faults = page.record.faults({
     limit: limits.faultsKept,

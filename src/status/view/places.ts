@@ -1,92 +1,72 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The pages about the box: host, counters, fleet, checkpoints, system. What is not there is said, with its reason.
+ * The pages about the box in its fleet, its checkpoints and its system. What is not there is said, with its reason.
  */
-import type { HostFacts } from "../model/host.ts";
+import type { MetricName, MetricSample } from "#metrics.ts";
 import type { ReadModel } from "../model/readModel.ts";
 import type { View } from "../page.ts";
-import type { Known } from "../told.ts";
+import type { BootTold } from "../told.ts";
 import { badge } from "./badge.ts";
-import { ago, bytes, dash, duration, percent, plural, when } from "./format.ts";
-import { type Html, html, type Part } from "./html.ts";
+import { ago, bytes, duration, plural, when } from "./format.ts";
+import { type Html, html, nothing, type Part } from "./html.ts";
+import { missing, orDash, type Pair, pairs } from "./pairs.ts";
 
-type Pair = readonly [name: string, value: Part];
-
-const pairs = (facts: readonly Pair[]): Html =>
-  html`<dl class="pairs">${facts.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>`;
-const missing = (known: Known<unknown>): Html =>
-  html`<p class="empty">Not available: ${known.known ? "" : known.why}.</p>`;
-const orDash = <Value>(value: Value | null, show: (value: Value) => Part): Part =>
-  value === null ? dash : show(value);
-
-/** A share as a bar and as words. */
-function meter(share: number, words: string): Html {
-  const filled = Math.max(0, Math.min(1, share)) * 100;
-  return html`<span class="meter"><svg viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true" focusable="false"><rect class="rail" width="100" height="6" rx="3"/><rect class="fill" width="${filled.toFixed(1)}" height="6" rx="3"/></svg><span>${words}</span></span>`;
-}
-
-export function hostPage({ host }: View): Html {
-  const pressure = (share: number | null): Part =>
-    share === null ? "not offered by this kernel" : meter(share, `${percent(share)} of the last 10 s something waited`);
-  const facts: Pair[] = [
-    ["Processors", `${host.cpus}`],
-    ["Load", orDash(host.load, (load) => `${load.join(", ")} (1, 5, 15 minutes)`)],
-    ["Waiting for processors", pressure(host.pressure.cpu)],
-    ["Waiting for memory", pressure(host.pressure.memory)],
-    ["Waiting for disks", pressure(host.pressure.io)],
-    ["Memory", shareOf(host.memoryBytes, host.memoryAvailableBytes)],
-    ["Disk of the record", shareOf(host.diskBytes, host.diskFreeBytes)],
-    ["Up for", orDash(host.upSeconds, (seconds) => duration(seconds * 1_000))],
-    ["Kernel", host.kernel || dash],
-    ["Clock kept by a time service", orDash(host.clockSynchronised, (kept) => (kept ? "yes" : "no"))],
-  ];
-  return html`<h1>Host</h1><div data-part="host">${pairs(facts)}<h2>Temperature</h2>${heat(host)}<h2>Holdfast itself</h2>${pairs(
-    [
-      ["Memory", orDash(host.ownBytes, bytes)],
-      ["Open descriptors", orDash(host.ownDescriptors, String)],
-    ],
-  )}</div>`;
-}
-
-function shareOf(all: number | null, free: number | null): Part {
-  if (all === null || free === null || all === 0) return dash;
-  return meter(1 - free / all, `${bytes(free)} free of ${bytes(all)}`);
-}
-
-function heat({ temperatures }: HostFacts): Html {
-  if (temperatures.length === 0)
-    return html`<p class="empty">Not available: this machine offers no temperature sensor.</p>`;
-  return pairs(temperatures.map(({ zone, celsius }) => [zone, `${celsius.toFixed(1)} °C`]));
-}
-
-export function countersPage({ told }: View): Html {
-  const { counters } = told;
-  return html`<h1>Counters</h1><p>What the processor counts while workloads run: instructions, cycles, misses.</p><div data-part="counters">${
-    counters.known
-      ? pairs([
-          ["Kind", counters.value.kind],
-          ["Why", counters.value.why],
-        ])
-      : missing(counters)
-  }</div>`;
-}
+const dayMs = 24 * 3_600_000;
+/** The uplink raises its alarm at the same time. */
+const certificateWarnDays = 30;
 
 export function fleetPage({ told, nowMs }: View): Html {
   const { uplink } = told;
   if (!uplink.known)
     return html`<h1>Fleet</h1><div data-part="fleet">${missing(uplink)}<p>Nothing is sent anywhere, and nothing here needs it.</p></div>`;
-  const { broker, connected, sinceMs, why, lastAckMs, waitingMessages, oldestMs, droppedRows } = uplink.value;
+  const { broker, connected, sinceMs, why, lastAckMs, waitingMessages, oldestMs, droppedRows, certificateEndsMs } =
+    uplink.value;
   return html`<h1>Fleet</h1><div data-part="fleet">${pairs([
     ["Broker", broker],
     [
       "Connection",
-      html`${connected ? badge("good", "connected") : badge("warn", "not connected")} ${ago(sinceMs, nowMs)}${why === null ? "" : `: ${why}`}`,
+      html`${connected ? badge("good", "connected") : badge("warn", "not connected")} for ${duration(nowMs - sinceMs)}${why === null ? "" : `: ${why}`}`,
     ],
+    ["Client certificate", certificateWords(certificateEndsMs, nowMs)],
     ["Last acknowledgement", orDash(lastAckMs, (at) => ago(at, nowMs))],
     ["Waiting", plural(waitingMessages, "message")],
     ["Oldest waiting", orDash(oldestMs, (at) => ago(at, nowMs))],
     ["Dropped", plural(droppedRows, "message")],
-  ])}</div>`;
+  ])}<h2>Rescue records of other boxes</h2>${herd(told.metrics)}</div>`;
+}
+
+function certificateWords(endsMs: number | null, nowMs: number): Part {
+  if (endsMs === null) return "none: this box shows the broker no certificate";
+  const days = Math.floor((endsMs - nowMs) / dayMs);
+  const date = when(endsMs);
+  if (days < 0) return html`${badge("bad", "ended")} ${date}`;
+  return html`${badge(days < certificateWarnDays ? "warn" : "good", `${plural(days, "day")} left`)} until ${date}`;
+}
+
+/** What the fleet taught this box: held, used with which outcome, and not used for which reason. */
+function herd(metrics: readonly MetricSample[]): Html {
+  const held = figureOf(metrics, "herd_records");
+  if (held === null) return html`<p class="empty">Not available: this box takes no part in it.</p>`;
+  const by = (name: MetricName): string => {
+    const parts = metrics.flatMap((sample) =>
+      sample.name === name && sample.kind === "value" && sample.value > 0
+        ? [`${sample.value} ${sample.labels[0]}`]
+        : [],
+    );
+    return parts.length === 0 ? "none" : parts.join(", ");
+  };
+  const facts: Pair[] = [
+    ["Held", String(held)],
+    ["Used, by outcome", by("herd_used_total")],
+    ["Not used, by reason", by("herd_ignored_total")],
+    ["Given to the fleet", String(figureOf(metrics, "herd_published_total") ?? 0)],
+  ];
+  return pairs(facts);
+}
+
+function figureOf(metrics: readonly MetricSample[], name: MetricName): number | null {
+  const found = metrics.find((sample) => sample.name === name);
+  return found?.kind === "value" ? found.value : null;
 }
 
 export function checkpointsPage({ told, nowMs }: View): Html {
@@ -94,12 +74,12 @@ export function checkpointsPage({ told, nowMs }: View): Html {
   if (!checkpoints.known) return html`<h1>Checkpoints</h1><div data-part="checkpoints">${missing(checkpoints)}</div>`;
   const rows = checkpoints.value.map(
     ({ guest, id, atMs, bytes: size, good }) =>
-      html`<tr><th scope="row">${guest}</th><td><code>${id}</code></td><td>${ago(atMs, nowMs)}</td><td class="number">${bytes(size)}</td><td>${good ? badge("good", "good") : badge("warn", "not proven")}</td></tr>`,
+      html`<tr><th scope="row">${guest}<span class="soft wide"><code>${id}</code></span></th><td>${ago(atMs, nowMs)}</td><td class="number">${bytes(size)}</td><td>${good ? badge("good", "good") : badge("warn", "not proven")}</td></tr>`,
   );
   const table =
     rows.length === 0
       ? html`<p class="empty">No checkpoint has been taken yet.</p>`
-      : html`<table class="list"><thead><tr><th scope="col">Guest</th><th scope="col">Checkpoint</th><th scope="col">Taken</th><th scope="col" class="number">Size</th><th scope="col">State</th></tr></thead><tbody>${rows}</tbody></table>`;
+      : html`<table class="list"><thead><tr><th scope="col">Guest</th><th scope="col">Taken</th><th scope="col" class="number">Size</th><th scope="col">State</th></tr></thead><tbody>${rows}</tbody></table>`;
   return html`<h1>Checkpoints</h1><div data-part="checkpoints">${table}</div>`;
 }
 
@@ -120,9 +100,38 @@ export function systemPage({ told, nowMs }: View, record: ReadModel): Html {
     ["Written today", bytes(storage.bytesToday)],
     ["Newest row", `${record.cursor}${record.whole ? "" : ", still reading"}`],
     ["Updates held back by", lock],
-  ])}<h2>Warnings</h2>${
+  ])}<h2>Boots</h2>${boots(told.boots)}<h2>Warnings</h2>${
     warnings.length === 0
       ? html`<p class="empty">None since the supervisor started.</p>`
       : html`<ul class="why">${warnings.map(({ atMs, workload, text }) => html`<li>${when(atMs)} <strong>${workload}</strong>: ${text}</li>`)}</ul>`
   }</div>`;
 }
+
+function boots(all: readonly BootTold[]): Html {
+  if (all.length === 0)
+    return html`<p class="empty">None is on record: <code>holdfast run</code> keeps a book of them.</p>`;
+  return html`<table class="list"><caption class="unseen">Boots of this box, newest first</caption><thead><tr><th scope="col">Time</th><th scope="col">Reason</th><th scope="col" class="wide">Why</th></tr></thead><tbody>${all
+    .toReversed()
+    .map(
+      ({ atMs, reason, why }) =>
+        html`<tr><td class="time">${when(atMs)}</td><th scope="row">${bootBadges[reason] ?? nothing}${bootWords[reason] ?? reason}</th><td class="wide">${why}</td></tr>`,
+    )}</tbody></table>`;
+}
+
+const bootWords: Readonly<Record<string, string>> = {
+  update: "update",
+  operator: "asked for",
+  factoryReset: "factory reset",
+  watchdog: "hardware watchdog",
+  panic: "kernel panic",
+  board: "reset by the board",
+  powerLost: "power lost",
+  orderly: "in order",
+  first: "first on record",
+};
+const bootBadges: Readonly<Record<string, Html>> = {
+  watchdog: html`${badge("bad", "fault")} `,
+  panic: html`${badge("bad", "fault")} `,
+  board: html`${badge("warn", "look")} `,
+  powerLost: html`${badge("note", "abrupt")} `,
+};

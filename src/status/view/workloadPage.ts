@@ -3,15 +3,19 @@
  * One program or guest: its state, what it survived and by which rung, its last faults, what can be done. Gives HTML.
  */
 import { rungs } from "#fault.ts";
-import type { Issue } from "../model/issues.ts";
+import type { Issue } from "../model/issue.ts";
 import type { FaultLine } from "../model/readModel.ts";
 import type { WorkloadLine } from "../model/workloads.ts";
+import { arrivedShare } from "../model/workloads.ts";
+import type { ArrivingTold, WorkloadTold } from "../told.ts";
 import { stateBadge } from "./badge.ts";
 import { faultTable } from "./faultList.ts";
-import { ago, dash, micros } from "./format.ts";
+import { bytes, dash, duration, micros, percent } from "./format.ts";
 import { verbForm } from "./forms.ts";
 import { type Html, html, nothing } from "./html.ts";
+import { issueList } from "./issueList.ts";
 import type { Viewer } from "./layout.ts";
+import { meter, type Pair, pairs } from "./pairs.ts";
 
 export type WorkloadView = {
   readonly line: WorkloadLine;
@@ -24,9 +28,10 @@ export type WorkloadView = {
 
 export function workloadPage({ line, faults, chart, issues, nowMs, viewer }: WorkloadView): Html {
   const { told } = line;
-  const facts: readonly (readonly [string, Html | string])[] = [
-    ["State", html`${stateBadge(told.state)} ${ago(told.sinceMs, nowMs)}`],
-    ["Protected", told.protected ? "yes: a fatal fault would be met" : `no${told.why === null ? "" : `: ${told.why}`}`],
+  const facts: Pair[] = [
+    ["State", html`${stateBadge(told.state)} for ${duration(nowMs - told.sinceMs)}`],
+    ["Protected", protection(told)],
+    ...(told.arriving === null ? [] : [["Memory arriving", arriving(told.arriving)] as const]),
     ["Kind", told.kind],
     ["Process", told.pid === null ? dash : `${told.pid}${told.threads === null ? "" : `, ${told.threads} threads`}`],
     [
@@ -35,17 +40,30 @@ export function workloadPage({ line, faults, chart, issues, nowMs, viewer }: Wor
         ? "nothing restarts it by itself"
         : `${told.restarts.used} used, ${told.restarts.max - told.restarts.used} left in this window`,
     ],
-    ["Programs inside", told.programs.length === 0 ? dash : told.programs.join(", ")],
+    ...(told.programs.length === 0 ? [] : [["Programs inside", told.programs.join(", ")] as const]),
     ["Faults on record", `${line.faults}, ${line.survived} survived`],
     ["Sessions cut", String(line.cut)],
     ["Median stop", line.stopUsMedian === null ? dash : micros(line.stopUsMedian)],
   ];
   return html`<p class="crumb"><a href="/">Overview</a> <span aria-hidden="true">/</span> workload</p><h1>${told.name}</h1>
-<div data-part="workload">${issues.map((issue) => html`<p class="error">${issue.title}. ${issue.effect}</p>`)}<dl class="pairs">${facts.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl></div>
+<div data-part="workload">${issueList(issues, nowMs, viewer)}${pairs(facts)}</div>
 ${told.verbs.length === 0 ? nothing : html`<section aria-labelledby="acts"><h2 id="acts">Actions</h2><div class="buttons">${told.verbs.map((verb) => verbForm(verb, told.name, viewer))}</div></section>`}
 <section aria-labelledby="rungs"><h2 id="rungs">By rung and outcome</h2><div data-part="rungs">${rungTable(line)}</div></section>
 <section aria-labelledby="day"><h2 id="day">Last 24 hours</h2><div data-part="day">${chart}</div></section>
 <section aria-labelledby="faults"><h2 id="faults">Last faults</h2><div data-part="faults">${faultTable(faults, nowMs)}</div></section>`;
+}
+
+function protection({ protected: isProtected, why, suppressionOff }: WorkloadTold): string {
+  if (suppressionOff) return "no: suppression is switched off, faults are passed on to it";
+  return isProtected ? "yes: a fatal fault would be met" : `no${why === null ? "" : `: ${why}`}`;
+}
+
+/** A restored guest runs while its memory arrives: how much is there, and how it came. */
+function arriving(told: ArrivingTold): Html {
+  const { checkpoint, contentBytes, prefetchedBytes, demandedBytes, backgroundBytes } = told;
+  const share = arrivedShare(told);
+  const words = `${percent(share)}: ${bytes(share * contentBytes)} of ${bytes(contentBytes)}`;
+  return html`${meter(share, words)}<span class="soft">from checkpoint <code>${checkpoint}</code>: ${bytes(prefetchedBytes)} before it ran, ${bytes(demandedBytes)} when it asked, ${bytes(backgroundBytes)} behind its back</span>`;
 }
 
 function rungTable({ outcomes }: WorkloadLine): Html {
