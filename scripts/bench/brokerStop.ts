@@ -3,50 +3,30 @@
  * Stop time with telemetry and a broker in each state, against stop time without telemetry, in one run.
  *
  * Two guards side by side, one plain and one with a `[telemetry]` section, each over a copy of a program that times its own
- * faults (stop.c). For each state of a real Mosquitto, faults alternate between the two (A B B A), after random pauses, as
- * faults come: one that follows a verdict at once meets the work for that verdict. Gives medians and their ratio; the aim is 1.1 at most in every state. `--faults N` for each state and guard, `--json FILE`.
+ * faults (stop.c). For each state of a real Mosquitto behind TLS, both take the same fault in turn (A B B A), after random
+ * pauses, as faults come: one that follows a verdict at once meets the work for that verdict. Gives the median of the ratios
+ * of pairs and its interval, for each state and for all; the aim is 1.1 at most. `--seconds N` in all, `--json FILE`.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { GuardProcess } from "#appliance/demo/guardProcess.ts";
 import { seededRandom, systemClock } from "#clock.ts";
-import { Mosquitto } from "#tests/peers/mosquitto.ts";
+import { IllBroker } from "#tests/peers/illBroker.ts";
 import { publish, readFlags, rounded } from "./benchReport.ts";
 import { compileOrdered, type OrderedProgram } from "./orderedProgram.ts";
 import { median, medianInterval, quantile } from "./statistics.ts";
 
 const order = ["l", "s", "c", "d", "a"] as const;
 const outcomeMsMax = 20_000;
-const warmFaults = 15;
+const warmPairs = 10;
+/** Two guards and a broker start and warm up before the first state. */
+const startSeconds = 25;
 const settleMs = 500;
 const pauseMsMax = 100;
 const seed = 1;
 /** Metrics as often as is allowed, and back at the broker as soon as it is. */
 const quick = ["metricsEveryMs = 1000", "keepAliveMs = 2000", "connectSpreadMs = 0", "reconnectMsMax = 1000"];
-
-/** What is done to the broker before the faults of a state. */
-const states: Readonly<Record<string, (broker: Mosquitto) => Promise<unknown>>> = {
-  healthy: async () => {},
-  slow: async (broker) => void pulse(broker),
-  frozen: async (broker) => broker.freeze(),
-  "back after being frozen, draining": async (broker) => broker.thaw(),
-  killed: (broker) => broker.kill(),
-  "started again without its memory": (broker) => broker.start(),
-  refusing: (broker) => broker.refuseAll(),
-  full: (broker) => broker.overfill(),
-};
-
-let pulsing = false;
-async function pulse(broker: Mosquitto): Promise<void> {
-  pulsing = true;
-  while (pulsing) {
-    broker.freeze();
-    await systemClock.sleep(80);
-    broker.thaw();
-    await systemClock.sleep(20);
-  }
-}
 
 /** Microseconds from before the fault until the abandoned call had returned, by the program's own clock (see stop.c). */
 function lastStopUs(program: OrderedProgram): number {
@@ -92,61 +72,63 @@ class Side implements AsyncDisposable {
   }
 }
 
-type Pairs = { readonly plain: number[]; readonly told: number[]; failed: number };
+/** The same fault without and with telemetry, us. */
+type Pair = { readonly plainUs: number; readonly toldUs: number };
 
-async function measureState(plain: Side, told: Side, faults: number): Promise<Pairs> {
+/** Pairs until `done`, the two sides in turn first. Faults that were not survived are counted, not paired. */
+async function pairsUntil(plain: Side, told: Side, done: (pairs: number) => boolean) {
   const random = seededRandom(seed);
-  const pairs: Pairs = { plain: [], told: [], failed: 0 };
-  for (let round = 0; round < faults; round += 1) {
-    const turns =
-      round % 2 === 0
-        ? ([
-            ["plain", plain],
-            ["told", told],
-          ] as const)
-        : ([
-            ["told", told],
-            ["plain", plain],
-          ] as const);
-    for (const [name, side] of turns) {
-      await systemClock.sleep(pauseMsMax * random());
-      const us = await side.fault();
-      if (us === null) pairs.failed += 1;
-      else pairs[name].push(us);
-    }
+  const pairs: Pair[] = [];
+  let failed = 0;
+  const one = async (side: Side): Promise<number | null> => {
+    await systemClock.sleep(pauseMsMax * random());
+    return await side.fault();
+  };
+  for (let round = 0; !done(round); round += 1) {
+    const first = await one(round % 2 === 0 ? plain : told);
+    const second = await one(round % 2 === 0 ? told : plain);
+    const [plainUs, toldUs] = round % 2 === 0 ? [first, second] : [second, first];
+    if (plainUs === null || toldUs === null) failed += 1;
+    else pairs.push({ plainUs, toldUs });
   }
-  return pairs;
+  return { pairs, failed };
 }
 
-const flags = readFlags(process.argv.slice(2), { faults: 60 });
+function summaryOf(pairs: readonly Pair[]): Record<string, number> {
+  const ratios = pairs.map(({ plainUs, toldUs }) => toldUs / plainUs);
+  const { low, high } = medianInterval(ratios, seed);
+  const [plain, told] = [pairs.map(({ plainUs }) => plainUs), pairs.map(({ toldUs }) => toldUs)];
+  return {
+    ...{ pairs: pairs.length, ratio: rounded(median(ratios), 3), low: rounded(low, 3), high: rounded(high, 3) },
+    ...{ plainUs: rounded(median(plain)), toldUs: rounded(median(told)) },
+    ...{ plainP99Us: rounded(quantile(plain, 0.99)), toldP99Us: rounded(quantile(told, 0.99)) },
+  };
+}
+
+const flags = readFlags(process.argv.slice(2), { seconds: 240 });
 const scratch = await mkdtemp(join(tmpdir(), "holdfast-bench-"));
 const results: Record<string, unknown> = {};
-const failed: unknown[] = [];
+const failures: unknown[] = [];
 {
-  await using broker = await Mosquitto.start();
+  await using broker = await IllBroker.start("bench");
   const config = join(scratch, "holdfast.toml");
-  await Bun.write(config, [`[telemetry]`, `broker = "${broker.url}"`, `device = "bench"`, ...quick, ""].join("\n"));
+  await Bun.write(config, [...broker.section, `device = "bench"`, ...quick, ""].join("\n"));
   await using plain = await Side.open("plain", [], scratch);
   await using told = await Side.open("told", ["--config", config], scratch);
-  await measureState(plain, told, warmFaults);
-  for (const [name, make] of Object.entries(states)) {
-    pulsing = false;
-    await make(broker);
+  await pairsUntil(plain, told, (pairs) => pairs === warmPairs);
+  const all: Pair[] = [];
+  const eachNs = ((flags.numbers.seconds! - startSeconds) / broker.states.length) * 1e9;
+  for (const state of broker.states) {
+    const endNs = systemClock.monotonicNs() + eachNs;
+    await broker.make(state);
     await systemClock.sleep(settleMs);
-    const pairs = await measureState(plain, told, flags.numbers.faults!);
-    const ratio = median(pairs.told) / median(pairs.plain);
-    const scaled = medianInterval(
-      pairs.told.map((us) => us / median(pairs.plain)),
-      seed,
-    );
-    results[name] = {
-      ...{ plainUs: rounded(median(pairs.plain)), toldUs: rounded(median(pairs.told)), ratio: rounded(ratio, 3) },
-      ...{ low: rounded(scaled.low, 3), high: rounded(scaled.high, 3) },
-      ...{ plainP99Us: rounded(quantile(pairs.plain, 0.99)), toldP99Us: rounded(quantile(pairs.told, 0.99)) },
-    };
-    if (pairs.failed > 0) failed.push({ state: name, failed: pairs.failed });
+    const { pairs, failed } = await pairsUntil(plain, told, (made) => made > 1 && systemClock.monotonicNs() > endNs);
+    results[state] = summaryOf(pairs);
+    all.push(...pairs);
+    if (failed > 0) failures.push({ state, failed });
   }
+  results.all = summaryOf(all);
 }
 await rm(scratch, { recursive: true, force: true });
-await publish({ name: "brokerStop", seed, rounds: flags.numbers.faults!, results, failed_runs: failed }, flags.json);
-process.exit(failed.length === 0 ? 0 : 1);
+await publish({ name: "brokerStop", seed, rounds: flags.numbers.seconds!, results, failed_runs: failures }, flags.json);
+process.exit(failures.length === 0 ? 0 : 1);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Faults while the broker is killed, frozen, back without its memory, refusing, full, slow: a real guard, a real Mosquitto, one run.
+ * Faults while the broker is slow, frozen, killed, back without its memory, refusing, full, of the wrong certificate: a real
+ * guard, a real Mosquitto behind TLS, one run.
  * Every fault is survived as without a broker, every event of the journal arrives at least once, and the guard grows by no
  * more than a bound.
  */
@@ -10,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { compileOrdered } from "#scripts/bench/orderedProgram.ts";
 import { freshName, GuardRun } from "#tests/peers/guardRun.ts";
-import { Mosquitto } from "#tests/peers/mosquitto.ts";
+import { IllBroker } from "#tests/peers/illBroker.ts";
 import { Observer } from "#tests/peers/observer.ts";
 import { Operator } from "#tests/peers/operator.ts";
 import { long, need, tracing } from "#tests/skip.ts";
@@ -25,21 +26,6 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "holdfast-campaign-"));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-/** What is done to the broker before the faults of a state. Each begins where the one before has left it. */
-const states: Readonly<Record<string, (broker: Mosquitto) => Promise<void>>> = {
-  healthy: async () => {},
-  frozen: async (broker) => broker.freeze(),
-  thawed: async (broker) => broker.thaw(),
-  killed: (broker) => broker.kill(),
-  "back without its memory": (broker) => broker.start(),
-  refusing: (broker) => broker.refuseAll(),
-  full: (broker) => broker.overfill(),
-  "well again": async (broker) => {
-    await broker.kill();
-    await broker.start({});
-  },
-};
 
 const residentMiB = (pid: number): number =>
   Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024;
@@ -58,15 +44,17 @@ need(
   "gcc",
   "gdbserver",
   "mosquitto",
+  "openssl",
   tracing,
 )(
   `${faultsEach} faults in each state of the broker: survived, and all of them told in the end`,
   async () => {
-    await using broker = await Mosquitto.start();
-    await using observer = await Observer.open(broker.url, [`${box}/e/#`, `${box}/job/#`, `${box}/birth`]);
+    await using broker = await IllBroker.start("box-9");
+    const filters = [`${box}/e/#`, `${box}/job/#`, `${box}/birth`];
+    await using observer = await Observer.open(broker.url, filters, broker.readerOptions);
     await using program = await compileOrdered("stop");
     const [name, state, config] = [freshName("campaign"), join(folder, "state"), join(folder, "holdfast.toml")];
-    const section = ["[telemetry]", `broker = "${broker.url}"`, 'device = "box-9"', "drainPerSecond = 0"];
+    const section = [...broker.section, 'device = "box-9"', "drainPerSecond = 0"];
     const quick = ["metricsEveryMs = 1000", "keepAliveMs = 1000", "connectSpreadMs = 0", "reconnectMsMax = 1000"];
     await Bun.write(config, `${[...section, ...quick].join("\n")}\n`);
     const operator = new Operator(observer);
@@ -74,8 +62,8 @@ need(
     await using run = new GuardRun(["--name", name, "--state", state, "--config", config, "--", ...program.command]);
     await run.guarding();
     const beforeMiB = residentMiB(run.pid);
-    for (const [what, make] of Object.entries(states)) {
-      await make(broker);
+    for (const what of broker.states) {
+      await broker.make(what);
       for (let round = 0; round < faultsEach; round += 1) {
         const nth = run.seen("outcome").length + 1;
         program.order("l");

@@ -80,12 +80,12 @@ export class Mosquitto implements AsyncDisposable {
   async refuseAll(): Promise<void> {
     await Bun.write(join(this.directory, "acl"), "topic read #\n");
     await this.kill();
-    await this.start({ global: ["acl_file acl"] });
+    await this.start({ ...this.#options, global: ["acl_file acl"] });
   }
   /** Starts it again with room for next to nothing. */
   async overfill(): Promise<void> {
     await this.kill();
-    await this.start({ global: ["memory_limit 60000"] });
+    await this.start({ ...this.#options, global: ["memory_limit 60000"] });
   }
   freeze(): void {
     this.#child?.kill("SIGSTOP");

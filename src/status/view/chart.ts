@@ -44,7 +44,7 @@ export function faultChart(bars: readonly FaultBar[], spanWords: string): Html {
   const total = (bar: FaultBar): number => bar.survived + bar.degraded + bar.failed + bar.other;
   const sum = bars.reduce((count, bar) => count + total(bar), 0);
   const most = Math.max(...bars.map(total));
-  const scale = niceMost(most);
+  const scale = Math.max(2, niceMost(most));
   const step = width / bars.length;
   const drawn = bars.map((bar, index) => {
     let y = height;
@@ -89,7 +89,9 @@ export function lineChart(
 ): Html {
   const spanMs = span.toMs - span.fromMs;
   const points = thin(all, pointsMax);
-  const most = niceMost(Math.max(0, ...points.map((point) => point.greatest)));
+  const greatest = Math.max(0, ...points.map((point) => point.greatest));
+  const step = unit === "B" ? 1024 ** Math.floor(Math.log2(Math.max(1, greatest)) / 10) : 1;
+  const most = step * niceMost(greatest / step);
   const x = (atMs: number): string => (((atMs - span.fromMs) / spanMs) * width).toFixed(0);
   const y = (value: number): string => (height - (Math.max(0, value) / most) * height).toFixed(1);
   const pieces = unbroken(points);

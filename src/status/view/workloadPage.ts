@@ -10,7 +10,7 @@ import { arrivedShare } from "../model/workloads.ts";
 import type { ArrivingTold, WorkloadTold } from "../told.ts";
 import { stateBadge } from "./badge.ts";
 import { faultTable } from "./faultList.ts";
-import { bytes, dash, duration, micros, percent } from "./format.ts";
+import { bytes, dash, duration, micros, percent, plural } from "./format.ts";
 import { verbForm } from "./forms.ts";
 import { type Html, html, nothing } from "./html.ts";
 import { issueList } from "./issueList.ts";
@@ -46,7 +46,7 @@ export function workloadPage({ line, faults, chart, issues, nowMs, viewer }: Wor
     ["Median stop", line.stopUsMedian === null ? dash : micros(line.stopUsMedian)],
   ];
   return html`<p class="crumb"><a href="/">Overview</a> <span aria-hidden="true">/</span> workload</p><h1>${told.name}</h1>
-<div data-part="workload">${issueList(issues, nowMs, viewer)}${pairs(facts)}</div>
+<div data-part="workload">${issues.length === 0 ? nothing : html`<h2>${plural(issues.length, "open issue")}</h2>`}${issueList(issues, nowMs, viewer)}${pairs(facts)}</div>
 ${told.verbs.length === 0 ? nothing : html`<section aria-labelledby="acts"><h2 id="acts">Actions</h2><div class="buttons">${told.verbs.map((verb) => verbForm(verb, told.name, viewer))}</div></section>`}
 <section aria-labelledby="rungs"><h2 id="rungs">By rung and outcome</h2><div data-part="rungs">${rungTable(line)}</div></section>
 <section aria-labelledby="day"><h2 id="day">Last 24 hours</h2><div data-part="day">${chart}</div></section>
