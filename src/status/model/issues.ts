@@ -95,20 +95,7 @@ function workloadIssues(workload: WorkloadTold): Issue[] {
       },
     ];
   }
-  if (workload.suppressionOff) {
-    return [
-      {
-        ...about,
-        code: "workload.suppressionOff",
-        severity: "degraded",
-        title: `Suppression is switched off for ${name}`,
-        effect: "The next fatal fault ends it, with all its sessions.",
-        fix: "Switch it on again once whoever switched it off is done.",
-        verb: can("suppression.on"),
-        sinceMs: null,
-      },
-    ];
-  }
+  if (workload.suppressionOff) return [suppressionOff(workload)];
   if (state === "unguarded" || (!workload.protected && (state === "up" || state === "guarded"))) {
     return [
       {
@@ -123,6 +110,19 @@ function workloadIssues(workload: WorkloadTold): Issue[] {
     ];
   }
   return [];
+}
+
+function suppressionOff({ name, verbs }: WorkloadTold): Issue {
+  return {
+    code: "workload.suppressionOff",
+    severity: "degraded",
+    workload: name,
+    title: `Suppression is switched off for ${name}`,
+    effect: "The next fatal fault ends it, with all its sessions.",
+    fix: "Switch it on again once whoever switched it off is done.",
+    verb: verbs.includes("suppression.on") ? "suppression.on" : null,
+    sinceMs: null,
+  };
 }
 
 function outcomeIssues({ recent, nowMs }: IssueFacts): Issue[] {
