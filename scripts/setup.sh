@@ -98,6 +98,23 @@ install_packages() {
   cat "$top/package.json" "$top/bun.lock" | "${as_owner[@]}" tee "$top/.cache/installed-$1" >/dev/null
 }
 
+# The validator of the MQTT contract: one file of Python without dependencies, run as it is. Its sum is that of the registry.
+# Without it one test is skipped, and says so.
+get_cddl_verifier() {
+  local version=1.5.3 sum=8b7a78ddd4db6bd43e878c3f28c4ba239931b5e7db60e9168de3fd345d3f068b
+  local file=cddl_verifier-$version-py3-none-any.whl work=$top/.cache/new-cddl-verifier
+  if [ -e "$top/.cache/$file" ]; then return; fi
+  choose_owner
+  "${as_owner[@]}" rm -rf "$work"
+  if "${as_owner[@]}" pip3 --disable-pip-version-check --quiet --no-cache-dir download --no-deps --only-binary :all: \
+    --dest "$work" "cddl-verifier==$version" >&2 && echo "$sum  $work/$file" | sha256sum --check --status; then
+    "${as_owner[@]}" mv -T "$work/$file" "$top/.cache/$file"
+  else
+    say "cddl-verifier $version could not be had through pip3: the test of the contract's rules will be skipped"
+  fi
+  "${as_owner[@]}" rm -rf "$work"
+}
+
 # apt_install PACKAGE…: as root, through sudo where there is need and a way.
 apt_install() {
   if ! try_apt_install "$@"; then

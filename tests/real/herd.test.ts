@@ -41,6 +41,8 @@ class RedisBox implements AsyncDisposable {
   readonly guard: string;
   run!: GuardRun;
   readonly admin: Operator;
+  /** A key gives ten commands a minute, and the other one asks often. */
+  readonly second: Operator;
 
   private constructor(
     readonly device: string,
@@ -49,12 +51,14 @@ class RedisBox implements AsyncDisposable {
     this.#state = join(folder, freshName(device));
     this.guard = freshName(device);
     this.admin = new Operator(fleet.observer);
+    this.second = new Operator(fleet.observer);
   }
 
   static async start(device: string, herd: "use" | "off" | "watch", fleet: Fleet, healthy?: string): Promise<RedisBox> {
     const one = new RedisBox(device, fleet);
     for (const [who, use] of [
       [one.admin, "admin"],
+      [one.second, "admin"],
       [fleet.fleetKey, "fleet"],
     ] as const) {
       expect(await who.believedBy(one.#state, one.guard, use)).toMatchObject({ code: 0 });
@@ -164,6 +168,24 @@ async function publishForgeries({ observer }: Fleet, { topic, payload }: Seen): 
   }
 }
 
+/** Forgotten by a signed command, a record comes back with its next arrival; blocked by one, it does not. */
+async function forgottenThenBlocked(one: RedisBox, { topic, payload }: Seen, observer: Observer): Promise<void> {
+  const [build = "", site = ""] = topic.slice(rescueTree.length).split("/");
+  const [ask, words] = [
+    (verb: string) => one.second.ask(one.device, verb, ...words),
+    [`build=${build}`, `site=${site}`],
+  ];
+  expect(await ask("herd.forget")).toMatchObject({ s: "succeeded", result: { records: 1 } });
+  await one.knows(0);
+  await observer.publish(topic, payload, { retain: true });
+  await one.knows(1);
+  expect(await ask("herd.block")).toMatchObject({ s: "succeeded" });
+  await one.knows(0);
+  await observer.publish(topic, payload, { retain: true });
+  await one.second.ask(one.device, "ping");
+  await one.knows(0);
+}
+
 need(
   "redis-server",
   "redis-cli",
@@ -207,7 +229,7 @@ need(
   "mosquitto",
   tracing,
 )(
-  "a record that does not work here is told to the fleet, and is not first any more; watch only tells",
+  "a record that does not work here is told to the fleet, and is not first any more; a person forgets or blocks it; watch only tells",
   async () => {
     await using broker = await Mosquitto.start();
     await using observer = await Observer.open(broker.url, ["holdfast/#"]);
@@ -215,7 +237,7 @@ need(
     await using a = await RedisBox.start("box-a", "use", fleet);
     await a.mayPublish();
     const learned = await a.trialsToClean();
-    await observer.until("A's record", (seen) => seen.find(isRecord));
+    const record = await observer.until("A's record", (seen) => seen.find(isRecord));
 
     await using d = await RedisBox.start("box-d", "use", fleet, "false");
     await d.knows(1);
@@ -223,6 +245,11 @@ need(
     const told = await observer.until("the failure", () => observer.decoded("holdfast/1/box-d/e/herd")[0]);
     expect(told).toMatchObject({ name: "herd.failed", facts: { outcome: "failed" } });
     expect((await d.meet()).action).not.toBe(learned.action);
+
+    await using e = await RedisBox.start("box-e", "use", fleet);
+    await e.knows(1);
+    await forgottenThenBlocked(e, record, observer);
+    expect((await e.meet()).action).not.toBe(learned.action);
 
     await using w = await RedisBox.start("box-w", "watch", fleet);
     await w.knows(1);
