@@ -79,6 +79,6 @@ export const limits = {
   logBytesMax: 1 << 20,
   logMs: 5_000,
   bundleBytesMax: 20 << 20,
-  pageRowsMax: 100,
+  pageRowsMax: 50,
   addressesMax: 1_024,
 } as const;

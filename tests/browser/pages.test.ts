@@ -11,6 +11,7 @@ import { long, need } from "#tests/skip.ts";
 import { axe, openBrowser, openWindow, overflow, themes, widths } from "./browser.ts";
 
 const hourMs = 3_600_000;
+/** A page, with all that it loads. */
 const pageBytesMax = 100_000;
 const attack = `"><script>document.title='owned'</script><img src=x onerror="document.title='owned'">'{{7*7}}\u202e`;
 const longName = "a-program-with-a-very-long-name-that-somebody-chose-".repeat(3);
@@ -139,10 +140,11 @@ describe("pages", () => {
           await using window = await openWindow(browser, { width, theme, cookie, url: host.url });
           const { page, complaints, foreign } = window;
           const problems: string[] = [];
+          const assetBytes = await weightOfAssets(host, cookie);
           for (const path of [...places, ...more]) {
             const answer = await page.goto(`${host.url}${path}`);
-            const text = await answer!.text();
-            if (text.length > pageBytesMax) problems.push(`${path}: ${text.length} bytes`);
+            const bytes = (await answer!.body()).length + assetBytes;
+            if (bytes > pageBytesMax) problems.push(`${path}: ${bytes} bytes with style sheet and script`);
             const wide = await overflow(page);
             if (wide > 0) problems.push(`${path}: ${wide} pixels too wide`);
             for (const broken of await axe(page)) problems.push(`${path}: ${broken}`);
@@ -183,6 +185,15 @@ describe("pages", () => {
     }
   }, 60_000);
 });
+
+/** Style sheet, script and icon, as the first page names them. */
+async function weightOfAssets(host: PageHost, cookie: string): Promise<number> {
+  const text = await (await host.get("", { cookie })).text();
+  const paths = [...text.matchAll(/(?:href|src)="\/([\w.]+\?[^"]+)"/g)].map(([, path]) => path!);
+  expect(paths.length).toBe(3);
+  const sizes = paths.map(async (path) => (await (await host.get(path)).arrayBuffer()).byteLength);
+  return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+}
 
 /** Walks by Tab to each field and types into it. */
 async function typeInto(page: import("playwright-core").Page, fields: Readonly<Record<string, string>>): Promise<void> {

@@ -145,6 +145,18 @@ function countedLook(
   };
 }
 
+/** All series of the box. */
+const boxSeries = [
+  ["cpu_ratio", "/", 0.2],
+  ["memory_available_bytes", "B", 2.1e9],
+  ["swap_free_bytes", "B", 0.5e9],
+  ["temperature_celsius", "Cel", 51],
+  ["disk_free_bytes", "B", 11e9],
+  ["cpu_pressure_ratio", "/", 0.08],
+  ["memory_pressure_ratio", "/", 0.01],
+  ["io_pressure_ratio", "/", 0.03],
+] as const;
+
 /** Samples of the last day, a minute apart, with an hour in which nobody sampled. */
 export async function dayOfHistory(storage: Storage, at: { shiftMs: number }): Promise<void> {
   const stepMs = 60_000;
@@ -152,8 +164,9 @@ export async function dayOfHistory(storage: Storage, at: { shiftMs: number }): P
     if (agoMs > 9 * hourMs && agoMs < 10 * hourMs) continue;
     at.shiftMs = -agoMs;
     const turn = (agoMs / dayMs) * 2 * Math.PI;
-    storage.sample("cpu_ratio", "", 0.2 + 0.1 * Math.sin(5 * turn), "/");
-    storage.sample("memory_available_bytes", "", 2.1e9 + 3e8 * Math.cos(turn), "B");
+    for (const [name, unit, middle] of boxSeries) {
+      storage.sample(name, "", middle * (1 + 0.4 * Math.sin(5 * turn + middle)), unit);
+    }
     storage.sample("processors", "shop", 0.4 + 0.3 * Math.sin(3 * turn));
     if (agoMs % (120 * stepMs) === 0) await storage.flush(undefined, "history");
   }

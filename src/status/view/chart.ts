@@ -12,9 +12,9 @@ import { type Html, html, nothing } from "./html.ts";
 /** Units of the drawing; it is stretched to the room there is, so text stands beside it, not in it. */
 const width = 720;
 const height = 120;
-/** A point for every six units: more would weigh and not be seen. */
-const pointsMax = 120;
-const rowsMax = 24;
+/** A point for every eight units: more would weigh and not be seen. */
+const pointsMax = 90;
+const rowsMax = 16;
 
 export type FaultBar = { readonly fromMs: number; survived: number; degraded: number; failed: number; other: number };
 
