@@ -25,6 +25,8 @@ import type { Notice } from "./notices.ts";
 
 /** Raw samples of the history are this far apart; storage folds them into minutes and hours. */
 export const historyEveryMs = 10_000;
+/** Guests have pages of this size. */
+const pageBytes = 4_096;
 
 export type MonitoringOptions = {
   readonly settings?: MonitorSettings;
@@ -101,8 +103,19 @@ export class Monitoring implements AsyncDisposable {
       case "guestOutcome":
         registry.add("suppressions_total", [workload, notice.rung, notice.verdict]);
         registry.add("restarts_total", [workload]);
+        if (notice.rung === "restore" && notice.verdict === "clean")
+          registry.observe("restore_seconds", [workload], notice.downMs / 1_000);
         monitor.mark(workload, `${notice.rung} ${notice.verdict}`);
         break;
+      case "checkpoint":
+        registry.observe("checkpoint_pause_seconds", [workload], notice.stillMs / 1_000);
+        break;
+      case "restored": {
+        const { prefetchedBytes, backgroundBytes, demandedBytes } = notice;
+        registry.add("restore_pages_total", [workload, "prefetch"], (prefetchedBytes + backgroundBytes) / pageBytes);
+        registry.add("restore_pages_total", [workload, "demand"], demandedBytes / pageBytes);
+        break;
+      }
     }
   }
 

@@ -6,6 +6,7 @@
 import { afterAll, beforeAll, describe, expect } from "bun:test";
 import type { Browser, Page } from "playwright-core";
 import { PageHost, until, workload } from "#tests/peers/pageHost.ts";
+import { busyBox } from "#tests/peers/pageScene.ts";
 import { need } from "#tests/skip.ts";
 import { openBrowser, openWindow } from "./browser.ts";
 
@@ -62,6 +63,42 @@ describe("a page that is open", () => {
     await says(page, "#live-text", "live");
     await says(page, '[data-part="faults"]', "survived");
   }, 90_000);
+
+  test("a restored guest shows how its memory arrives; counters show rates, live", async () => {
+    await using host = await PageHost.open();
+    const mebibyte = 2 ** 20;
+    const guest = (arrivedMiB: number | null) => ({
+      workloads: [
+        workload("cache", {
+          kind: "guest",
+          state: "up",
+          arriving:
+            arrivedMiB === null
+              ? null
+              : {
+                  ...{ checkpoint: "c-1", mode: "lazy", contentBytes: 400 * mebibyte },
+                  ...{ prefetchedBytes: 20 * mebibyte, demandedBytes: 10 * mebibyte },
+                  backgroundBytes: (arrivedMiB - 30) * mebibyte,
+                },
+        }),
+      ],
+    });
+    host.told = guest(100);
+    await using window = await open(host);
+    const { page } = window;
+    await until(async () => (await page.goto(`${host.url}workloads/cache`))!.status() === 200);
+    await says(page, '[data-part="workload"]', "25 %: 100 MiB of 400 MiB");
+    host.told = guest(300);
+    await says(page, '[data-part="workload"]', "75 %: 300 MiB of 400 MiB");
+    host.told = guest(null);
+    await page.locator("text=Memory arriving").waitFor({ state: "detached" });
+    host.told = busyBox;
+    await page.goto(`${host.url}counters`);
+    // Two looks of the monitor make a rate, and only a live page sees the second.
+    await says(page, '[data-part="counters"]', "412 M");
+    await says(page, '[data-part="counters"]', "1.59");
+    expect(window.complaints.filter((line) => !line.includes("404"))).toEqual([]);
+  }, 60_000);
 
   test("a supervisor that hangs is told from one that is well", async () => {
     await using host = await PageHost.open();
