@@ -91,6 +91,7 @@ export async function runAppliance(options: RunOptions): Promise<void> {
       ...{ storage, directory, rescues, orders, suppression, clock, random: systemRandom },
       ...{ configuration: flatConfig(config), machine, version, log: logFor("telemetry") },
       ...{ notices, view: monitored.view, metrics: monitored.told.metrics },
+      pageFingerprint: () => book.pageFingerprint,
     },
     tasks,
   );

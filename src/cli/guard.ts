@@ -160,7 +160,8 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
     };
     onBug(endOnBug);
     tasks.failed.catch(endOnBug);
-    const seen = { view: monitored.view, metrics: monitored.told.metrics };
+    const pageFingerprint = (): string | null => book.pageFingerprint;
+    const seen = { view: monitored.view, metrics: monitored.told.metrics, pageFingerprint };
     const kept = { storage, directory, rescues, suppression, notices, ...seen };
     const { orders, page: fleetPage } = joinFleet(section, flags, { ...kept, clock, log }, tasks);
     const command = wanted.kind === "command" ? wanted.command : null;

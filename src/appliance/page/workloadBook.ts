@@ -15,6 +15,8 @@ type Warning = { readonly atMs: number; readonly workload: string; readonly text
 
 export class WorkloadBook {
   readonly #programs = new Map<string, WorkloadTold>();
+  /** Of the certificate of the status page; null without one. */
+  pageFingerprint: string | null = null;
   #warnings: Warning[] = [];
 
   constructor(private readonly clock: Clock) {}
@@ -48,6 +50,9 @@ export class WorkloadBook {
         this.#put(workload, { state: "ended", pid: null, threads: null, protected: false, why: `it ended: ${how}` });
         break;
       }
+      case "status":
+        this.pageFingerprint = notice.fingerprint;
+        break;
       case "warning":
         this.#warnings = [...this.#warnings, { atMs: this.clock.wallMs(), workload, text: notice.text }].slice(
           -warningsMax,

@@ -50,6 +50,8 @@ export type UplinkOptions = {
   readonly view: () => MonitorView;
   /** All metrics of this supervisor, those of telemetry itself among them. */
   readonly metrics: () => readonly MetricSample[];
+  /** Fingerprint of the status page's certificate, once it listens; null where it has none. */
+  readonly pageFingerprint: () => string | null;
   /** Where this supervisor looks after the whole machine; null where it guards one program. */
   readonly machine: Machine | null;
   readonly version: string;
@@ -78,6 +80,7 @@ export class Uplink implements AsyncDisposable {
   readonly #standing = readStandingFacts();
   #metricsEveryMs: number;
   #told = "";
+  #toldPage: string | null = null;
 
   /** @throws ConfigError config.value for a section that cannot work, TelemetryError telemetry.settings */
   static async open(options: UplinkOptions): Promise<Uplink> {
@@ -174,10 +177,11 @@ export class Uplink implements AsyncDisposable {
 
   /** Health and alarms, from what storage and the monitor say. */
   async #watchHealth(signal: AbortSignal): Promise<void> {
-    const { clock, storage, view } = this.#options;
+    const { clock, storage, view, pageFingerprint } = this.#options;
     let looksUnprotected = 0;
     for (;;) {
       await clock.sleep(statusMs, signal);
+      if (pageFingerprint() !== this.#toldPage) this.#tellBirth();
       const { kind, why } = storage.state();
       this.#alarm("storage", kind === "normal" && why === "" ? null : storageAlarm(kind, why));
       const unprotected = this.#workloads.all.filter((one) => one.up && !one.protected);
@@ -242,8 +246,9 @@ export class Uplink implements AsyncDisposable {
   }
 
   #tellBirth(): void {
-    const { version, view, machine } = this.#options;
+    const { version, view, machine, pageFingerprint } = this.#options;
     const { kind, why } = view().counters;
+    this.#toldPage = pageFingerprint();
     const workloads = this.#workloads.all.map(({ name, kind: what, protected: isProtected }) => {
       const program = this.#herd.programs.get(name);
       const known =
@@ -254,6 +259,7 @@ export class Uplink implements AsyncDisposable {
       ...{ ...this.#standing, sw: version, reason: machine?.bootReason ?? this.#reboots.reason, workloads },
       ...(this.#fleetUpdates?.birthWords ?? { slot: "none" }),
       counters: why === "" ? { kind } : { kind, why },
+      ...(this.#toldPage === null ? {} : { page: this.#toldPage }),
     });
   }
 
