@@ -148,6 +148,21 @@ need("promtool")("the alert rules fire when they should", async () => {
   }
 });
 
+need("promtool")("each question of the dashboard is one that Prometheus understands", async () => {
+  type Panel = { readonly title: string; readonly targets: readonly { readonly expr: string }[] };
+  const { panels } = JSON.parse(await shipped("grafana/holdfast.json")) as { panels: readonly Panel[] };
+  const asked = panels.flatMap(({ targets }) => targets.map(({ expr }) => expr.replaceAll("$box", ".*")));
+  const rules = asked.map((expr, index) => ({ record: `dashboard:${index}`, expr }));
+  // YAML holds JSON.
+  const file = new Blob([JSON.stringify({ groups: [{ name: "dashboard", rules }] })]);
+  const child = Bun.spawn([programPath("promtool")!, "check", "rules", "/dev/stdin"], {
+    stdio: [file, "pipe", "pipe"],
+  });
+  const said = (await child.stdout.text()) + (await child.stderr.text());
+  expect([await child.exited, said]).toEqual([0, expect.stringContaining(`${asked.length} rules found`)]);
+  expect(asked.length).toBeGreaterThan(panels.length);
+});
+
 describe("Telegraf", () => {
   test("the configuration is TOML, and its script is that of the catalogue", async () => {
     const parsed = Bun.TOML.parse(await shipped("telegraf/telegraf.conf")) as { inputs: { mqtt_consumer: unknown[] } };
