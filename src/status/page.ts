@@ -5,7 +5,7 @@
  */
 import type { Clock } from "#clock.ts";
 import { explain } from "#errors.ts";
-import { type MonitorView, seenOr } from "#health.ts";
+import { seenOr } from "#health.ts";
 import type { Role, VerbName, VerbRequest, VerbResult } from "#verbs.ts";
 import { Accounts, newSecret } from "./access/accounts.ts";
 import { ownNames } from "./access/certificate.ts";
@@ -20,7 +20,7 @@ import { rateSpanMs } from "./model/rates.ts";
 import { ReadModel } from "./model/readModel.ts";
 import { type DayFacts, dayOf, type WorkloadLine, workloadLines } from "./model/workloads.ts";
 import { limits, type StatusSettings } from "./settings.ts";
-import type { Told } from "./told.ts";
+import type { LookTold, Told } from "./told.ts";
 
 const dayMs = 24 * 3_600_000;
 const hostEveryMs = 2_000;
@@ -32,7 +32,7 @@ const verbMs = 120_000;
 export type View = {
   readonly told: Told;
   /** What the monitor saw a few seconds earlier, for rates; null where it saw nothing then. */
-  readonly before: MonitorView | null;
+  readonly before: LookTold | null;
   readonly host: HostFacts;
   readonly workloads: readonly WorkloadLine[];
   readonly issues: readonly Issue[];
@@ -74,7 +74,7 @@ export class Page {
   readonly #hooks: PageHooks;
   #told: Told;
   /** Looks of the monitor, the oldest first: one every half span. */
-  #looks: readonly MonitorView[] = [];
+  #looks: readonly LookTold[] = [];
   #host: HostFacts | null = null;
   #hostNs = 0;
   #view: View | null = null;
@@ -108,7 +108,7 @@ export class Page {
     if (gistOf(told) !== gist) this.#wake();
   }
 
-  #keepLook(look: MonitorView | null): void {
+  #keepLook(look: LookTold | null): void {
     if (look === null) return;
     const lastMs = this.#looks.at(-1)?.atMs ?? 0;
     if (look.atMs - lastMs < rateSpanMs / 2) return;

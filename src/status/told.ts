@@ -5,7 +5,7 @@
  *
  * A part that is not there is a stated value (`known: false` and why), never an invented number.
  */
-import type { MonitorView } from "#health.ts";
+import type { MonitorView, WorkloadCounters } from "#health.ts";
 import type { MetricSample } from "#metrics.ts";
 import type { StorageState } from "#storage/stateFile.ts";
 import type { VerbName } from "#verbs.ts";
@@ -87,6 +87,11 @@ export type CheckpointTold = {
   readonly good: boolean;
 };
 
+/** What the monitor sees, as far as the page shows it: it is copied to another thread twice a second. */
+export type LookTold = Pick<MonitorView, "atMs" | "host" | "detections"> & {
+  readonly counters: readonly WorkloadCounters[];
+};
+
 /** One of two systems that a flashed box can start. */
 export type SlotTold = {
   readonly slot: string;
@@ -147,7 +152,7 @@ export type Told = {
   /** Warnings that stand, newest last: sentences for people. */
   readonly warnings: readonly { readonly atMs: number; readonly workload: string; readonly text: string }[];
   /** What the monitor sees of the machine and of each workload; null where there is none. */
-  readonly monitor: MonitorView | null;
+  readonly monitor: LookTold | null;
   /** Samples of the metric catalogue that only the supervisor can take. */
   readonly metrics: readonly MetricSample[];
 };

@@ -4,9 +4,9 @@
  *
  * Gets the time; gives what the supervisor would tell, and writes a day of history. Figures are plausible, not measured.
  */
-import { absent, type CounterReading, type MonitorView, seen } from "#health.ts";
+import { absent, type CounterReading, seen, type WorkloadCounters } from "#health.ts";
 import { sampleOf } from "#metrics.ts";
-import type { Told } from "#status/told.ts";
+import type { LookTold, Told } from "#status/told.ts";
 import type { Storage } from "#storage/storage.ts";
 import { workload } from "./pageHost.ts";
 
@@ -67,7 +67,7 @@ export const busyBox = (nowMs: number): Partial<Told> => ({
     { atMs: nowMs - 3 * dayMs, reason: "orderly", why: "the boot before ended in order" },
   ],
   warnings: [{ atMs: nowMs - hourMs, workload: "cache", text: "guest cache: no checkpoint was taken: it is busy" }],
-  monitor: busyView(nowMs),
+  monitor: busyLook(nowMs),
   metrics: [
     sampleOf("herd_records", [], 12),
     sampleOf("herd_used_total", ["clean"], 2),
@@ -77,7 +77,7 @@ export const busyBox = (nowMs: number): Partial<Told> => ({
 });
 
 /** Totals grow with the time, so that two looks give rates. */
-export function busyView(nowMs: number): MonitorView {
+export function busyLook(nowMs: number): LookTold {
   const seconds = (nowMs % dayMs) / 1_000;
   return {
     atMs: nowMs,
@@ -95,8 +95,7 @@ export function busyView(nowMs: number): MonitorView {
       clock: seen({ synced: true, offsetSeconds: 0.00031, errorSecondsMax: 0.012 }),
       links: [link("eth0", true, 1_000, seconds), link("wlan0", false, null, 0)],
     },
-    counters: { kind: "hardware", why: "", advice: "", events: [] },
-    workloads: [countedLook("shop", "program", nowMs, seconds), countedLook("cache", "guest", nowMs, seconds)],
+    counters: [counted("shop", nowMs, seconds, null), counted("cache", nowMs, seconds, guestExits)],
     detections: [
       {
         detector: "leak",
@@ -116,12 +115,14 @@ const link = (name: string, up: boolean, megabitsPerSecond: number | null, secon
   ...{ errors: 0, dropped: up ? 3 : 0 },
 });
 
-function countedLook(
-  name: string,
-  kind: "program" | "guest",
+const guestExits = { mmio: 91_233, halt: 1_204_551, irq: 88_120 };
+
+function counted(
+  workload: string,
   atMs: number,
   seconds: number,
-): MonitorView["workloads"][number] {
+  exits: Readonly<Record<string, number>> | null,
+): WorkloadCounters {
   const reading = (event: CounterReading["event"], perSecond: number | null, runningRatio = 1): CounterReading => ({
     ...{ event, cluster: "", total: perSecond === null ? null : Math.round(perSecond * seconds), runningRatio },
   });
@@ -135,14 +136,8 @@ function countedLook(
     reading("page_faults", 12),
     reading("context_switches", 1_530),
   ];
-  const exits = kind === "guest" ? seen({ mmio: 91_233, halt: 1_204_551, irq: 88_120 }) : absent("it is no guest");
-  const why = absent("not asked");
-  return {
-    health: { workload: name, kind, atMs, process: why, controlGroup: why, probes: [], leak: why },
-    counters: { workload: name, atMs, threads: kind === "guest" ? 4 : 9, readings, exits },
-    faults: 0,
-    processorShare: [],
-  };
+  const threads = exits === null ? 9 : 4;
+  return { workload, atMs, threads, readings, exits: exits === null ? absent("it is no guest") : seen(exits) };
 }
 
 /** All series of the box. */

@@ -118,11 +118,17 @@ function collector(options: PageOptions, box: string): () => Told {
       counters: parts.counters(),
       checkpoints: parts.checkpoints(),
       ...(machine ?? noMachine).collect(),
-      monitor: parts.view?.() ?? null,
+      monitor: lookOf(options.view?.() ?? null),
       warnings: book.warnings,
       metrics: metrics?.() ?? [],
     };
   };
+}
+
+function lookOf(view: MonitorView | null): Told["monitor"] {
+  if (view === null) return null;
+  const { atMs, host, detections, workloads } = view;
+  return { atMs, host, detections, counters: workloads.flatMap(({ counters }) => counters ?? []) };
 }
 
 /** A program in the foreground: it can be started anew, and its faults passed on for a while. */

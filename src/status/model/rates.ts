@@ -3,7 +3,8 @@
  * What the processor and the kernel count for each workload, as totals and as rates of the last seconds. Gets two looks of
  * the monitor; gives rows. A rate needs both looks; what was never on hardware has no number, not zero. Pure.
  */
-import type { CounterReading, HostHealth, MonitorView, WorkloadCounters } from "#health.ts";
+import type { CounterReading, HostHealth, WorkloadCounters } from "#health.ts";
+import type { LookTold } from "../told.ts";
 
 /** Two looks this far apart give a steady rate. */
 export const rateSpanMs = 5_000;
@@ -34,13 +35,10 @@ export type CounterTable = {
 
 const exitsMax = 8;
 
-export function counterTables(now: MonitorView | null, before: MonitorView | null): CounterTable[] {
-  return (now?.workloads ?? []).flatMap(({ health, counters }) => {
-    if (counters === null) return [];
-    const old = before?.workloads.find((each) => each.health.workload === health.workload)?.counters ?? null;
-    return [tableOf(counters, old)];
-  });
-}
+export const counterTables = (now: LookTold | null, before: LookTold | null): CounterTable[] =>
+  (now?.counters ?? []).map((each) =>
+    tableOf(each, before?.counters.find(({ workload }) => workload === each.workload) ?? null),
+  );
 
 function tableOf(counters: WorkloadCounters, old: WorkloadCounters | null): CounterTable {
   const seconds = old === null ? 0 : (counters.atMs - old.atMs) / 1_000;
