@@ -2,7 +2,8 @@
 /**
  * What is wrong between this box and its fleet: broker, outbox, certificate, records of others. Pure: facts in, issues out.
  */
-import { capital, type Issue, type IssueFacts, times } from "./issue.ts";
+import type { Told } from "../told.ts";
+import { capital, type Issue, times } from "./issue.ts";
 
 const dayMs = 24 * 3_600_000;
 /** The uplink raises its alarm at the same time. */
@@ -10,7 +11,9 @@ const certificateWarnMs = 30 * dayMs;
 /** A broker may be away for an hour without anybody having to look. */
 const oldestMsMax = 3_600_000;
 
-export function fleetIssues({ told, nowMs }: IssueFacts): Issue[] {
+type FleetFacts = { readonly told: Pick<Told, "uplink" | "metrics">; readonly nowMs: number };
+
+export function fleetIssues({ told, nowMs }: FleetFacts): Issue[] {
   if (!told.uplink.known) return [];
   const { connected, why, sinceMs, droppedRows, oldestMs, certificateEndsMs } = told.uplink.value;
   const about = { severity: "attention", workload: "", verb: null } as const;

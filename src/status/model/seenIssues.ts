@@ -3,14 +3,17 @@
  * What the monitor and the boots say is wrong: detectors, clock, flash, a boot by the watchdog. Pure: facts in, issues out.
  */
 import { type Detection, seenOr } from "#health.ts";
-import { capital, type Issue, type IssueFacts } from "./issue.ts";
+import type { Told } from "../told.ts";
+import { capital, type Issue } from "./issue.ts";
 
 const detectionsMax = 20;
 /** An eMMC counts its life in tenths; from the last one on it is to be replaced. */
 const wornRatio = 0.9;
 const dayMs = 24 * 3_600_000;
 
-export function seenIssues({ told, nowMs }: IssueFacts): Issue[] {
+type SeenFacts = { readonly told: Pick<Told, "monitor" | "boots">; readonly nowMs: number };
+
+export function seenIssues({ told, nowMs }: SeenFacts): Issue[] {
   const { monitor, boots } = told;
   const about = { severity: "attention", workload: "", verb: null, sinceMs: null } as const;
   const issues = (monitor?.detections ?? []).slice(0, detectionsMax).map(detected);
