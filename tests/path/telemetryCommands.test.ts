@@ -70,7 +70,7 @@ async function scene(options: TestBoxOptions = {}): Promise<Scene> {
       if (job.request.args.w !== "stuck") await job.finish({ kind: "succeeded", result: { done: true } });
     }
   })().catch(() => {});
-  await observer.until("the subscriptions", () => box.telemetry.connected);
+  await box.until("connected", () => box.telemetry.connected);
   await observer.until("online", (seen) => seen.find(({ topic }) => topic.endsWith("/state")));
   const send: Scene["send"] = async (pair, command, properties = {}) => {
     const whole: Command = {
