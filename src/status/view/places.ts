@@ -74,12 +74,12 @@ export function checkpointsPage({ told, nowMs }: View): Html {
   if (!checkpoints.known) return html`<h1>Checkpoints</h1><div data-part="checkpoints">${missing(checkpoints)}</div>`;
   const rows = checkpoints.value.map(
     ({ guest, id, atMs, bytes: size, good }) =>
-      html`<tr><th scope="row">${guest}<span class="soft wide"><code>${id}</code></span></th><td>${ago(atMs, nowMs)}</td><td class="number">${bytes(size)}</td><td>${good ? badge("good", "good") : badge("warn", "not proven")}</td></tr>`,
+      html`<tr><th scope="row">${guest}<span class="soft wide"><code>${id}</code></span></th><td>${ago(atMs, nowMs)}</td><td class="number wide">${bytes(size)}</td><td>${good ? badge("good", "good") : badge("warn", "not proven")}</td></tr>`,
   );
   const table =
     rows.length === 0
       ? html`<p class="empty">No checkpoint has been taken yet.</p>`
-      : html`<table class="list"><thead><tr><th scope="col">Guest</th><th scope="col">Taken</th><th scope="col" class="number">Size</th><th scope="col">State</th></tr></thead><tbody>${rows}</tbody></table>`;
+      : html`<table class="list"><thead><tr><th scope="col">Guest</th><th scope="col">Taken</th><th scope="col" class="number wide">Size</th><th scope="col">State</th></tr></thead><tbody>${rows}</tbody></table>`;
   return html`<h1>Checkpoints</h1><div data-part="checkpoints">${table}</div>`;
 }
 
