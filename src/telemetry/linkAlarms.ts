@@ -15,9 +15,13 @@ const refusalMs = 120_000;
 export class LinkAlarms {
   readonly #words: BoxWords;
   readonly #clock: Clock;
+  /** When the client certificate ends, wall clock; null where there is none. */
+  readonly certificateEndsMs: number | null;
   #refusedNs: number | null = null;
 
-  constructor(words: BoxWords, clock: Clock) {
+  /** @throws TelemetryError telemetry.settings where the certificate cannot be read */
+  constructor(words: BoxWords, clock: Clock, certificate: string | undefined) {
+    this.certificateEndsMs = certificate === undefined ? null : certificateEndMs(certificate);
     this.#words = words;
     this.#clock = clock;
   }
@@ -65,8 +69,9 @@ export class LinkAlarms {
     });
   }
 
-  certificate(pem: string): void {
-    const endsMs = certificateEndMs(pem);
+  certificate(): void {
+    const endsMs = this.certificateEndsMs;
+    if (endsMs === null) return;
     const leftMs = endsMs - this.#clock.wallMs();
     if (leftMs > certificateWarnMs) {
       this.#words.clear("certificate.ends");
@@ -82,8 +87,7 @@ export class LinkAlarms {
   }
 }
 
-/** When a certificate ends. @throws TelemetryError telemetry.settings where it is none */
-export function certificateEndMs(pem: string): number {
+function certificateEndMs(pem: string): number {
   try {
     return new X509Certificate(pem).validToDate.getTime();
   } catch (cause) {

@@ -26,7 +26,7 @@ import { Jobs } from "./jobs.ts";
 import { JournalPump } from "./journalPump.ts";
 import { KeptTopics, keptTopicsMax } from "./kept.ts";
 import type { Link, ReceivedMessage } from "./link.ts";
-import { certificateEndMs, LinkAlarms } from "./linkAlarms.ts";
+import { LinkAlarms } from "./linkAlarms.ts";
 import { AckTimes, DropCounter, type LinkState, linkSamples } from "./linkMetrics.ts";
 import { LiveMetrics, type MetricBatch } from "./liveMetrics.ts";
 import type { Outbox } from "./outbox.ts";
@@ -98,17 +98,12 @@ export class Telemetry implements AsyncDisposable {
   static open(options: TelemetryOptions, signal?: AbortSignal): Telemetry {
     const { broker } = options.settings;
     brokerAddress(broker);
-    const endsMs = broker.certificate === undefined ? null : certificateEndMs(broker.certificate);
-    const telemetry = new Telemetry(options, endsMs, signal);
+    const telemetry = new Telemetry(options, signal);
     telemetry.#start();
     return telemetry;
   }
 
-  private constructor(
-    options: TelemetryOptions,
-    private readonly certificateEndsMs: number | null,
-    signal?: AbortSignal,
-  ) {
+  private constructor(options: TelemetryOptions, signal?: AbortSignal) {
     const { settings, outbox, feed, boot, clock, random, log, clockKnown, version } = options;
     const { encoding } = settings;
     this.#options = options;
@@ -144,7 +139,7 @@ export class Telemetry implements AsyncDisposable {
     this.#live = new LiveMetrics({ ...shared, keepAliveMs: settings.broker.keepAliveMs, quality });
     const herdKey = this.#identity.pair.public.raw;
     this.#words = new BoxWords({ ...shared, kept: this.#kept, discovery: settings.discovery, herdKey });
-    this.#alarms = new LinkAlarms(this.#words, clock);
+    this.#alarms = new LinkAlarms(this.#words, clock, settings.broker.certificate);
     this.#deny = new DenyDesk({ outbox, feed, trust: this.#trust, records: this.#records, clock, clockKnown });
     this.#session = new Session({
       ...{ settings, topics: this.topics, outbox, boot, clock, random, log },
@@ -185,7 +180,7 @@ export class Telemetry implements AsyncDisposable {
       ...{ lastAckMs: this.#acks.lastMs, waitingMessages: rows, oldestMs },
       ...{
         droppedRows: this.#drops.totals.event + this.#drops.totals.metric,
-        certificateEndsMs: this.certificateEndsMs,
+        certificateEndsMs: this.#alarms.certificateEndsMs,
       },
     };
   }
@@ -389,10 +384,9 @@ export class Telemetry implements AsyncDisposable {
   }
 
   async #sweep(signal: AbortSignal): Promise<void> {
-    const { clock, outbox, feed, clockKnown, settings } = this.#options;
-    const { certificate } = settings.broker;
+    const { clock, outbox, feed, clockKnown } = this.#options;
     for (;;) {
-      if (certificate !== undefined && clockKnown()) this.#alarms.certificate(certificate);
+      if (clockKnown()) this.#alarms.certificate();
       const burst = this.#drops.take(outbox.takeDropped(), clock.monotonicNs() / 1e6);
       if (burst !== null) feed.record("health.outboxDropped", "", burst);
       this.#alarms.dropping(this.#drops.dropping);
