@@ -37,6 +37,54 @@ export const systemClock: Clock = {
 
 export const systemRandom: Random = () => Math.random();
 
+/** Those who sleep to one beat: they share a timer. */
+type Beat = { readonly sleepers: Set<() => void>; readonly stop: AbortController };
+const beats = new WeakMap<Clock, Map<number, Beat>>();
+
+/**
+ * Sleeps to the next multiple of `periodMs`: those who sleep by the same beat wake together, and many of them cost this
+ * process one wake-up. Rejects as `sleep` does.
+ */
+export function sleepToBeat(clock: Clock, periodMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const { sleepers, stop } = beatOf(clock, periodMs);
+    const wake = (): void => {
+      signal?.removeEventListener("abort", cancel);
+      resolve();
+    };
+    const cancel = (): void => {
+      sleepers.delete(wake);
+      if (sleepers.size === 0) stop.abort();
+      reject(signal?.reason);
+    };
+    sleepers.add(wake);
+    signal?.addEventListener("abort", cancel, { once: true });
+  });
+}
+
+function beatOf(clock: Clock, periodMs: number): Beat {
+  const ofClock = beats.get(clock) ?? new Map<number, Beat>();
+  beats.set(clock, ofClock);
+  const known = ofClock.get(periodMs);
+  if (known !== undefined && !known.stop.signal.aborted) return known;
+  const beat: Beat = { sleepers: new Set(), stop: new AbortController() };
+  ofClock.set(periodMs, beat);
+  const over = (): void => {
+    if (ofClock.get(periodMs) === beat) ofClock.delete(periodMs);
+    for (const wake of beat.sleepers) wake();
+  };
+  // Aborted only once nobody sleeps to it any more.
+  clock.sleep(untilBeatMs(clock, periodMs), beat.stop.signal).then(over, () => {});
+  return beat;
+}
+
+/** At least an eighth of the period, so that a timer that comes early does not come twice. */
+export function untilBeatMs(clock: Clock, periodMs: number): number {
+  const leftMs = periodMs - ((clock.monotonicNs() / 1e6) % periodMs);
+  return Math.ceil(leftMs < periodMs / 8 ? leftMs + periodMs : leftMs);
+}
+
 /** Stops this thread: only for Workers that own it, between two tries of a native call. */
 export const blockFor = (delayMs: number): void => Bun.sleepSync(delayMs);
 

@@ -2,14 +2,11 @@
 /**
  * What the processes of one program share, because they run the same code, and what a guard tells of one of them.
  */
-import type { SharedCode } from "#monitor/codeLoader.ts";
 import type { Trials } from "./trials.ts";
 
 export type Family = {
   /** What was learned at a place in one process holds in all. */
   readonly trials: Trials;
-  /** Code is read and looked through once. */
-  readonly code: SharedCode;
 };
 
 export type GuardNews =

@@ -33,6 +33,7 @@ import { Protection } from "./protection.ts";
 import { tellRecordState } from "./recordState.ts";
 import { rehearsalFor } from "./rehearsal.ts";
 import { noteServed, removeRunRecord } from "./runRecord.ts";
+import { Settling } from "./settling.ts";
 import { sited } from "./sited.ts";
 import { removeSpines } from "./spineNotes.ts";
 import { keepStubHonest } from "./stubHonesty.ts";
@@ -56,10 +57,6 @@ const servingPatienceMs = 10_000;
 const endPollMs = 20;
 /** What a started program gets to end in order, where it could not be guarded. */
 const endAgainMs = 3000;
-/** Enough for the run-time compiler to have compiled what the fault path runs (measured: 10 ms a fault before, 1 ms after). */
-const rehearsalRounds = 200;
-/** The code is compiled by then: only how this process waits is new. */
-const childRounds = 4;
 
 /** null: let go. @throws GdbError, ProgramError where the program could not be protected even once */
 export async function runGuard(parts: GuardParts): Promise<GuardEnd | null> {
@@ -97,6 +94,7 @@ class Guard implements AsyncDisposable {
   readonly #watching: Watching;
   readonly #locks: LockKeeper;
   readonly #closes: WithheldCloses;
+  readonly #settling: Settling;
   #present: Present = null;
   #portrait: Portrait | null;
   #served: boolean;
@@ -114,13 +112,14 @@ class Guard implements AsyncDisposable {
     if (!program.served) removeSpines(parts.runDirectory);
     const { nextFaultId } = storage;
     this.#watching = new Watching(
-      { name, pid, clock, log, nextFaultId, runDirectory: parts.runDirectory, code: parts.family?.code },
+      { name, pid, clock, log, nextFaultId, runDirectory: parts.runDirectory, code: parts.code },
       tasks.signal,
     );
     const stuck = (why: string): void => this.#tellStuck(why);
     this.#locks = lockKeeperOf({ name, clock, storage, notices, stuck }, () => this.#present);
     tasks.start((signal) => this.#locks.run(signal));
     this.#closes = startWithholding(parts, tasks);
+    this.#settling = parts.settling ?? new Settling(clock, tasks);
     startHangKeeper(parts, tasks, () => this.#present);
     this.#acts = new UnfinishedActs(parts.runDirectory);
     this.#portrait = program.portrait;
@@ -322,9 +321,11 @@ class Guard implements AsyncDisposable {
   async #announce(watch: Watch, workload: Workload, fresh: boolean, signal: AbortSignal): Promise<void> {
     const { name, notices, program, runDirectory } = this.parts;
     const serving = fresh ? await watch.untilServing(servingPatienceMs, signal) : this.#served;
-    const rounds = this.parts.family === undefined ? rehearsalRounds : childRounds;
-    const round = rehearsalFor(workload);
-    if (fresh) await watch.rehearse(rounds, (report) => round(sited(report)), signal);
+    if (fresh) {
+      const round = rehearsalFor(workload);
+      const rehearse = (rounds: number) => watch.rehearse(rounds, (report) => round(sited(report)), signal);
+      await this.#settling.rehearse(rehearse, this.parts.family !== undefined);
+    }
     if (signal.aborted || !watch.isAlive()) return;
     this.#served ||= serving;
     this.#toldWhy = "";

@@ -7,6 +7,7 @@ import type { Log } from "#log.ts";
 import type { HangLimits } from "#monitor/busyStretches.ts";
 import type { WireTrace } from "#monitor/gdb/trace.ts";
 import type { Probe } from "#monitor/probes.ts";
+import type { SharedCode } from "#monitor/sharedCode.ts";
 import type { Storage } from "#storage/storage.ts";
 import type { Policy } from "#suppression/plan.ts";
 import type { Portrait } from "./daemon.ts";
@@ -14,6 +15,7 @@ import type { Family, GuardNews } from "./family.ts";
 import type { GuardedProgram, ProgramEnd } from "./guardedProgram.ts";
 import type { Notices } from "./notices.ts";
 import type { RescueBook } from "./rescue/rescueBook.ts";
+import type { Settling } from "./settling.ts";
 import type { SuppressionSwitch } from "./suppressionSwitch.ts";
 
 export type GuardParts = {
@@ -39,6 +41,10 @@ export type GuardParts = {
   readonly heir?: ((portrait: Portrait) => number | null) | undefined;
   /** What a process shares with the one that forked it; absent for the first of a program. */
   readonly family?: Family | undefined;
+  /** Code that is read once for all programs; left out: for this one alone. */
+  readonly code?: SharedCode | undefined;
+  /** Of the whole supervisor; left out: of this one guard. */
+  readonly settling?: Settling | undefined;
 };
 
 /** `successor`: the process in which a program that went to the background lives on. */

@@ -9,7 +9,7 @@
  * whole limit is stopped, for some 100 µs each time, and goes on at once unless the last look settles it.
  */
 import { ByteReader } from "#bytes.ts";
-import { type Clock, seededRandom } from "#clock.ts";
+import { type Clock, seededRandom, sleepToBeat } from "#clock.ts";
 import { explain, GdbError } from "#errors.ts";
 import { address, type VirtualAddress } from "#fault.ts";
 import type { Log } from "#log.ts";
@@ -74,7 +74,7 @@ export class HangKeeper {
   async run(signal: AbortSignal): Promise<void> {
     const { clock } = this.parts;
     while (!signal.aborted) {
-      await clock.sleep(lookMs, signal).catch(() => {});
+      await sleepToBeat(clock, lookMs, signal).catch(() => {});
       const now = this.present();
       if (now === null || signal.aborted) continue;
       const stretches = this.#stretchesOf(now.watch);

@@ -5,7 +5,7 @@
  *
  * Changes outlive us, and so does their limit: one whose time was over while nobody ran goes back at the start.
  */
-import type { Clock } from "#clock.ts";
+import { type Clock, sleepToBeat } from "#clock.ts";
 import type { Storage } from "#storage/storage.ts";
 import type { VerbScalar } from "#verbs.ts";
 
@@ -69,7 +69,7 @@ export class LiveSettings {
   /** Lets trials end in their time. */
   async run(signal: AbortSignal): Promise<void> {
     for (;;) {
-      await this.clock.sleep(lookMs, signal);
+      await sleepToBeat(this.clock, lookMs, signal);
       if (this.#revertDue()) this.changed();
     }
   }

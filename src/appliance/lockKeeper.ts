@@ -8,7 +8,7 @@
  *
  * Nothing is undone up front and nothing is guessed: a lock of an unknown kind stays, and the verdict says who waits.
  */
-import type { Clock } from "#clock.ts";
+import { type Clock, sleepToBeat } from "#clock.ts";
 import { explain } from "#errors.ts";
 import type { Architecture, Rung, ThreadControl, VirtualAddress } from "#fault.ts";
 import type { LockWait } from "#monitor/lockWaits.ts";
@@ -90,7 +90,7 @@ export class LockKeeper {
       for (const wait of stuck) await this.#consider(wait);
       const busy = this.clock.monotonicNs() - this.#works.lastNs < busyMs * 1e6;
       const waitMs = Math.max(busy ? busyLookMs : calmLookMs, lookedMs * restToLook);
-      await this.clock.sleep(waitMs, signal).catch(() => {});
+      await sleepToBeat(this.clock, waitMs, signal).catch(() => {});
     }
   }
 

@@ -3,7 +3,7 @@
  * Tells whoever watches a guard when its faults can no longer be recorded, and when they can be again. Gets the storage;
  * gives notices until the signal aborts. Guarding itself does not depend on it.
  */
-import type { Clock } from "#clock.ts";
+import { type Clock, sleepToBeat } from "#clock.ts";
 import type { StorageState } from "#storage/stateFile.ts";
 import type { Notices } from "./notices.ts";
 
@@ -22,7 +22,7 @@ export async function tellRecordState(
     const gist = gistOf({ kind, why });
     if (gist !== told) notices.tell({ event: "record", workload, state: kind, why });
     told = gist;
-    await clock.sleep(lookMs, signal);
+    await sleepToBeat(clock, lookMs, signal);
   }
 }
 

@@ -9,7 +9,7 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseJson, toJson } from "#bytes.ts";
-import type { Clock } from "#clock.ts";
+import { type Clock, sleepToBeat } from "#clock.ts";
 import type { LearnedSpines, Spines } from "#monitor/spines.ts";
 
 const threadsMax = 512;
@@ -27,7 +27,7 @@ export async function noteSpines(
   for (let noted = 0; !signal.aborted; ) {
     if (spines.threads !== noted) write(spines.learned.slice(0, threadsMax), pathIn(runDirectory));
     noted = spines.threads;
-    await clock.sleep(lookMs, signal).catch(() => {});
+    await sleepToBeat(clock, lookMs, signal).catch(() => {});
   }
 }
 

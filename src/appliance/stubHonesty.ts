@@ -5,7 +5,7 @@
  *
  * Costs one packet every three seconds, and stops nothing. Limits: `answerMs` for an answer.
  */
-import { type Clock, deadline } from "#clock.ts";
+import { type Clock, deadline, sleepToBeat } from "#clock.ts";
 import { GdbError } from "#errors.ts";
 import { isAlive } from "#monitor/processes.ts";
 import type { Protection } from "./protection.ts";
@@ -23,7 +23,7 @@ export async function keepStubHonest(
   signal: AbortSignal,
 ): Promise<void> {
   for (let look = 1; ; look += 1) {
-    await clock.sleep(lookMs, signal);
+    await sleepToBeat(clock, lookMs, signal);
     if (!isAlive(pid)) {
       // The stub is told first, and may be about to tell us.
       await clock.sleep(lookMs, signal);

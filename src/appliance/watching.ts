@@ -8,9 +8,9 @@
 import type { Clock } from "#clock.ts";
 import type { FaultId } from "#fault.ts";
 import type { Log } from "#log.ts";
-import type { SharedCode } from "#monitor/codeLoader.ts";
 import type { GdbClient } from "#monitor/gdb/client.ts";
 import { readThreads } from "#monitor/processes.ts";
+import type { SharedCode } from "#monitor/sharedCode.ts";
 import { Watch } from "#monitor/watch.ts";
 import { TaskGroup } from "#tasks.ts";
 import { noteSpines, readSpines, removeSpines } from "./spineNotes.ts";

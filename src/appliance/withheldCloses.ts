@@ -11,11 +11,11 @@
  * peace. A client that closes by itself is let go at the next look.
  */
 import { ForeignDescriptors, type HeldDescriptor } from "#board/native/foreignDescriptors.ts";
-import type { Clock } from "#clock.ts";
+import { type Clock, sleepToBeat } from "#clock.ts";
 import { NativeError } from "#errors.ts";
 import type { Decision, FaultReport } from "#fault.ts";
 import type { Storage } from "#storage/storage.ts";
-import type { TaskGroup } from "#tasks.ts";
+import { aborted, type TaskGroup } from "#tasks.ts";
 
 const freeCuts = 2;
 const firstMs = 1000;
@@ -38,6 +38,8 @@ export type WithheldParts = {
 export class WithheldCloses implements Disposable {
   readonly #origins = new Map<string, Origin>();
   #held: Held[] = [];
+  /** Resolves once something is held. */
+  #first = Promise.withResolvers<void>();
 
   constructor(private readonly parts: WithheldParts) {}
 
@@ -56,13 +58,18 @@ export class WithheldCloses implements Disposable {
     if (socket === null) return;
     if (this.#held.length >= heldMax) this.#held.shift()?.socket[Symbol.dispose]();
     this.#held.push({ socket, dueNs: this.parts.clock.monotonicNs() + withheldMs * 1e6 });
+    this.#first.resolve();
     this.parts.told(session.peer, withheldMs);
   }
 
   /** Lets go of what is due until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await this.parts.clock.sleep(lookMs, signal).catch(() => {});
+      if (this.#held.length === 0) {
+        this.#first = Promise.withResolvers();
+        await Promise.race([this.#first.promise, aborted(signal)]);
+      }
+      await sleepToBeat(this.parts.clock, lookMs, signal).catch(() => {});
       const nowNs = this.parts.clock.monotonicNs();
       const isOver = ({ socket, dueNs }: Held): boolean => nowNs >= dueNs || socket.isHungUp();
       for (const { socket } of this.#held.filter(isOver)) socket[Symbol.dispose]();

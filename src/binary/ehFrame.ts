@@ -36,7 +36,7 @@ export type Fde = {
 };
 
 /** Decoded entries kept; the table is emptied when it is full, since entries are cheap to decode again. */
-const cachedEntriesMax = 16_384;
+const cachedEntriesMax = 1_024;
 /** Augmentation strings seen in practice have at most 6 characters. */
 const augmentationBytesMax = 16;
 const headerEncodings = { address: 0x1b, count: 0x03, table: 0x3b };

@@ -26,7 +26,7 @@ import { type FunctionSymbol, openSymbols, type SymbolIndex } from "./elfSymbols
 import { readSlots, type Slots } from "./slots.ts";
 
 /** Rows kept for each image. A program has some hundred return addresses that ever show up on a stopped stack. */
-const cachedRowsMax = 16_384;
+const cachedRowsMax = 4_096;
 const notesMax = 1_024;
 
 /** @throws BinaryError "binary.elf" naming what is wrong, "binary.architecture" for a machine we do not guard. */

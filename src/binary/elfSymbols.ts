@@ -33,40 +33,47 @@ const functionTypes = new Set([2, 10]);
 const plainFunction = 2;
 
 export function openSymbols(layout: ElfLayout): SymbolIndex {
-  const entries: { start: number; sizeBytes: number; nameAt: number; table: SymbolTable; isPlain: boolean }[] = [];
-  for (const table of [staticSymbols(layout), dynamicSymbols(layout)]) {
-    if (table === null) continue;
+  const tables = [staticSymbols(layout), dynamicSymbols(layout)].filter((table) => table !== null);
+  // Kept as the places of the entries in the file: a library has thousands, and few are ever asked for.
+  const places = new Uint32Array(tables.reduce((sum, { count }) => sum + count, 0));
+  let count = 0;
+  for (const table of tables) {
     for (let index = 0; index < table.count; index += 1) {
       const at = table.position + index * symbolBytes;
-      const { view } = layout;
-      if (!functionTypes.has(view.getUint8(at + 4) & 0x0f) || view.getUint16(at + 6, true) === 0) continue;
-      const start = readWord(view, at + 8);
-      const sizeBytes = readWord(view, at + 16);
-      if (Number.isFinite(start + sizeBytes))
-        entries.push({
-          ...{ start, sizeBytes, nameAt: view.getUint32(at, true), table },
-          isPlain: (view.getUint8(at + 4) & 0x0f) === plainFunction,
-        });
+      if (isDefinedFunction(layout.view, at)) places[count++] = at;
     }
   }
-  entries.sort((a, b) => a.start - b.start);
-  const starts = Float64Array.from(entries, (entry) => entry.start);
+  const startOf = (at: number): number => readWord(layout.view, at + 8);
+  const sorted = places.slice(0, count).sort((a, b) => startOf(a) - startOf(b));
+  const starts = Float64Array.from(sorted, startOf);
+  const nameOf = (at: number): string => {
+    const table = tables.find(({ position, count }) => at >= position && at < position + count * symbolBytes)!;
+    return symbolName(layout, table, layout.view.getUint32(at, true));
+  };
   return {
-    count: entries.length,
+    count,
     at: (offset) => {
       const last = lastAtOrBefore(starts, offset);
       for (let index = last; index >= 0 && starts[index] === starts[last]; index -= 1) {
-        const entry = entries[index]!;
-        if (offset - entry.start >= Math.max(entry.sizeBytes, 1)) continue;
-        return { name: symbolName(layout, entry.table, entry.nameAt), start: entry.start, sizeBytes: entry.sizeBytes };
+        const [at, start] = [sorted[index]!, starts[index]!];
+        const sizeBytes = readWord(layout.view, at + 16);
+        if (offset - start < Math.max(sizeBytes, 1)) return { name: nameOf(at), start, sizeBytes };
       }
       return null;
     },
-    named: (name) =>
-      entries.find(({ isPlain, table, nameAt }) => isPlain && symbolName(layout, table, nameAt) === name)?.start ??
-      null,
+    named: (name) => {
+      const index = sorted.findIndex((at) => typeOf(layout.view, at) === plainFunction && nameOf(at) === name);
+      return index < 0 ? null : starts[index]!;
+    },
   };
 }
+
+function isDefinedFunction(view: DataView, at: number): boolean {
+  if (!functionTypes.has(typeOf(view, at)) || view.getUint16(at + 6, true) === 0) return false;
+  return Number.isFinite(readWord(view, at + 8) + readWord(view, at + 16));
+}
+
+const typeOf = (view: DataView, at: number): number => view.getUint8(at + 4) & 0x0f;
 
 /** Index of the last element that is not above `value`; -1 where there is none. `sorted` rises. */
 export function lastAtOrBefore(sorted: Float64Array, value: number): number {

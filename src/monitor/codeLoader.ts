@@ -3,34 +3,32 @@
  * Keeps the code map of one running program true. Gets a pid; gives a CodeMap, made anew when the mappings have changed.
  *
  * Files are read through `/proc/PID/root`, or `/proc/PID/map_files` where they were deleted or replaced since; the vDSO is
- * read from memory. Images are kept by device-independent identity (path and inode), so a new map costs only its rows.
+ * read from memory. A file that was read already, for this program or another, is not read again.
  * Limits: files over 512 MiB are left out. Source: proc(5).
  */
-import { readFileSync, statSync } from "node:fs";
+import { accessSync, constants, readFileSync, statSync } from "node:fs";
 import { CodeMap } from "#binary/codeMap.ts";
 import { type ElfImage, parseElf } from "#binary/elf.ts";
 import { type Mapping, parseMaps } from "#binary/maps.ts";
 import { BinaryError, ProgramError } from "#errors.ts";
 import type { ProgramView } from "#fault.ts";
 import type { Log } from "#log.ts";
-import { CodeFacts } from "./codeFacts.ts";
 import { readMaps } from "./processes.ts";
+import { SharedCode } from "./sharedCode.ts";
 
 const fileBytesMax = 512 * 1024 * 1024;
 const vdsoName = "[vdso]";
 
-/** Code that was read once, for all processes that run it. */
-export type SharedCode = { readonly images: Map<string, ElfImage | null>; readonly facts: CodeFacts };
-export const newSharedCode = (): SharedCode => ({ images: new Map(), facts: new CodeFacts() });
-
 export class CodeLoader {
   #mapsText = "";
   #map: CodeMap | null = null;
+  /** By path and inode; null: that cannot be read. */
+  readonly #known = new Map<string, ElfImage | null>();
 
   constructor(
     private readonly view: ProgramView,
     private readonly log: Log,
-    private readonly images = newSharedCode().images,
+    private readonly shared = new SharedCode(),
   ) {}
 
   /** The code map as last made. @throws ProgramError "program.gone", BinaryError where no file of the program is known */
@@ -67,18 +65,25 @@ export class CodeLoader {
 
   #imageOf(mapping: Mapping): ElfImage | null {
     if (mapping.path !== vdsoName && !mapping.path.startsWith("/")) return null;
-    const identity = `${mapping.path} ${mapping.inode}`;
-    const known = this.images.get(identity);
+    const key = `${mapping.path} ${mapping.inode}`;
+    const known = this.#known.get(key);
     if (known !== undefined) return known;
     const image = this.#parse(mapping);
-    this.images.set(identity, image);
+    this.#known.set(key, image);
     return image;
   }
 
   #parse(mapping: Mapping): ElfImage | null {
     try {
-      const bytes = mapping.path === vdsoName ? this.#memoryOf(mapping) : readMapped(this.view.pid, mapping);
-      return bytes === null ? null : parseElf(bytes);
+      const found = mapping.path === vdsoName ? this.#vdso(mapping) : fileOf(this.view.pid, mapping);
+      if (found === null) return null;
+      const known = this.shared.find(found.identity);
+      if (known !== undefined) return known;
+      const bytes = found.read();
+      if (bytes === null) return null;
+      const image = parseElf(bytes);
+      this.shared.keep(found.identity, image);
+      return image;
     } catch (error) {
       if (!(error instanceof BinaryError)) throw error;
       // Code that we cannot read is unwound by frame pointers or not at all; the report says so.
@@ -87,21 +92,34 @@ export class CodeLoader {
     }
   }
 
-  #memoryOf(mapping: Mapping): Uint8Array {
-    return this.view.readMemory(mapping.start, Number(mapping.end - mapping.start));
+  /** The kernel has one for all processes of an architecture. */
+  #vdso({ path, start, end }: Mapping): Found {
+    return { identity: path, read: () => this.view.readMemory(start, Number(end - start)) };
   }
 }
 
-function readMapped(pid: number, mapping: Mapping): Uint8Array | null {
+type Found = { readonly identity: string; readonly read: () => Uint8Array | null };
+
+function fileOf(pid: number, mapping: Mapping): Found | null {
   const byRange = `/proc/${pid}/map_files/${mapping.start.toString(16)}-${mapping.end.toString(16)}`;
   const byName = `/proc/${pid}/root${mapping.path}`;
   for (const path of mapping.deleted ? [byRange] : [byName, byRange]) {
     try {
-      const { ino, size } = statSync(path);
-      if (ino === mapping.inode && size <= fileBytesMax) return readFileSync(path);
+      const { dev, ino, size, mtimeMs, ctimeMs } = statSync(path);
+      if (ino !== mapping.inode || size > fileBytesMax) continue;
+      accessSync(path, constants.R_OK);
+      return { identity: [dev, ino, size, mtimeMs, ctimeMs].join(" "), read: () => readOrNull(path) };
     } catch {
       // The name may belong to a newer file, and map_files needs CAP_CHECKPOINT_RESTORE: try the other way.
     }
   }
   return null;
+}
+
+function readOrNull(path: string): Uint8Array | null {
+  try {
+    return readFileSync(path);
+  } catch {
+    return null; // Gone meanwhile: its code counts as unknown.
+  }
 }

@@ -7,9 +7,31 @@
  * Source: proc(5), `/proc/PID/task/TID/children` (CONFIG_PROC_CHILDREN).
  */
 import { readFileSync } from "node:fs";
+import { KeptFile } from "./keptFile.ts";
 import { readThreads } from "./processes.ts";
 
 const depthMax = 8;
+
+/** The children of one process, as often as they are asked for. Those of its other threads are not among them. */
+export class OwnChildren implements Disposable {
+  readonly #file: KeptFile;
+  #text = "";
+  #children: readonly number[] = [];
+
+  constructor(pid: number) {
+    this.#file = new KeptFile(`/proc/${pid}/task/${pid}/children`);
+  }
+
+  read(): readonly number[] {
+    const text = this.#file.read() ?? "";
+    if (text !== this.#text) [this.#text, this.#children] = [text, parseChildren(text)];
+    return this.#children;
+  }
+
+  [Symbol.dispose](): void {
+    this.#file[Symbol.dispose]();
+  }
+}
 
 export function readDescendants(pid: number, wide: boolean, most: number): number[] {
   if (!wide) return childrenOf(pid, pid).slice(0, most);
@@ -26,8 +48,10 @@ export function readDescendants(pid: number, wide: boolean, most: number): numbe
 function childrenOf(pid: number, tid: number): number[] {
   try {
     const text = readFileSync(`/proc/${pid}/task/${tid}/children`, "latin1");
-    return text === "" ? [] : text.trim().split(" ").map(Number);
+    return parseChildren(text);
   } catch {
     return []; // Gone between two looks.
   }
 }
+
+const parseChildren = (text: string): number[] => (text === "" ? [] : text.trim().split(" ").map(Number));

@@ -10,13 +10,13 @@ import { callingConvention } from "#binary/callingConvention.ts";
 import type { InstructionSet } from "#binary/instructionSet.ts";
 import { instructionsOf } from "#binary/instructions.ts";
 import { unwind, unwindBlocked } from "#binary/unwind.ts";
-import { type Clock, seededRandom } from "#clock.ts";
+import { type Clock, seededRandom, sleepToBeat } from "#clock.ts";
 import { GdbError, ProgramError } from "#errors.ts";
 import type { Architecture, FaultId, FaultSignal, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { CallSites } from "./callSites.ts";
 import type { CodeFacts } from "./codeFacts.ts";
-import { CodeLoader, newSharedCode, type SharedCode } from "./codeLoader.ts";
+import { CodeLoader } from "./codeLoader.ts";
 import { rehearseCode } from "./codeRehearsal.ts";
 import { decodeFault, type StopFacts, spineFrames, type UnsitedReport } from "./faultDecoder.ts";
 import type { GdbClient } from "./gdb/client.ts";
@@ -32,6 +32,7 @@ import { type Excused, Progress, type Waits } from "./progress.ts";
 import { rehearsalOf } from "./rehearsedStop.ts";
 import { RestartableSequences } from "./restartableSequences.ts";
 import { type Connections, Sessions } from "./sessions.ts";
+import { SharedCode } from "./sharedCode.ts";
 import { Spines } from "./spines.ts";
 import { ThreadCensus } from "./threadCensus.ts";
 import { ThreadProgress } from "./threadProgress.ts";
@@ -88,7 +89,7 @@ export class Watch implements Disposable {
     clock: Clock;
     log: Log;
     nextFaultId: () => FaultId;
-    /** What other processes of the same program have read already. */
+    /** What was read for other programs already. */
     code?: SharedCode | undefined;
   }): Watch {
     const watch = new Watch(options, instructionsOf(options.architecture));
@@ -101,9 +102,9 @@ export class Watch implements Disposable {
     private readonly instructions: InstructionSet,
   ) {
     this.#view = new NativeProgramView(options.pid, options.architecture);
-    const code = options.code ?? newSharedCode();
+    const code = options.code ?? new SharedCode();
     this.#facts = code.facts;
-    this.#code = new CodeLoader(this.#view, options.log, code.images);
+    this.#code = new CodeLoader(this.#view, options.log, code);
     this.#callSites = new CallSites(instructions, this.#facts);
     this.#sequences = new RestartableSequences(this.#view);
     this.#sessions = new Sessions(this.#view, options.log, (tid) => this.spines.multiplexersFor(tid));
@@ -160,7 +161,7 @@ export class Watch implements Disposable {
     for (let look = 0; !signal.aborted; look += 1) {
       const unknown = look % fullLookEvery === 0 ? this.lookOnce() : this.#lookAtUnknown();
       const eager = unknown && look < eagerLooksMax;
-      await this.options.clock.sleep(eager ? eagerLookMs : newcomerLookMs, signal).catch(() => {});
+      await sleepToBeat(this.options.clock, eager ? eagerLookMs : newcomerLookMs, signal).catch(() => {});
     }
   }
 

@@ -4,14 +4,16 @@
  * Each is guarded like the first, by a stub of its own, and forgotten when it ends.
  *
  * They are noticed in /proc, not by fork events of the stub: with those every fork stops parent and child until we have
- * answered. So a fork costs what it costs without us, and a child is unguarded for its first moments (`youngMs`, then an
- * attach). One that ends before is never touched. Limits: `childrenMax`, `attachesMax` at a time.
+ * answered. So a fork costs what it costs without us, and a child is unguarded for its first moments (up to `lookMs` until it
+ * is seen, `youngMs`, then an attach). One that ends before is never touched. Limits: `childrenMax`, `attachesMax` at a time.
  */
 import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { sleepToBeat } from "#clock.ts";
 import { explain } from "#errors.ts";
-import { readDescendants } from "#monitor/descendants.ts";
+import { OwnChildren, readDescendants } from "#monitor/descendants.ts";
 import { isAlive, readExecutable, readStartTicks } from "#monitor/processes.ts";
+import { ProcessNews } from "#monitor/processNews.ts";
 import { type Portrait, portrayProgram, wasShort } from "../daemon.ts";
 import type { Family, GuardNews } from "../family.ts";
 import { runGuard } from "../guard.ts";
@@ -21,11 +23,15 @@ import { clearStub } from "../leftovers.ts";
 import { ChildNotices } from "./childNotices.ts";
 import type { LifeParts } from "./lifeParts.ts";
 
-const lookMs = 20;
+const lookMs = 50;
+/** While one is too young to be attached to. */
+const youngLookMs = 20;
 /** A child that ends sooner does not cost an attach. */
 const youngMs = 50;
-/** Looks of this kind also find children of other threads than the first, and of children. */
-const wideLookEvery = 10;
+/** Looks of this kind also find children of other threads than the first, and of children: where a process was made since. */
+const wideLookMs = 200;
+/** Processes that come to belong to a program without being made are found by these. */
+const calmWideLookMs = 5000;
 export const childrenMax = 1024;
 const attachesMax = 4;
 
@@ -52,17 +58,21 @@ export class Children {
   /** Looks for children of `parent` until the signal aborts. */
   async follow(parent: number, served: () => boolean, letGo: AbortSignal, signal: AbortSignal): Promise<void> {
     await this.#sweep(parent);
-    for (let look = 0; !signal.aborted && !letGo.aborted; look += 1) {
-      const wide = look % wideLookEvery === 0;
-      const present = this.#present(parent, wide);
-      const nowNs = this.parts.clock.monotonicNs();
-      for (const pid of present) {
-        const seenNs = this.#seen.get(pid);
-        if (seenNs === undefined) this.#seen.set(pid, nowNs);
-        else if (nowNs - seenNs >= youngMs * 1e6) this.#begin(pid, served(), letGo);
-      }
+    using newcomers = new ProcessNews();
+    using own = new OwnChildren(parent);
+    const { clock } = this.parts;
+    let [isNews, wideNs] = [true, 0];
+    while (!signal.aborted && !letGo.aborted) {
+      const nowNs = clock.monotonicNs();
+      isNews = newcomers.any() || isNews;
+      const wide = nowNs - wideNs >= (isNews ? wideLookMs : calmWideLookMs) * 1e6;
+      if (wide) [isNews, wideNs] = [false, nowNs];
+      const present = wide ? this.#all(parent) : own.read();
+      const isYoung = this.#consider(present, nowNs, served(), letGo);
+      // Only a further wide look sees a grandchild again.
+      isNews ||= isYoung;
       if (wide) this.#forget(new Set(present));
-      await this.parts.clock.sleep(lookMs, signal).catch(() => {});
+      await (isYoung ? clock.sleep(youngLookMs, signal) : sleepToBeat(clock, lookMs, signal)).catch(() => {});
     }
   }
 
@@ -88,10 +98,21 @@ export class Children {
     for (const pid of this.#refused) if (!present.has(pid)) this.#refused.delete(pid);
   }
 
-  #present(parent: number, wide: boolean): readonly number[] {
-    const own = readDescendants(parent, wide, childrenMax);
-    const relatives = wide ? (this.parts.relatives?.() ?? []) : [];
-    return [...new Set([...own, ...relatives])].filter((pid) => pid !== parent);
+  #all(parent: number): readonly number[] {
+    const own = readDescendants(parent, true, childrenMax);
+    return [...new Set([...own, ...(this.parts.relatives?.() ?? [])])].filter((pid) => pid !== parent);
+  }
+
+  /** Begins with those that have lived long enough; true where one has not yet. */
+  #consider(present: readonly number[], nowNs: number, served: boolean, letGo: AbortSignal): boolean {
+    let isYoung = false;
+    for (const pid of present.slice(0, childrenMax)) {
+      const seenNs = this.#seen.get(pid) ?? nowNs;
+      this.#seen.set(pid, seenNs);
+      if (nowNs - seenNs < youngMs * 1e6) isYoung = true;
+      else this.#begin(pid, served, letGo);
+    }
+    return isYoung;
   }
 
   #begin(pid: number, served: boolean, letGo: AbortSignal): void {
@@ -152,7 +173,7 @@ export class Children {
 
   /** Stubs of an earlier supervisor whose process is no child any more, or is gone. */
   async #sweep(parent: number): Promise<void> {
-    const present = new Set(this.#present(parent, true));
+    const present = new Set(this.#all(parent));
     for (const pid of namesIn(join(this.parts.runDirectory, "children"))) {
       if (present.has(pid)) continue;
       await clearStub(join(this.#directoryOf(pid), "stub"), this.parts.clock);

@@ -9,7 +9,6 @@
  *
  * Gets a program that runs; gives how it ended, or null where it was let go.
  */
-import { newSharedCode } from "#monitor/codeLoader.ts";
 import { isAlive, readWaitStatus } from "#monitor/processes.ts";
 import { TaskGroup } from "#tasks.ts";
 import { type Portrait, portrayProgram } from "../daemon.ts";
@@ -39,7 +38,7 @@ export class Life {
   ) {
     this.#program = program;
     const trials = new Trials(withoutInterruptions(parts.storage.history), parts.rescues);
-    this.#children = new Children(parts, { trials, code: newSharedCode() });
+    this.#children = new Children(parts, { trials });
   }
 
   get program(): GuardedProgram {

@@ -10,6 +10,7 @@ import type { ProgramSection } from "#config/schema.ts";
 import { ConfigError, explain, explainInLine } from "#errors.ts";
 import type { Log } from "#log.ts";
 import { parseProbe } from "#monitor/probes.ts";
+import { SharedCode } from "#monitor/sharedCode.ts";
 import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import { type Claim, claimGuard } from "../claim.ts";
@@ -17,6 +18,7 @@ import { requireMachine } from "../guardable.ts";
 import type { Notices } from "../notices.ts";
 import type { RescueBook } from "../rescue/rescueBook.ts";
 import { hangsOf, policyOf } from "../sectionPolicy.ts";
+import { Settling } from "../settling.ts";
 import type { SuppressionSwitch } from "../suppressionSwitch.ts";
 import { ProgramLane } from "./programLane.ts";
 import { ProgramNotices } from "./programNotices.ts";
@@ -41,8 +43,13 @@ export class Programs implements AsyncDisposable {
   readonly #lanes = new Map<string, ProgramLane>();
   readonly #claims: Claim[] = [];
   readonly #tasks = new TaskGroup();
+  /** Programs run the same libraries, and often the same file. */
+  readonly #code = new SharedCode();
+  readonly #settling: Settling;
 
-  constructor(private readonly options: ProgramsOptions) {}
+  constructor(private readonly options: ProgramsOptions) {
+    this.#settling = new Settling(options.clock, this.#tasks);
+  }
 
   /** Opens every lane. Never fails for one program's sake: its trouble is told and journaled. */
   async open(): Promise<void> {
@@ -125,6 +132,7 @@ export class Programs implements AsyncDisposable {
     const source = sourceOf(section, claim, clock);
     return new ProgramLane({
       ...{ name, restart, stopMs, start, source, notices, storage, rescues, suppression, clock, probes },
+      ...{ code: this.#code, settling: this.#settling },
       command: command ?? null,
       runDirectory: claim.runDirectory,
       policy: policyOf(section),

@@ -10,7 +10,7 @@
 import { linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import type { Clock } from "#clock.ts";
+import { type Clock, sleepToBeat } from "#clock.ts";
 import { StorageError } from "#errors.ts";
 import type { Storage } from "#storage/storage.ts";
 import type { TaskGroup } from "#tasks.ts";
@@ -51,7 +51,7 @@ async function followOrders(book: RescueBook, directory: string, clock: Clock, s
     if (order !== null) obey(book, order);
     // Only now: who waits for it to go may rely on what was ordered.
     if (order !== null) rmSync(pathOf(directory), { force: true });
-    await clock.sleep(lookMs, signal);
+    await sleepToBeat(clock, lookMs, signal);
   }
 }
 

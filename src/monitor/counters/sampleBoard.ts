@@ -14,8 +14,8 @@ import { groupHeadWords } from "#board/native/perfEvents.ts";
 import type { EventPlan } from "./eventPlan.ts";
 
 export const slotsMax = 64;
-/** 10 s at 100 Hz, 1 s at 1 kHz. */
-export const rawRows = 1_024;
+/** The newest ones, for whoever reads while they are written: 1 s at 100 Hz. */
+export const rawRows = 128;
 export const fineRows = 640;
 export const finePeriodNs = 100e6;
 /** Rows next to the writer that a reader does not touch. */

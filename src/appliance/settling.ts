@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * A supervisor comes to rest after its programs were taken under guard. Gets their rehearsals; gives them as many rounds
+ * as they need, and once none was for a while gives back the memory that only the start has needed.
+ *
+ *     first program: many rounds, until our own code is compiled ─▶ others: a few, for how they wait
+ *     quiet for `quietMs` ─▶ collect, give back ─▶ a few rounds more bring back what the fault path needs
+ */
+import { giveBackOwnPages } from "#board/native/ownPages.ts";
+import type { Clock } from "#clock.ts";
+import type { TaskGroup } from "#tasks.ts";
+
+/** Enough for the run-time compiler to have compiled what the fault path runs (measured: 10 ms a fault before, 1 ms after). */
+const fullRounds = 200;
+/** Our own code is compiled by then: only how this process waits is new. */
+const knownRounds = 8;
+/** What a rehearsal leaves behind is collected before it can spread over the heap: 25 rounds leave some 10 MiB. */
+const roundsPerCollection = 25;
+const quietMs = 10_000;
+
+/** Runs so many rounds of a rehearsal; none where its program is gone. */
+export type Rehearse = (rounds: number) => Promise<void>;
+
+export class Settling {
+  #compiled = false;
+  #waiting = false;
+  #lastNs = 0;
+  #last: Rehearse = async () => {};
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly tasks: TaskGroup,
+    private readonly giveBack: () => void = giveBackMemory,
+  ) {}
+
+  /** Rehearses for one process. `isChild`: a process that shares its code with one that was rehearsed for. */
+  async rehearse(rehearse: Rehearse, isChild: boolean): Promise<void> {
+    const full = !isChild && !this.#compiled;
+    this.#compiled ||= full;
+    for (let done = 0; full && done < fullRounds; done += roundsPerCollection) {
+      await rehearse(roundsPerCollection);
+      Bun.gc(true);
+    }
+    if (!full) await rehearse(knownRounds);
+    this.#last = rehearse;
+    this.#lastNs = this.clock.monotonicNs();
+    if (this.#waiting) return;
+    this.#waiting = true;
+    this.tasks.start((signal) => this.#settle(signal));
+  }
+
+  async #settle(signal: AbortSignal): Promise<void> {
+    for (let quietNs = 0; quietNs < quietMs * 1e6; quietNs = this.clock.monotonicNs() - this.#lastNs) {
+      await this.clock.sleep(quietMs - quietNs / 1e6, signal);
+    }
+    this.#waiting = false;
+    this.giveBack();
+    await this.#last(knownRounds);
+  }
+}
+
+function giveBackMemory(): void {
+  Bun.gc(true);
+  Bun.shrink();
+  giveBackOwnPages();
+}
