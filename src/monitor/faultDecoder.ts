@@ -40,6 +40,8 @@ const keptAtEachEnd = 256;
 /** What a call on x86-64 pushes. */
 const returnAddressBytes = 8;
 const stackWindowBytes = 2048;
+/** glibc in one or in two files, and musl, which is its own loader. */
+export const cLibraryPattern = /\/(libc|libpthread|ld)[-.][^/]*$/;
 const loopsMax = 3;
 const codeBytes = 16;
 const blocksKept = 4;
@@ -237,6 +239,8 @@ function withLoops(frames: readonly Frame[], spine: number | null, { callSites, 
   return frames.map((frame, index) => {
     const outer = frames[index + 1];
     if (spine === null || index < spine - 1 || index >= spine + loopsMax || outer === undefined) return frame;
+    // What starts a program or a thread calls it once, whatever the code behind that call looks like.
+    if (isCLibrary(frame, map) || isCLibrary(outer, map)) return frame;
     // Where one further out goes round again, it is no matter that this one ends. What calls main is the C library's.
     const further = frames.slice(index + 2, index + 2 + loopsMax).filter(({ module }) => module === outer.module);
     const outermost = !further.some(({ pc }) => callSites.isInLoop(pc, map));
@@ -244,6 +248,11 @@ function withLoops(frames: readonly Frame[], spine: number | null, { callSites, 
     return index < spine ? { ...frame, loopValue } : { ...frame, loopValue, inLoop: callSites.isInLoop(outer.pc, map) };
   });
 }
+
+const isCLibrary = ({ pc }: Frame, map: CodeMap): boolean => {
+  const place = map.locate(Number(pc) - 1);
+  return place !== null && cLibraryPattern.test(map.modules[place.module]!.path);
+};
 
 /** The kernel enters a handler, whose return leads to the trampoline; that one was not entered at all. */
 function howEntered(frame: UnwoundFrame, outer: UnwoundFrame | undefined, program: ProgramKnowledge): CallSite {

@@ -126,7 +126,7 @@ export class Spines {
    */
   spineIn(tid: number, frames: readonly SpineFrame[]): number | null {
     const own = chooseIdlePoint(this.#threads.get(tid) ?? []);
-    if (own !== null) return innermostShared(own.frames, frames);
+    if (own !== null) return innermostOf(innermostShared(own.frames, frames), sharedByCode(own.frames, frames));
     let best: number | null = null;
     for (const points of this.#threads.values()) {
       const idle = chooseIdlePoint(points);
@@ -156,6 +156,13 @@ export function chooseIdlePoint<Point extends { kind: WaitKind; seen: number }>(
     null,
   );
 }
+
+/**
+ * A stack that was put together by guesses has its activations elsewhere than they were: then the code still tells. The
+ * fewer frames are left to be abandoned the better.
+ */
+const innermostOf = (byActivation: number | null, byCode: number | null): number | null =>
+  byActivation === null || byCode === null ? byActivation : Math.min(byActivation, byCode);
 
 function innermostShared(spine: readonly SpineFrame[], frames: readonly SpineFrame[]): number | null {
   const index = frames.findIndex((_, at) => spine.some((_known, place) => sameActivation(spine, place, frames, at)));
@@ -196,7 +203,8 @@ function sharedByCode(spine: readonly SpineFrame[], frames: readonly SpineFrame[
   while (shared < spine.length && shared < frames.length) {
     const known = spine[spine.length - 1 - shared]!;
     const frame = frames[frames.length - 1 - shared]!;
-    if (!sameFunction(known, frame) && (shared === 0 || known.isPart === frame.isPart)) break;
+    const isSame = known.pc === frame.pc || sameFunction(known, frame);
+    if (!isSame && (shared === 0 || known.isPart === frame.isPart)) break;
     shared += 1;
     if (known.pc !== frame.pc) break;
   }

@@ -18,7 +18,7 @@ import { CallSites } from "./callSites.ts";
 import type { CodeFacts } from "./codeFacts.ts";
 import { CodeLoader } from "./codeLoader.ts";
 import { rehearseCode } from "./codeRehearsal.ts";
-import { decodeFault, type StopFacts, spineFrames, type UnsitedReport } from "./faultDecoder.ts";
+import { cLibraryPattern, decodeFault, type StopFacts, spineFrames, type UnsitedReport } from "./faultDecoder.ts";
 import type { GdbClient } from "./gdb/client.ts";
 import { isCaught } from "./gdb/signals.ts";
 import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegisters } from "./injectedCalls.ts";
@@ -49,8 +49,6 @@ const fullLookEvery = 20;
 /** Looks at a program that never waits before the eager ones end: after that the slow ones must do. */
 const eagerLooksMax = 1000;
 const spineFramesMax = 128;
-/** glibc in one or in two files, and musl, which is its own loader. */
-const cLibrary = /\/(libc|libpthread|ld)[-.][^/]*$/;
 const rehearsalPauseMs = 1;
 const rehearsedThreadsMax = 8;
 
@@ -387,7 +385,7 @@ export class Watch implements Disposable {
 
   #isCLibrary(pc: VirtualAddress): boolean {
     const module = this.#code.map.find(pc)?.module;
-    return cLibrary.test(module === undefined ? "" : (this.#code.map.modules[module]?.path ?? ""));
+    return cLibraryPattern.test(module === undefined ? "" : (this.#code.map.modules[module]?.path ?? ""));
   }
 
   #read = (from: VirtualAddress, bytes: number): Uint8Array => this.#view.readMemory(from, bytes);

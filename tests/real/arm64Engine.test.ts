@@ -51,6 +51,31 @@ const cases: readonly Case[] = [
   { source: "mapped.c", words: ["read", "write", "copy"] },
 ];
 
+/** The same programs as other people build theirs; the first of them in every run. */
+const builds: readonly (readonly string[])[] = [
+  ["-O3", "-fomit-frame-pointer", "-flto", "-mbranch-protection=standard"],
+  ["-O0"],
+  ["-Os"],
+  ["-O2", "-flto"],
+  ["-O3", "-fomit-frame-pointer"],
+  ["-mbranch-protection=pac-ret+leaf"],
+  ["-moutline-atomics", "-march=armv8.2-a"],
+];
+const rebuilt: readonly Case[] = [
+  { source: "registers.c", words: ["deep", "direct"], heard: /^(cut|said error whole)$/ },
+  { source: "memory.c", words: ["load", "store"] },
+  { source: "calls.c", words: ["null", "heap"], heard: madeUp },
+  { source: "depth.c", words: ["small"] },
+  { source: "aborts.c", words: ["abort", "assert"] },
+  { source: "heap.c", words: ["double"] },
+];
+const allCases: readonly Case[] = [
+  ...cases,
+  ...(long("real")
+    ? builds.flatMap((flags) => rebuilt.map((one) => ({ ...one, flags })))
+    : rebuilt.slice(0, 1).map((one) => ({ ...one, flags: builds[0]! }))),
+];
+
 let directory = "";
 beforeAll(() => {
   directory = mkdtempSync(join(tmpdir(), "holdfast-arm64-"));
@@ -74,7 +99,7 @@ async function until<Value>(look: () => Value | null): Promise<Value> {
   throw new ProgramError("program.busy", "the emulated program does not get there");
 }
 
-for (const { source, flags = [], words, heard = lost } of cases) {
+for (const { source, flags = [], words, heard = lost } of allCases) {
   for (const word of long("real") ? words : words.slice(0, 2)) {
     need(compiler, "qemu-aarch64-static", armLibrary)(
       `AArch64: ${[source, ...flags].join(" ")} die ${word}`,

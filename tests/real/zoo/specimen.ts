@@ -88,7 +88,11 @@ export async function observe(specimen: Specimen): Promise<Observed> {
     const newcomers = await crowd.newcomer();
     const serves = newcomers === "served" || !mayFail;
     const observed = {
-      trials: guarded.guard.outcomes().map(({ rung, verdict }) => `${rung} ${verdict}` as const),
+      // That nothing was left to be tried is an outcome, and no trial.
+      trials: guarded.guard
+        .outcomes()
+        .filter(({ rung }) => rung !== "restart")
+        .map(({ rung, verdict }) => `${rung} ${verdict}` as const),
       culprit,
       program: end ?? (guarded.isSame() ? (serves ? "same" : "unserved") : "another"),
       harmed: crowd.harmed(),

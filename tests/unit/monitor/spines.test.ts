@@ -41,6 +41,13 @@ describe("Spines", () => {
     expect(spines.spineIn(7, nested)).toBe(2);
   });
 
+  test("a stack put together by guesses, its activations elsewhere: the code of the spine still tells", () => {
+    const spines = spinesOf(new Map([[epoll, waiting]]));
+    spines.observe(7, epoll);
+    const guessed = [frame(command, 0x1000), frame(loop, 0x1108, 0x2f0), frame(main, 0x1200)];
+    expect(spines.spineIn(7, guessed)).toBe(1);
+  });
+
   test("a part of a function that lies elsewhere is the same activation, called by the same call", () => {
     const spines = spinesOf(new Map([[epoll, waiting]]));
     spines.observe(7, epoll);
