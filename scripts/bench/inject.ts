@@ -166,7 +166,7 @@ const settings = readSettings(process.argv.slice(2));
 const runs: Run[] = [];
 const broken: unknown[] = [];
 for (const server of settings.servers) await attackServer(server, settings, runs, broken);
-const failed = runs.filter(({ judgement }) => !judgement.strict || judgement.falseVerdict);
+const failed = runs.filter(({ judgement: { strict, falseVerdict, resets } }) => !strict || falseVerdict || resets > 0);
 await publish(
   {
     ...{ name: "inject", seed: settings.seed, rounds: runs.length, results: results(settings, runs) },

@@ -13,6 +13,8 @@ import type { AbandonedWork } from "#suppression/lockKinds.ts";
 const threadsMax = 256;
 const framesMax = 64;
 const wordBytes = 8;
+/** A lock lies at most so far behind the beginning of its object. */
+const objectBytes = 512n;
 
 /** The part of a report that matters here. */
 export type ActedOn = Pick<FaultReport, "tid" | "architecture" | "registers" | "inAllocator" | "stack" | "frames">;
@@ -21,11 +23,12 @@ type Work = {
   readonly atNs: number;
   readonly isParked: boolean;
   readonly pointer: bigint | null;
-  /** Words of the abandoned frames, where they were inside the allocator; else none. */
+  readonly inAllocator: boolean;
+  /** Words of the abandoned frames. */
   readonly words: ReadonlySet<bigint>;
 };
 
-export class AbandonedWorks implements AbandonedWork {
+export class AbandonedWorks implements Omit<AbandonedWork, "reading"> {
   readonly #works = new Map<number, Work>();
 
   get lastNs(): number {
@@ -35,10 +38,11 @@ export class AbandonedWorks implements AbandonedWork {
   note(report: ActedOn, rung: Rung, atNs: number): void {
     const { tid } = report;
     const pointer = report.registers[threadPointerNumber[report.architecture]] ?? null;
-    const words = report.inAllocator ? wordsOf(report) : new Set<bigint>();
+    const { inAllocator } = report;
+    const words = wordsOf(report);
     this.#works.delete(tid);
     if (this.#works.size >= threadsMax) this.#works.delete(this.#works.keys().next().value!);
-    this.#works.set(tid, { atNs, isParked: rung === "park", pointer, words });
+    this.#works.set(tid, { atNs, isParked: rung === "park", pointer, inAllocator, words });
   }
 
   has(tid: number): boolean {
@@ -55,7 +59,14 @@ export class AbandonedWorks implements AbandonedWork {
   }
 
   allocatingWith(at: VirtualAddress): number | null {
-    const holders = [...this.#works].filter(([, { words }]) => words.has(at));
+    const holders = [...this.#works].filter(([, { inAllocator, words }]) => inAllocator && words.has(at));
+    return holders.length === 1 ? holders[0]![0] : null;
+  }
+
+  /** The thread whose abandoned frames pointed to a lock, or to the object that it lies in; null where it is not just one. */
+  holding(lock: VirtualAddress): number | null {
+    const points = (word: bigint): boolean => word <= lock && word > lock - objectBytes;
+    const holders = [...this.#works].filter(([, { words }]) => [...words].some(points));
     return holders.length === 1 ? holders[0]![0] : null;
   }
 }

@@ -26,10 +26,13 @@ const releasesKept = 64;
 /** Somebody who waits so long for what cannot be released will wait for ever. */
 const stuckNs = 5e9;
 const stuckToldMax = 64;
+/** glibc's largest lock. */
+const lockBytesMax = 56n;
 
 /** What the keeper needs of a program; implemented by the watch. */
 export interface LockScene {
   lockWaits(): readonly LockWait[];
+  threads(): readonly number[];
   threadState(tid: number): "idle" | "busy" | "gone";
   readMemory(from: VirtualAddress, lengthBytes: number): Uint8Array;
   /** Stops a thread that waits, for as long as `work` takes. Its wait is then made again by the kernel. */
@@ -159,7 +162,22 @@ export class LockKeeper {
       has: (tid: number) => works.has(tid) && isPast(tid),
       threadAt: (pointer: bigint) => past(works.threadAt(pointer)),
       allocatingWith: (at: VirtualAddress) => past(works.allocatingWith(at)),
+      reading: (lock: VirtualAddress) => {
+        const tid = past(works.holding(lock));
+        return tid !== null && this.#isAllAtRest(lock) ? tid : null;
+      },
     };
     return judgeLock(wait.at, read, work, this.scene.architecture);
+  }
+
+  /** Whether every thread waits for work, or for this lock. */
+  #isAllAtRest(lock: VirtualAddress): boolean {
+    const waiting = new Set(
+      this.scene
+        .lockWaits()
+        .filter(({ at }) => at >= lock && at < lock + lockBytesMax)
+        .map(({ tid }) => tid),
+    );
+    return this.scene.threads().every((tid) => waiting.has(tid) || this.scene.threadState(tid) === "idle");
   }
 }

@@ -7,6 +7,7 @@ import { hex } from "#bytes.ts";
 import type { Clock } from "#clock.ts";
 import { GdbError } from "#errors.ts";
 import type { GdbClient } from "#monitor/gdb/client.ts";
+import { readThreads } from "#monitor/processes.ts";
 import type { Watch } from "#monitor/watch.ts";
 import type { Storage } from "#storage/storage.ts";
 import { LockKeeper, type LockRelease, type LockScene } from "./lockKeeper.ts";
@@ -27,6 +28,10 @@ export type Present = { readonly watch: Watch; readonly client: GdbClient } | nu
 export function lockKeeperOf({ name, clock, storage, notices, stuck }: LockParts, present: () => Present): LockKeeper {
   const scene: LockScene = {
     lockWaits: () => present()?.watch.lockWaits() ?? [],
+    threads: () => {
+      const now = present();
+      return now === null ? [] : readThreads(now.watch.pid);
+    },
     threadState: (tid) => present()?.watch.threadState(tid) ?? "busy",
     readMemory: (from, bytes) => present()?.watch.readMemory(from, bytes) ?? new Uint8Array(),
     whileStopped: async (tid, work) => {

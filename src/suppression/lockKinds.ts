@@ -33,12 +33,20 @@ export interface AbandonedWork {
   threadAt(pointer: bigint): number | null;
   /** The thread whose abandoned frames, inside the allocator, held this address; null where there is not exactly one. */
   allocatingWith(at: VirtualAddress): number | null;
+  /**
+   * The thread whose abandoned frames reached this lock, where no living work can hold it: every other thread waits for
+   * work, or for this very lock. Else null.
+   */
+  reading(lock: VirtualAddress): number | null;
 }
 
 export type ReadLock = (from: VirtualAddress, lengthBytes: number) => Uint8Array;
 
 const rwlockBytes = 56;
 const writeHeld = 3;
+/** A writer has taken it and waits for the readers to leave; above these bits they are counted. */
+const wanted = 2;
+const readersShift = 3;
 const flagsMax = 2;
 const robustBit = 16;
 const priorityInherit = 32;
@@ -59,6 +67,7 @@ export function judgeLock(
   return (
     ownedByKernel(at, bytes, work) ??
     writeLocked(at, read, work) ??
+    readLocked(at, read, work) ??
     (architecture === "x86_64" ? recursive(at, bytes, work) : null) ??
     arena(at, bytes, work) ??
     plain
@@ -91,6 +100,23 @@ function writeLocked(at: VirtualAddress, read: ReadLock, work: AbandonedWork): L
     if (isHeld && owner > 0 && work.has(owner)) {
       return { kind: "call", owner, function: "pthread_rwlock_unlock", argument: start };
     }
+  }
+  return null;
+}
+
+/** One reader holds it and a writer waits for it. A reader leaves no name, so it takes more to know whose it is. */
+function readLocked(at: VirtualAddress, read: ReadLock, work: AbandonedWork): LockVerdict | null {
+  for (const offset of futexOffsets) {
+    const start = address(at - offset);
+    const bytes = read(start, rwlockBytes);
+    if (bytes.length < rwlockBytes) continue;
+    const view = viewOf(bytes);
+    const isOneReader =
+      view.getUint32(0, true) >>> readersShift === 1 && (view.getUint32(0, true) & writeHeld) === wanted;
+    const isLock =
+      view.getInt32(24, true) === 0 && view.getUint32(28, true) <= 1 && view.getUint32(48, true) <= flagsMax;
+    const owner = isOneReader && isLock ? work.reading(start) : null;
+    if (owner !== null) return { kind: "call", owner, function: "pthread_rwlock_unlock", argument: start };
   }
   return null;
 }

@@ -4,6 +4,7 @@
  *   lK  takes lock K, releases it, answers "ok"      xK  takes lock K and faults      p  answers "ok"
  * Kinds: 0 normal mutex, 1 recursive (taken twice), 2 error-checking, 3 adaptive, 4 robust, 5 priority-inheriting,
  *   6 read-write lock for writing, 7 the same lock, read by l and written by x, 8 a stream, 9 a spin lock of its own,
+ *   ; a read-write lock in an object, written by l and read by x,
  *   : a lock of its own that says who holds it, as glibc's do, but is of a kind that glibc does not have.
  * The robust mutex is made consistent by whoever is told that its holder has died.
  */
@@ -19,7 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { KINDS = 6, FOREIGN = ':' - '0' };
+enum { KINDS = 6, FOREIGN = ':' - '0', SHELF = ';' - '0' };
 static pthread_mutex_t mutexes[KINDS];
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
 static struct {
@@ -77,9 +78,25 @@ static void release(int kind) {
   }
 }
 
+struct shelf {
+  long values[8];
+  pthread_rwlock_t lock;
+};
+static struct shelf *shelf;
+
+__attribute__((noinline)) static int look_up(struct shelf *in, int fault) {
+  if (fault) pthread_rwlock_rdlock(&in->lock);
+  else pthread_rwlock_wrlock(&in->lock);
+  if (fault) *(volatile int *)(uintptr_t)8 = 1;
+  in->values[0] += 1;
+  pthread_rwlock_unlock(&in->lock);
+  return 0;
+}
+
 typedef int handler(int kind, int fault);
 
 __attribute__((noinline)) static int work(int kind, int fault) {
+  if (kind == SHELF) return look_up(shelf, fault);
   take(kind, fault);
   if (kind == 1) take(kind, fault);
   if (fault) *(volatile int *)(uintptr_t)8 = 1;
@@ -95,7 +112,7 @@ static void *serve(void *argument) {
   char order[2];
   while (read(connection, order, 2) == 2) {
     int kind = order[1] - '0';
-    int failed = order[0] == 'p' ? 0 : handlers[0](kind >= 0 && kind <= FOREIGN ? kind : 0, order[0] == 'x');
+    int failed = order[0] == 'p' ? 0 : handlers[0](kind >= 0 && kind <= SHELF ? kind : 0, order[0] == 'x');
     if (write(connection, failed ? "no\n" : "ok\n", 3) != 3) break;
   }
   close(connection);
@@ -104,6 +121,8 @@ static void *serve(void *argument) {
 
 int main(void) {
   make_mutexes();
+  shelf = calloc(1, sizeof *shelf);
+  pthread_rwlock_init(&shelf->lock, NULL);
   struct sockaddr_in place = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t size = sizeof place;
   int listener = socket(AF_INET, SOCK_STREAM, 0);

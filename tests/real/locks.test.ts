@@ -15,6 +15,7 @@ const kinds = {
   ...{ 0: "normal mutex", 1: "recursive mutex", 2: "error-checking mutex", 3: "adaptive mutex" },
   ...{ 4: "robust mutex", 5: "priority-inheriting mutex" },
   ...{ 6: "read-write lock that a writer waits for", 7: "read-write lock that a reader waits for", 8: "stream's lock" },
+  ...{ ";": "read-write lock, held for reading," },
 };
 
 for (const [kind, name] of Object.entries(kinds)) {

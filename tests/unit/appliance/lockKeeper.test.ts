@@ -24,6 +24,7 @@ function stage(kind = 0) {
   const releases: LockRelease[] = [];
   const scene: LockScene = {
     lockWaits: () => program.waits,
+    threads: () => [owner, waiter],
     threadState: () => program.ownerState,
     readMemory: () => new Uint8Array(mutex.buffer.slice(0)),
     callIn: async () => 0n,
@@ -111,4 +112,45 @@ test("who waits for ever is told once, and never while the holder is at work", a
     `thread ${waiter} waits for a lock that thread ${owner} has left behind: it is of unknown kind 16384`,
   ]);
   expect(keeper.isStuck()).toBe(true);
+});
+
+test("a lock held for reading is given back only while no living thread can hold it", async () => {
+  const clock = new ManualClock();
+  const lock = address(0x5000n);
+  const bytes = new Uint8Array(new Int32Array([8 | 2, 0, 2, 3, ...Array.from({ length: 10 }, () => 0)]).buffer);
+  const states = new Map<number, "idle" | "busy">([[owner, "idle"]]);
+  const calls: (readonly [number, string, bigint])[] = [];
+  const other = 99;
+  states.set(other, "busy");
+  const scene: LockScene = {
+    lockWaits: () => [{ tid: waiter, at: address(lock + 8n), sinceNs: 0 }],
+    threads: () => [owner, waiter, other],
+    threadState: (tid) => states.get(tid) ?? "busy",
+    readMemory: (from) => (from === lock ? bytes : new Uint8Array()),
+    callIn: async (tid, name, argument) => {
+      calls.push([tid, name, argument]);
+      return 0n;
+    },
+    architecture: "x86_64",
+    whileStopped: async () => {},
+  };
+  const keeper = new LockKeeper(
+    scene,
+    clock,
+    () => {},
+    () => {},
+  );
+  const end = new AbortController();
+  void keeper.run(end.signal);
+  const words = new Uint8Array(new BigUint64Array([0n, lock - 64n]).buffer);
+  keeper.acted({ ...report, stack: { from: at, bytes: Buffer.from(words).toString("hex") } }, "abandon");
+  const pass = async (): Promise<void> => {
+    for (let look = 0; look < 8; look += 1) await clock.advance(60);
+  };
+  await pass();
+  expect(calls).toEqual([]);
+  states.set(other, "idle");
+  await pass();
+  expect(calls[0]).toEqual([owner, "pthread_rwlock_unlock", lock]);
+  end.abort();
 });

@@ -14,8 +14,14 @@ const work: AbandonedWork = {
   has: (tid) => tid === owner,
   threadAt: (one) => (one === pointer ? owner : null),
   allocatingWith: (one) => (one === at ? owner : null),
+  reading: () => null,
 };
-const nobody: AbandonedWork = { has: () => false, threadAt: () => null, allocatingWith: () => null };
+const nobody: AbandonedWork = {
+  has: () => false,
+  threadAt: () => null,
+  allocatingWith: () => null,
+  reading: () => null,
+};
 
 /** Memory at `at` with these 32-bit words, by offset. */
 function memory(words: Readonly<Record<number, number>>, from = at) {
@@ -46,6 +52,22 @@ test("a read-write lock held for writing, whichever of its words the waiter wait
     const readers = memory({ 0: 8 | 2, 8: 2, 12: 3, 24: 0 }, start);
     expect(judgeLock(at, readers, { ...work, allocatingWith: () => null }, "x86_64").kind).toBe("held");
   }
+});
+
+test("a read-write lock held for reading: one reader, a writer that waits, and it is certain who", () => {
+  const start = address(at - 8n);
+  const known: AbandonedWork = { ...nobody, reading: (lock) => (lock === start ? owner : null) };
+  const kindOf = (words: Readonly<Record<number, number>>, by = known): string =>
+    judgeLock(at, memory(words, start), by, "x86_64").kind;
+  const held = { 0: 8 | 2, 8: 2, 12: 3 };
+  expect(judgeLock(at, memory(held, start), known, "x86_64")).toEqual({
+    ...{ kind: "call", owner, function: "pthread_rwlock_unlock", argument: start },
+  });
+  expect(kindOf(held, nobody)).toBe("held");
+  expect(kindOf({ ...held, 0: 16 | 2 })).toBe("held");
+  expect(kindOf({ ...held, 0: 8 })).toBe("held");
+  expect(kindOf({ ...held, 24: 99 })).toBe("held");
+  expect(kindOf({ ...held, 48: 77 })).toBe("held");
 });
 
 test("locks that name their holder by its thread pointer, and arenas that name nobody", () => {
