@@ -155,7 +155,7 @@ class Guard implements AsyncDisposable {
 
   /** A failed act may have left a program that lives and serves nobody: whoever decides on that can ask again. */
   #tellIll({ evidence, session }: Outcome, tid: number): void {
-    const excused: Excused = { peer: session?.peer ?? null, others: neglectedMax };
+    const excused: Excused = { peer: session?.peer ?? null, others: neglectedMax, unanswered: true };
     const ask = async (signal: AbortSignal): Promise<string | null> => {
       const waiters = this.#locks.waitersLeft();
       if (waiters > 0) return `${waiters} of its threads wait for a lock that cannot be released`;

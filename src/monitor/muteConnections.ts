@@ -8,30 +8,44 @@
  */
 import type { ForeignSocket } from "#board/native/foreignSockets.ts";
 
-type AtRest = ReadonlyMap<string, number>;
+type NameOf = (socket: ForeignSocket) => string;
+type Rest = { readonly balance: number; readonly received: bigint };
+export type AtRest = ReadonlyMap<string, Rest>;
+
+/** A server that leaves more than this part of its connections without an answer does so by its nature. */
+const restShareMin = 0.8;
+/** So many are no accident. */
+const mutesMin = 2;
+const none: AtRest = new Map();
 
 const isAsking = ({ lastReceivedMs, lastSentMs }: NonNullable<ForeignSocket["tcp"]>): boolean =>
   lastReceivedMs < lastSentMs;
 
-/** The balance of each connection that had its answer, by name. */
-export function restOf(sockets: readonly ForeignSocket[], nameOf: (socket: ForeignSocket) => string): AtRest {
+/** Connections that had their answer, by name; none where that is not usual. */
+export function restOf(sockets: readonly ForeignSocket[], nameOf: NameOf): AtRest {
+  const counted = sockets.filter(({ tcp }) => tcp !== null);
+  const rest = counted.filter(({ tcp }) => !isAsking(tcp!));
+  if (rest.length < restShareMin * counted.length) return none;
   return new Map(
-    sockets.flatMap((socket) =>
-      socket.tcp !== null && !isAsking(socket.tcp) ? [[nameOf(socket), socket.tcp.balance] as const] : [],
-    ),
+    rest.map((socket) => [nameOf(socket), { balance: socket.tcp!.balance, received: socket.tcp!.bytesReceived }]),
   );
 }
 
-/** Their names, each with what it has been sent so far: an answer makes another name of it. */
-export function mutesAmong(
-  sockets: readonly ForeignSocket[],
-  rest: AtRest,
-  nameOf: (socket: ForeignSocket) => string,
-): string[] {
-  return sockets.flatMap((socket) => {
+/**
+ * Their names, each with what it has been sent so far: an answer makes another name of it. None where more were answered
+ * than not: then it is their requests that take long.
+ */
+export function mutesAmong(sockets: readonly ForeignSocket[], rest: AtRest, nameOf: NameOf): string[] {
+  const asked = sockets.flatMap((socket) => {
     const before = rest.get(nameOf(socket));
-    const { tcp, unreadBytes } = socket;
-    if (before === undefined || tcp === null || unreadBytes > 0 || !isAsking(tcp) || tcp.balance <= before) return [];
-    return [`${tcp.bytesSent} ${nameOf(socket)}`];
+    const { tcp } = socket;
+    return before === undefined || tcp === null || tcp.bytesReceived <= before.received
+      ? []
+      : [{ socket, tcp, before }];
   });
+  const mutes = asked.filter(
+    ({ socket, tcp, before }) => socket.unreadBytes === 0 && isAsking(tcp) && tcp.balance > before.balance,
+  );
+  if (mutes.length < mutesMin || mutes.length * 2 <= asked.length) return [];
+  return mutes.map(({ socket, tcp }) => `${tcp.bytesSent} ${nameOf(socket)}`);
 }

@@ -30,7 +30,12 @@ export type Waits = { readonly sockets: readonly ForeignSocket[]; readonly lockW
  * Whose waiting says nothing: the blamed session's, and that of so many others. Work that was given up without its session
  * being known, and cut, may have left that one with nobody to read from it.
  */
-export type Excused = { readonly peer: string | null; readonly others: number };
+export type Excused = {
+  readonly peer: string | null;
+  readonly others: number;
+  /** Requests that were read and not answered are excused, too: it may be their nature. */
+  readonly unanswered?: true;
+};
 
 type Counts = { readonly received: bigint; readonly unread: number; readonly fresh: boolean };
 
@@ -114,7 +119,7 @@ export class Progress {
       const isNeglected = !this.#slowAtStop.get(tid) && neglected.length > excused.others;
       const still = new Set(mutesAmong(sockets, this.#rest ?? new Map(), nameOf));
       mute = mute.filter((name) => still.has(name) && !isBlamed(name));
-      const isMute = !this.#slowAtStop.get(tid) && mute.length > Math.max(1, excused.others);
+      const isMute = excused.unanswered !== true && !this.#slowAtStop.get(tid) && mute.length > excused.others;
       if (!unanswered && !isNeglected && !isMute && stuck.length === 0) {
         this.#rest = null;
         return null;

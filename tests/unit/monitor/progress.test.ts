@@ -99,6 +99,11 @@ describe("unserved", () => {
     const acknowledged = crowd.map((each) => ({ ...each, tcp: { ...each.tcp!, lastReceivedMs: 300 } }));
     expect(await verdictOf([acknowledged], nobody, crowd)).toBeNull();
     expect(await verdictOf([mute], nobody, mute)).toBeNull();
+    // Requests of a kind that takes long, and a restart is not what they ask for.
+    const served = crowd.map((each) => ({ ...each, tcp: { ...each.tcp!, bytesReceived: 150n } }));
+    expect(await verdictOf([[...mute.slice(0, 2), ...served.slice(2)]], nobody, crowd)).toBeNull();
+    expect(await verdictOf([mute], nobody, [...crowd.slice(0, 2), ...mute.slice(2)])).toBeNull();
+    expect(await verdictOf([mute], { ...nobody, unanswered: true }, crowd)).toBeNull();
   });
 
   test("is everybody where requests wait and nobody is answered", async () => {
