@@ -4,11 +4,12 @@
  *
  * Gets the fault connection and a PageFill; gives the order of first touches. Cloud Hypervisor asks for every page once,
  * ascending in each region (its own fill), and for a page that the guest touches out of turn; one request is outstanding.
- * Between requests: the recorded order, then all that has content. Ends when Cloud Hypervisor hangs up: every page was asked
+ * Between requests, after a moment: the recorded order, then all that has content. Ends when Cloud Hypervisor hangs up: every page was asked
  * for. A page that cannot be served is not answered. Blocks; no SQL but one prepared read an extent. Source:
  * `vmm/src/memory_manager.rs` of v53.0; measured at 15 µs a request.
  */
 import type { UnixStream } from "#board/native/unixStream.ts";
+import { systemClock } from "#clock.ts";
 import { HypervisorError, NativeError } from "#errors.ts";
 import { type GuestRam, pageBytes } from "#vm/offload/guestRam.ts";
 import { stepError } from "#vm/offload/receiver.ts";
@@ -22,6 +23,8 @@ const restMsMax = 5_000;
 const answerMsMax = 5_000;
 /** Cloud Hypervisor's own fill never rests for so long, but a box that swaps might. */
 const idleMsMax = 120_000;
+/** So long after it runs, a guest whose first pages were known has the processors: only what is asked for is brought. */
+const quietMs = 250;
 
 export class PageServer {
   /** Pages that the guest itself touched, in order. */
@@ -31,11 +34,13 @@ export class PageServer {
   readonly #ok = encodeResponse("ok");
   readonly #cursors: FillCursor[];
   #backlog: Iterator<number> | null;
+  /** Null before the guest runs, and once it has had its time. */
+  #quietUntilNs: number | null = null;
 
   constructor(
     private readonly stream: UnixStream,
     private readonly fill: PageFill,
-    recorded: readonly number[],
+    private readonly recorded: readonly number[],
   ) {
     this.#cursors = fill.map.ram.regions.map(({ firstPage, bytes }) => new FillCursor(firstPage, bytes / pageBytes));
     this.#backlog = backlogOf(fill, recorded);
@@ -52,15 +57,25 @@ export class PageServer {
     return came === 0 || this.#take(came);
   }
 
+  /** The guest runs now. */
+  begin(): void {
+    if (this.recorded.length > 0) this.#quietUntilNs = systemClock.monotonicNs() + quietMs * 1e6;
+  }
+
   /** Waits for the next request, bringing pages meanwhile. False once Cloud Hypervisor has hung up. @throws see `#answer` */
   serveNext(): boolean {
     for (;;) {
       const came = this.#during(() => this.stream.readNow(this.#request));
       if (came !== 0) return this.#take(came);
-      if (!this.bringSome()) {
+      if (this.#isQuiet() || !this.bringSome()) {
         if (!this.#during(() => this.stream.awaitReadable(idleMsMax))) throw silent();
       }
     }
+  }
+
+  #isQuiet(): boolean {
+    if (this.#quietUntilNs !== null && systemClock.monotonicNs() >= this.#quietUntilNs) this.#quietUntilNs = null;
+    return this.#quietUntilNs !== null;
   }
 
   /** Brings one extent's worth of pages; false where none is left. */

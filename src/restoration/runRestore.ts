@@ -127,6 +127,7 @@ export class Restoring implements Disposable {
   serve(progress: () => void): readonly number[] {
     const server = this.#server;
     if (server === null) return [];
+    server.begin();
     for (let round = 1; server.serveNext(); round += 1) if (round % 4_096 === 0) progress();
     const early = this.#recorded.slice(0, this.#next);
     return early.length + server.touched.length > touchesMax ? server.touched : [...early, ...server.touched];
