@@ -46,7 +46,7 @@ memory = "512M"
 disks = [{ path = "${guestDisk}" }]
 net = [{ bridge = "br0" }]
 probes = ["redis:${guestAddress}:6379"]
-probeFailuresMax = 10
+probeFailuresMax = 20
 bootMs = ${bootMs}
 restart = { attemptsMax = 10 }
 checkpoint = { automatic = false, healthyMs = 20000, pauseMsMax = 60000 }
