@@ -58,6 +58,8 @@ export type Sealed = { readonly id: string; readonly addedPages: number; readonl
 const acceptMsMax = 10_000;
 /** What changed is stored once the guest runs again, so that a page that goes on changing is stored once; up to so much. */
 const heldBackBytes = 64 << 20;
+/** What has not settled after so many rounds will not. */
+const passesMax = 20;
 
 export class CheckpointTaking implements Disposable {
   readonly #listener: UnixListener;
@@ -212,6 +214,7 @@ export class CheckpointTaking implements Disposable {
     let request = receiver.next();
     const short = new ShortMessages();
     for (let pass = 0; request.command === "memory"; pass += 1, request = receiver.next()) {
+      if (pass > passesMax) throw this.#unsettled(pass);
       if (pass > 0) {
         short.read(receiver, request.lengthBytes, table.ram, (page, bytes) => this.#staging.put(page, bytes));
         continue;
@@ -269,6 +272,11 @@ export class CheckpointTaking implements Disposable {
     const { device, queue } = unready;
     const message = `queue ${queue} of ${device} was never set up by the guest: load its driver, or take it away`;
     throw new HypervisorError("hypervisor.queueNotReady", message, { device, queue });
+  }
+
+  #unsettled(rounds: number): HypervisorError {
+    const message = `the guest writes faster than a short stop allows: its memory has not settled in ${rounds} rounds`;
+    return new HypervisorError("hypervisor.noConvergence", message, { guest: this.order.guest });
   }
 
   #tooLong(ms: number): HypervisorError {

@@ -137,6 +137,16 @@ describe("a checkpoint", () => {
     file[Symbol.dispose]();
   });
 
+  test("a guest whose memory never settles goes on without a checkpoint", async () => {
+    const { directory, file } = fresh();
+    const taken = take(file, directory, "c1", { form: "stream", seed: 5, rounds: 1_000 });
+    await expect(taken).rejects.toMatchObject({ code: "hypervisor.noConvergence" });
+    expect(file.reader.checkpoints).toEqual([]);
+    expect(await take(file, directory, "c2", { form: "stream", seed: 5, rounds: 3 })).toBe("error");
+    checkContent(file, "c2", 5, 0);
+    file[Symbol.dispose]();
+  });
+
   test("another process than Cloud Hypervisor is refused", async () => {
     const { directory, file } = fresh();
     const taken = take(file, directory, "c1", { form: "files", seed: 5 }, 1);

@@ -21,6 +21,8 @@ export type SenderScript = {
   /** Sends this instead of the message. */
   readonly garble?: { readonly step: string; readonly how: "command" | "length" | "range" | "noDescriptor" | "config" };
   readonly usedRing?: number;
+  /** A stream sends what has changed so often. */
+  readonly rounds?: number;
 };
 
 class Sender {
@@ -41,7 +43,7 @@ class Sender {
 
   /** The status of the last answer. */
   run(): string {
-    const { form, seed, generation = 0, usedRing } = this.script;
+    const { form, seed, generation = 0, usedRing, rounds = 1 } = this.script;
     this.#send("start");
     if (form === "files") for (const region of regions) this.#sendFile(region, seed, generation);
     const config =
@@ -49,7 +51,7 @@ class Sender {
     this.#send("config", Buffer.from(config));
     if (form === "stream") {
       this.#sendMemory(seed, 0, () => true);
-      this.#sendMemory(seed, generation, (page) => page % 10 === 5);
+      for (let round = 0; round < rounds; round += 1) this.#sendMemory(seed, generation, (page) => page % 10 === 5);
     }
     this.#send("state", Buffer.from(stateText(usedRing)));
     return this.#send("complete");

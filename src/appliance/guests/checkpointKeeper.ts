@@ -37,14 +37,17 @@ export interface KeptGuest {
 /** Until Cloud Hypervisor itself says that the guest runs again. */
 const runningMsMax = 1_000;
 const lookMs = 5;
-/** A stream that does not settle is given up by Cloud Hypervisor. */
-const streamSeconds = 20;
+/** A stream that is not over by then is given up by Cloud Hypervisor: this, and a second for so much memory. */
+const streamSeconds = 30;
+const streamBytesPerSecond = 4 << 20;
 /** What is left of a stream when it is sent while the guest stands still may take so long. */
 const shortMs = 5;
 
-/** Cloud Hypervisor gives a stream up by closing it in the middle of its memory. */
+/** Cloud Hypervisor gives a stream up by closing it in the middle of its memory; we do after some rounds. */
 const isUnsettled = (error: unknown): boolean =>
-  error instanceof HypervisorError && error.code === "hypervisor.peerClosed" && error.context.step === "memory";
+  error instanceof HypervisorError &&
+  (error.code === "hypervisor.noConvergence" ||
+    (error.code === "hypervisor.peerClosed" && error.context.step === "memory"));
 
 export class CheckpointKeeper {
   constructor(private readonly lane: KeptGuest) {}
@@ -160,7 +163,9 @@ export class CheckpointKeeper {
 
   async #send(hypervisor: Hypervisor, { method }: CheckpointOrder, downtimeMs: number): Promise<void> {
     const destination_url = "unix:out.sock";
-    const streamed = { downtime_ms: downtimeMs, timeout_s: streamSeconds, timeout_strategy: "Cancel" as const };
+    const { bytes } = this.lane.parts.section.machine.memory;
+    const timeout_s = streamSeconds + Math.ceil(bytes / streamBytesPerSecond);
+    const streamed = { downtime_ms: downtimeMs, timeout_s, timeout_strategy: "Cancel" as const };
     const how = method === "memoryFile" ? { local: true } : streamed;
     await hypervisor.call("vm.send-migration", { destination_url, ...how });
   }
