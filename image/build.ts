@@ -52,9 +52,11 @@ async function build(options: BuildOptions): Promise<void> {
   const sbom = sbomOf(facts, await componentsOf(tree, bun, options));
   const rootBytes = await bytesOf(root);
   const bundle = `${image.slice(0, -".img".length)}.raucb`;
-  await steps.run("update bundle", () => bundleOf(tools, facts, root, boot, keys, bundle));
+  if (options.bundles) {
+    await steps.run("update bundle", () => bundleOf(tools, facts, root, boot, keys, bundle));
+  }
   const hasFirmware = options.firmware.length > 0;
-  const handout = { image, rootBytes, hasFirmware, sbom, packs: options.packs, more: [bundle] };
+  const handout = { image, rootBytes, hasFirmware, sbom, packs: options.packs, more: options.bundles ? [bundle] : [] };
   const files = await steps.run(options.packs ? "packing, sums" : "sums", () => writeOutput(handout));
   await rm(tools.work, { recursive: true, force: true });
   for (const file of files) steps.say(`${file} (${Math.ceil((await bytesOf(file)) / mib)} MiB)`);
@@ -80,7 +82,15 @@ async function bundleOf(
   ];
   await cp(keys.certificate, certificate);
   await cp(keys.key, key);
-  const rauc = ["chroot", tools.root, "rauc"];
+  // rauc opens its files a second time through /proc, which a tree of files does not have: it gets one of its own.
+  const rauc = [
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t proc proc "$0/proc" && exec chroot "$0" rauc "$@"',
+    tools.root,
+  ];
   await makeBundle({ rootImage, bootImage, version, compatible, certificate, key, out, rauc });
   await rename(out, target).catch(async () => void (await run(["cp", out, target])));
 }

@@ -45,7 +45,7 @@ export async function makeBundle(parts: BundleParts): Promise<void> {
     await place(parts.bootImage, join(content, "boot.img"));
     const made = join(folder, "made.raucb");
     // The images are compressed already, or compress in a moment: their bytes are kept as they are.
-    const squash = "--mksquashfs-args=-all-root -no-progress -noappend -comp zstd";
+    const squash = "--mksquashfs-args=-all-root -no-progress -noappend -comp zstd -Xcompression-level 3";
     await run([...rauc, "bundle", `--cert=${certificate}`, `--key=${key}`, squash, content, made]);
     await run(["mv", "-f", made, out]);
   } finally {

@@ -7,13 +7,13 @@ import { parseArgs } from "node:util";
 import { ImageError } from "./commands.ts";
 import type { ImageArchitecture } from "./packages.ts";
 
-export const usage = `usage: image/build [--arch arm64|x86_64] [--out DIR] [--version TEXT] [--no-pack]
+export const usage = `usage: image/build [--arch arm64|x86_64] [--out DIR] [--version TEXT] [--no-pack] [--no-bundle]
                    [--hypervisor FILE --hypervisor-sha256 SUM] [--bun FILE] [--cache DIR]
                    [--device-tree VENDOR/NAME.dtb] [--firmware FILE@BYTES]…
                    [--sign-key PEM --sign-certificate PEM]
 
   Builds DIR/holdfast-VERSION-ARCH.img (default: arm64, into .cache/image/out of this checkout), packed (.zst), with its block
-  map, list of components (SPDX) and sums. Try it with image/run FILE, write it to a card with image/flash FILE DEVICE.
+  map, list of components (SPDX), update bundle and sums. Try it with image/run FILE, write it to a card with image/flash FILE DEVICE.
   --hypervisor: a static Cloud Hypervisor of that architecture, for guests; its SHA-256 must be the one given.
   --device-tree: of Debian's kernel, for a board whose firmware hands over none (as rockchip/rk3588-rock-5b.dtb).
   --firmware: the vendor's boot firmware, written at that place before the first partition (16 MiB).
@@ -35,6 +35,8 @@ export type BuildOptions = {
   readonly bun: string | null;
   readonly hypervisor: { readonly file: string; readonly sha256: string } | null;
   readonly packs: boolean;
+  /** Whether an update bundle is made, which needs the right to mount /proc. */
+  readonly bundles: boolean;
   readonly deviceTree: string | null;
   readonly firmware: readonly Firmware[];
   /** null: keys for trying. */
@@ -58,6 +60,7 @@ export function readOptions(words: string[], top: string): BuildOptions | null {
       "sign-key": { type: "string" },
       "sign-certificate": { type: "string" },
       firmware: { type: "string", multiple: true, default: [] },
+      bundle: { type: "boolean", default: true },
       pack: { type: "boolean", default: true },
       help: { type: "boolean", short: "h" },
     },
@@ -78,6 +81,7 @@ export function readOptions(words: string[], top: string): BuildOptions | null {
     bun: values.bun === undefined ? null : resolve(values.bun),
     hypervisor: hypervisorOf(values.hypervisor, values["hypervisor-sha256"]),
     packs: values.pack,
+    bundles: values.bundle,
     deviceTree: deviceTreeOf(values["device-tree"]),
     firmware: values.firmware.map(firmwareOf),
     keys: keysOf(values["sign-key"], values["sign-certificate"]),

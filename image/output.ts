@@ -27,11 +27,12 @@ export async function writeOutput({ image, rootBytes, hasFirmware, sbom, packs, 
   await writeFile(`${image}.spdx.json`, sbom);
   if (packs) {
     // One thread: with several, the bytes depend on how many there are.
-    await run(["zstd", "-q", "-f", "-9", "--single-thread", "--sparse", image, "-o", `${image}.zst`]);
+    await run(["zstd", "-q", "-f", "-6", "--single-thread", "--sparse", image, "-o", `${image}.zst`]);
     files.push(`${image}.zst`);
   }
   const sums: string[] = [];
-  for (const file of files) sums.push(`${await sha256Of(file)}  ${basename(file)}\n`);
+  // The image itself is named by the sums in its block map.
+  for (const file of files.slice(1)) sums.push(`${await sha256Of(file)}  ${basename(file)}\n`);
   const path = join(dirname(image), `${basename(image, ".img")}.SHA256SUMS`);
   await writeFile(path, sums.join(""));
   return [...files, path];
