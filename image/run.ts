@@ -75,6 +75,7 @@ export async function placeFiles(disk: string, files: Readonly<Record<string, st
   }
 }
 
+/** By the name that image/build gives an image. */
 export function architectureOf(image: string): ImageArchitecture {
   return /x86_64[^/]*$/.test(image) ? "x86_64" : "arm64";
 }

@@ -35,6 +35,7 @@ const packages: Readonly<Record<string, string>> = {
   "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
   "qemu-aarch64-static": "qemu-user-static",
   nbdfuse: "libnbd-bin",
+  mcopy: "mtools",
   losetup: "mount",
   "mkfs.ext4": "e2fsprogs",
   "mkfs.xfs": "xfsprogs",

@@ -6,8 +6,8 @@
  * The default form stays under 15 minutes on two cores; the long ones have no limit but the one for each file.
  */
 
-/** What can be run at length: crash points, random inputs, real programs, measurements, a soak. */
-export type LongKind = "crash" | "fuzz" | "real" | "path" | "soak";
+/** What can be run at length: crash points, random inputs, real programs, measurements, a soak, the appliance. */
+export type LongKind = "crash" | "fuzz" | "real" | "path" | "soak" | "image";
 
 export type Form = {
   readonly folders: readonly string[];
@@ -18,7 +18,7 @@ export type Form = {
 };
 
 const minuteMs = 60_000;
-const all = ["tests/unit", "tests/fuzz", "tests/path", "tests/crash", "tests/real", "tests/browser"];
+const all = ["tests/unit", "tests/fuzz", "tests/path", "tests/crash", "tests/real", "tests/browser", "tests/image"];
 
 export const forms: Readonly<Record<string, Form>> = {
   default: { folders: all, long: [], fileTimeoutMs: 5 * minuteMs, about: "all tests, at their usual size" },
@@ -43,6 +43,12 @@ export const forms: Readonly<Record<string, Form>> = {
   },
   fuzz: { folders: ["tests/fuzz"], long: ["fuzz"], fileTimeoutMs: 240 * minuteMs, about: "random input, at length" },
   real: { folders: ["tests/real"], long: ["real"], fileTimeoutMs: 240 * minuteMs, about: "real programs, at length" },
+  image: {
+    folders: ["tests/image"],
+    long: ["image"],
+    fileTimeoutMs: 240 * minuteMs,
+    about: "the appliance's image, booted and broken in every way",
+  },
   soak: {
     folders: ["tests/real"],
     long: ["soak"],

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The appliance's image, booted. By default only as far as its own system: firmware, boot loader, kernel and initial RAM
+ * disk, with the slot's choice. At length (`./scripts/test image`): every step of the appliance's lab.
+ *
+ * Needs an image, which the tests do not build: it takes root, minutes and Debian's archive.
+ */
+import { expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { missingForMachine } from "#image/machine.ts";
+import { architectureOf, copyDisk, imageOf } from "#image/run.ts";
+import { runAppliance } from "#scripts/lab/appliance.ts";
+import { applianceSteps } from "#scripts/lab/applianceSteps.ts";
+import { BootedBox } from "#scripts/lab/bootedBox.ts";
+import { long, type Need, need } from "#tests/skip.ts";
+
+const out = join(import.meta.dir, "../../.cache/image/out");
+const slotMsMax = 120_000;
+const stepMsMax = 20 * 60_000;
+
+const image: Need = () => {
+  const named = process.env.HOLDFAST_IMAGE;
+  if (named !== undefined) return existsSync(named) ? null : `${named}: HOLDFAST_IMAGE names no file`;
+  const built = existsSync(out) && readdirSync(out).some((name) => name.endsWith(".img"));
+  return built ? null : "an image of the appliance: sudo image/build";
+};
+const chosen = (): string => imageOf(process.env.HOLDFAST_IMAGE);
+const machine: Need = () => {
+  if (image() !== null) return null;
+  const lacks = missingForMachine(architectureOf(chosen()));
+  return lacks.length === 0 ? null : lacks.join("; ");
+};
+
+if (!long("image")) {
+  need(image, machine, "mcopy")(
+    "the image boots into its slot A",
+    async () => {
+      const directory = mkdtempSync(join(tmpdir(), "holdfast-box-"));
+      try {
+        const disk = join(directory, "box.img");
+        await copyDisk(chosen(), disk, 0);
+        await using box = new BootedBox({ architecture: architectureOf(disk), disk, forwards: [] });
+        const [line] = await box.says(/Holdfast: slot [AB] on \S+/, slotMsMax);
+        expect(line).toMatch(/slot A on \/dev\/\w+3/);
+      } finally {
+        rmSync(directory, { recursive: true });
+      }
+    },
+    slotMsMax,
+  );
+} else {
+  for (const step of applianceSteps) {
+    need(image, machine, "mcopy")(
+      step.name,
+      async () => {
+        const [ended] = await runAppliance(chosen(), [step], () => {});
+        expect(ended).toMatchObject({ ok: true });
+      },
+      stepMsMax,
+    );
+  }
+}
+
+test("every step of the lab has a name of its own", () => {
+  expect(new Set(applianceSteps.map(({ name }) => name)).size).toBe(applianceSteps.length);
+});
