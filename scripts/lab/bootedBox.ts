@@ -88,6 +88,12 @@ export class BootedBox implements AsyncDisposable {
     await this.says(/\n# /);
   }
 
+  /** Types a command that does not end. */
+  type(command: string): void {
+    this.#child.stdin.write(`${command}\n`);
+    this.#child.stdin.flush();
+  }
+
   /** Runs a command in the shell; gives what it printed. @throws LabError lab.machine where it fails or says nothing */
   async shell(command: string, withinMs: number = answerMsMax): Promise<string> {
     this.#orders += 1;

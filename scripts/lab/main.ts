@@ -11,6 +11,7 @@ import { missingForMachine } from "#image/machine.ts";
 import { architectureOf, imageOf } from "#image/run.ts";
 import { runAppliance } from "./appliance.ts";
 import { applianceSteps } from "./applianceSteps.ts";
+import { runCuts } from "./bootCuts.ts";
 import { nativeTests, runNative } from "./native.ts";
 import { describeStep, missingTools, runNested } from "./nested.ts";
 import type { LabArchitecture } from "./root.ts";
@@ -18,12 +19,13 @@ import type { Step } from "./scenario.ts";
 
 const usage = `usage: bun scripts/lab.ts nested [--arch x86_64|aarch64] [--bun FILE] [--hypervisor FILE] [--cache DIR] [STEP…]
        bun scripts/lab.ts appliance [--image FILE] [STEP…]
+       bun scripts/lab.ts cuts [--image FILE] [--kind slot|ready] [--count N] [--seed N]
        bun scripts/lab.ts native [--arch x86_64|aarch64] [--bun FILE] [--cache DIR] [--set NAME=VALUE]… [TEST FILE…]
 
   nested: a machine in QEMU's software emulation boots Holdfast, Cloud Hypervisor and a Debian guest. STEP: words of the
   names of steps, with - for spaces. native: the same machine runs test files of this checkout (default: the engine's,
   on real programs), with gdbserver, servers and compilers of its own. appliance: boots an image of image/build (default: the newest) and does to it what
-  can happen to a box. For a foreign architecture the binaries must be
+  can happen to a box. cuts: takes its power at moments that the seed chooses, and boots it again. For a foreign architecture the binaries must be
   given. Needs root, QEMU and mmdebstrap.`;
 
 type Values = {
@@ -32,6 +34,9 @@ type Values = {
   readonly hypervisor?: string;
   readonly set?: string[];
   readonly image?: string;
+  readonly kind: string;
+  readonly count: string;
+  readonly seed: string;
 };
 
 async function main(words: string[]): Promise<number> {
@@ -44,6 +49,9 @@ async function main(words: string[]): Promise<number> {
       hypervisor: { type: "string" },
       set: { type: "string", multiple: true },
       image: { type: "string" },
+      kind: { type: "string", default: "slot" },
+      count: { type: "string", default: "10" },
+      seed: { type: "string", default: "1" },
       cache: { type: "string", default: join(import.meta.dir, "../../.cache/lab") },
     },
   });
@@ -51,6 +59,7 @@ async function main(words: string[]): Promise<number> {
   // Debian and Bun say arm64, compilers and Cloud Hypervisor aarch64.
   const values = { ...given, arch: given.arch === "aarch64" ? "arm64" : given.arch };
   if (kind === "appliance") return await appliance(values, names);
+  if (kind === "cuts") return await cuts(values);
   if ((kind !== "nested" && kind !== "native") || !["x86_64", "arm64"].includes(values.arch)) {
     console.error(usage);
     return 2;
@@ -99,6 +108,18 @@ async function appliance(values: Values, words: readonly string[]): Promise<numb
   const held = steps.filter(({ ok }) => ok).length;
   console.log(`${held} passed, ${steps.length - held} failed`);
   return held > 0 && held === steps.length ? 0 : 1;
+}
+
+async function cuts(values: Values): Promise<number> {
+  const image = imageOf(values.image);
+  const lacks = missingForMachine(architectureOf(image));
+  if (lacks.length > 0) return refuse(lacks);
+  const count = Number(values.count);
+  const tell = (text: string): void => console.log(`cuts: ${text}`);
+  const kind = values.kind === "ready" ? "ready" : "slot";
+  const held = await runCuts({ image, kind, count, seed: Number(values.seed), tell });
+  console.log(`${held} passed, ${count - held} failed`);
+  return held === count ? 0 : 1;
 }
 
 const missing = (architecture: LabArchitecture, bun: string | null): string[] => [
