@@ -6,15 +6,15 @@
  * Equal commits give equal bytes: all times are the commit's, all input is sorted, all ids are fixed.
  */
 import { existsSync } from "node:fs";
-import { chmod, cp, mkdir, rename, rm, symlink } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { chmod, cp, mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { systemClock } from "#clock.ts";
 import { explain } from "#errors.ts";
 import { makeBundle, makeTestKey } from "./bundle.ts";
 import { ImageError, run } from "./commands.ts";
 import { buildDisk } from "./disk.ts";
 import { mib } from "./layout.ts";
-import { type BuildOptions, checkMachine, type Keys, readOptions, usage } from "./options.ts";
+import { type BuildOptions, checkMachine, type Hypervisor, type Keys, readOptions, usage } from "./options.ts";
 import { bytesOf, writeOutput } from "./output.ts";
 import type { ImageArchitecture } from "./packages.ts";
 import { buildBoot, buildEsp, buildRoot, buildState } from "./parts.ts";
@@ -34,7 +34,7 @@ async function build(options: BuildOptions): Promise<void> {
   const tell = (text: string): void => steps.say(text);
   const tools = await steps.run("tools", () => openTools(cache, facts.builtAtMs / 1000, tell));
   const bun = options.bun ?? (await steps.run("runtime", () => fetchBun(architecture, cache, tell)));
-  await checkProgram(bun, architecture, false);
+  await checkProgram(bun, architecture);
   const tree = await steps.run("system", () => unpackSystem(tools, cache, architecture, tell));
   const keys = options.keys ?? (await testKeys(cache, tell));
   await steps.run("service", () => putService(tree.path, facts, bun, tell));
@@ -74,7 +74,7 @@ async function bundleOf(
 ): Promise<void> {
   await mkdir(dirname(join(tools.root, tools.work)), { recursive: true });
   await rm(join(tools.root, tools.work), { force: true });
-  await symlink("/build", join(tools.root, tools.work));
+  await symlink(`/${basename(tools.work)}`, join(tools.root, tools.work));
   const [certificate, key, out] = ["cert.pem", "key.pem", "bundle.raucb"].map((name) => join(tools.work, name)) as [
     string,
     string,
@@ -98,14 +98,20 @@ async function bundleOf(
 async function putHypervisor(
   tree: string,
   architecture: ImageArchitecture,
-  { file, sha256 }: NonNullable<BuildOptions["hypervisor"]>,
+  { file, sha256, mayBeDynamic }: Hypervisor,
 ): Promise<void> {
-  await checkProgram(file, architecture, true);
+  const isStatic = (await checkProgram(file, architecture)) === "static";
+  if (!isStatic && !mayBeDynamic) {
+    throw new ImageError("image.input", `${file} is linked dynamically; the image wants the static build`);
+  }
   const found = await sha256Of(file);
   if (found !== sha256) throw new ImageError("image.input", `${file} has the SHA-256 ${found}, not ${sha256}`);
-  const target = join(tree, "usr/bin/cloud-hypervisor");
+  const command = join(tree, "usr/bin/cloud-hypervisor");
+  const target = isStatic ? command : `${command}.dynamic`;
   await cp(file, target);
   await chmod(target, 0o755);
+  if (isStatic) return;
+  await writeFile(command, '#!/bin/sh\nexec /usr/bin/cloud-hypervisor.dynamic --seccomp log "$@"\n', { mode: 0o755 });
 }
 
 async function componentsOf(tree: SystemTree, bun: string, { hypervisor }: BuildOptions): Promise<Component[]> {

@@ -8,13 +8,14 @@ import { ImageError } from "./commands.ts";
 import type { ImageArchitecture } from "./packages.ts";
 
 export const usage = `usage: image/build [--arch arm64|x86_64] [--out DIR] [--version TEXT] [--no-pack] [--no-bundle]
-                   [--hypervisor FILE --hypervisor-sha256 SUM] [--bun FILE] [--cache DIR]
+                   [--hypervisor FILE --hypervisor-sha256 SUM [--hypervisor-dynamic]] [--bun FILE] [--cache DIR]
                    [--device-tree VENDOR/NAME.dtb] [--firmware FILE@BYTES]…
                    [--sign-key PEM --sign-certificate PEM]
 
   Builds DIR/holdfast-VERSION-ARCH.img (default: arm64, into .cache/image/out of this checkout), packed (.zst), with its block
   map, list of components (SPDX), update bundle and sums. Try it with image/run FILE, write it to a card with image/flash FILE DEVICE.
   --hypervisor: a static Cloud Hypervisor of that architecture, for guests; its SHA-256 must be the one given.
+  --hypervisor-dynamic: it may need glibc; then its seccomp filter only logs. For tries.
   --device-tree: of Debian's kernel, for a board whose firmware hands over none (as rockchip/rk3588-rock-5b.dtb).
   --firmware: the vendor's boot firmware, written at that place before the first partition (16 MiB).
   --sign-key: signs the update bundle; the box takes updates of that certificate only. Left out: a test key.
@@ -27,13 +28,16 @@ export type Firmware = { readonly file: string; readonly atBytes: number };
 /** Who signs updates, and whom the box believes. PEM files. */
 export type Keys = { readonly key: string; readonly certificate: string };
 
+/** `mayBeDynamic`: for tries. Such a build runs with a seccomp filter that only logs: glibc's calls are not in its list. */
+export type Hypervisor = { readonly file: string; readonly sha256: string; readonly mayBeDynamic: boolean };
+
 export type BuildOptions = {
   readonly architecture: ImageArchitecture;
   readonly out: string;
   readonly cache: string;
   readonly version: string | null;
   readonly bun: string | null;
-  readonly hypervisor: { readonly file: string; readonly sha256: string } | null;
+  readonly hypervisor: Hypervisor | null;
   readonly packs: boolean;
   /** Whether an update bundle is made, which needs the right to mount /proc. */
   readonly bundles: boolean;
@@ -56,6 +60,7 @@ export function readOptions(words: string[], top: string): BuildOptions | null {
       bun: { type: "string" },
       hypervisor: { type: "string" },
       "hypervisor-sha256": { type: "string" },
+      "hypervisor-dynamic": { type: "boolean", default: false },
       "device-tree": { type: "string" },
       "sign-key": { type: "string" },
       "sign-certificate": { type: "string" },
@@ -79,7 +84,7 @@ export function readOptions(words: string[], top: string): BuildOptions | null {
     cache,
     version: values.version ?? null,
     bun: values.bun === undefined ? null : resolve(values.bun),
-    hypervisor: hypervisorOf(values.hypervisor, values["hypervisor-sha256"]),
+    hypervisor: hypervisorOf(values.hypervisor, values["hypervisor-sha256"], values["hypervisor-dynamic"]),
     packs: values.pack,
     bundles: values.bundle,
     deviceTree: deviceTreeOf(values["device-tree"]),
@@ -88,12 +93,12 @@ export function readOptions(words: string[], top: string): BuildOptions | null {
   };
 }
 
-function hypervisorOf(file: string | undefined, sha256: string | undefined): BuildOptions["hypervisor"] {
+function hypervisorOf(file: string | undefined, sha256: string | undefined, mayBeDynamic: boolean): Hypervisor | null {
   if (file === undefined && sha256 === undefined) return null;
   if (file === undefined || sha256 === undefined || !/^[0-9a-f]{64}$/.test(sha256)) {
     throw new ImageError("image.input", "--hypervisor FILE wants --hypervisor-sha256 with its 64 hexadecimal digits");
   }
-  return { file: resolve(file), sha256 };
+  return { file: resolve(file), sha256, mayBeDynamic };
 }
 
 function deviceTreeOf(text: string | undefined): string | null {

@@ -7,7 +7,7 @@
  */
 import { existsSync } from "node:fs";
 import { cp, mkdir, readdir, readFile, truncate, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { run } from "./commands.ts";
 import { buildInitrd } from "./initrd.ts";
 import { mib, type PartitionName, partitionOf } from "./layout.ts";
@@ -68,14 +68,14 @@ async function ext4(
 ): Promise<string> {
   const words = ["mke2fs", "-q", "-t", "ext4", "-m", "0", "-U", id, "-E", `hash_seed=${id},root_owner=0:0`, ...more];
   const filled = source === null ? [] : ["-d", source];
-  if (source !== null) await dateAll(tools, source);
+  if (source !== null) await dateAll(tools, join(tools.work, basename(source)));
   await tools.run([...words, ...filled, `/build/${file}`, `${partitionOf(name).sizeMiB}M`]);
   return join(tools.work, file);
 }
 
-/** Dates all files of a folder, as the tools see it, with the one time of the build. */
-async function dateAll(tools: Tools, inside: string): Promise<void> {
-  await run(["find", join(tools.root, inside), "-exec", "touch", "-h", "-d", `@${tools.sourceDateEpoch}`, "{}", "+"]);
+/** Dates all files of a folder with the one time of the build. */
+async function dateAll(tools: Tools, folder: string): Promise<void> {
+  await run(["find", folder, "-exec", "touch", "-h", "-d", `@${tools.sourceDateEpoch}`, "{}", "+"]);
 }
 
 export async function buildRoot(tools: Tools, tree: SystemTree): Promise<string> {
@@ -113,7 +113,7 @@ export async function buildEsp(
   await truncate(path, partitionOf("esp").sizeMiB * mib);
   await tools.run(["mkfs.fat", "-F", "32", "-s", "1", "-n", "HOLDFAST", "-i", fatId, "--invariant", "/build/esp.img"]);
   await tools.run(["mmd", "-i", "/build/esp.img", "::EFI", "::EFI/BOOT", "::grub", "::holdfast"]);
-  await dateAll(tools, "/build/esp");
+  await dateAll(tools, join(tools.work, "esp"));
   const places = [
     [file, `EFI/BOOT/${file}`],
     ["grub.cfg", "grub/grub.cfg"],

@@ -122,12 +122,8 @@ export async function fetchBun(
   return kept;
 }
 
-/** That a program runs on the box's processor; `mustBeStatic`: and needs no library. @throws ImageError image.input */
-export async function checkProgram(
-  file: string,
-  architecture: ImageArchitecture,
-  mustBeStatic: boolean,
-): Promise<void> {
+/** That a program runs on the box's processor, and whether it brings all its libraries. @throws ImageError image.input */
+export async function checkProgram(file: string, architecture: ImageArchitecture): Promise<"static" | "dynamic"> {
   if (!existsSync(file)) throw new ImageError("image.input", `there is no file ${file}`);
   const head = Buffer.from(await Bun.file(file).slice(0, 4_096).arrayBuffer());
   const isElf = head.length > 64 && head.readUInt32BE(0) === 0x7f454c46;
@@ -135,10 +131,9 @@ export async function checkProgram(
     throw new ImageError("image.input", `${file} is no program for ${architecture}`);
   }
   const [at, size, count] = [Number(head.readBigUInt64LE(32)), head.readUInt16LE(54), head.readUInt16LE(56)];
-  for (let index = 0; mustBeStatic && index < count && at + (index + 1) * size <= head.length; index += 1) {
+  for (let index = 0; index < count && at + (index + 1) * size <= head.length; index += 1) {
     // PT_INTERP: a loader is asked for.
-    if (head.readUInt32LE(at + index * size) === 3) {
-      throw new ImageError("image.input", `${file} is linked dynamically; the image wants the static build`);
-    }
+    if (head.readUInt32LE(at + index * size) === 3) return "dynamic";
   }
+  return "static";
 }

@@ -3,10 +3,10 @@
  * The folder of tools: a small Debian tree of this machine's own architecture, so that every builder uses the same versions.
  *
  * Gets a cache; gives a way to run a tool. Nothing is mounted: a tool sees the files of one build under `/build`, which is a
- * folder inside the tree. Needs root (chroot) and mmdebstrap. About 400 MB, made once.
+ * folder inside the tree, one for each build that runs (the words of a tool are put right as it is run). Needs root (chroot) and mmdebstrap. About 400 MB, made once.
  */
 import { existsSync } from "node:fs";
-import { mkdir, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ImageError, run } from "./commands.ts";
 import { suite, toolPackages, toolsVersion } from "./packages.ts";
@@ -30,21 +30,29 @@ export async function openTools(cache: string, sourceDateEpoch: number, tell: (t
     tell(`making the folder of tools (Debian ${suite}, ${own}), once`);
     await unpackDebian(own, toolPackages, root);
   }
-  const work = join(root, "build");
-  await rm(work, { recursive: true, force: true });
+  for (const name of await readdir(root)) {
+    const isLeft = /^build-\d+$/.test(name) && !existsSync(`/proc/${name.slice("build-".length)}`);
+    if (isLeft) await rm(join(root, name), { recursive: true });
+  }
+  const inside = `/build-${process.pid}`;
+  const work = join(root, inside);
   await mkdir(work, { recursive: true });
   const environment = {
     PATH: path,
     SOURCE_DATE_EPOCH: String(sourceDateEpoch),
     MTOOLS_SKIP_CHECK: "1",
     HOME: "/root",
-    TMPDIR: "/build",
+    TMPDIR: inside,
   };
   return {
     work,
     root,
     sourceDateEpoch,
-    run: (words, input) => run(["chroot", root, ...words], { environment, ...(input === undefined ? {} : { input }) }),
+    run: (words, input) =>
+      run(["chroot", root, ...words.map((word) => word.replaceAll(/\/build\b(?!-)/g, inside))], {
+        environment,
+        ...(input === undefined ? {} : { input }),
+      }),
   };
 }
 

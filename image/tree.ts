@@ -32,6 +32,8 @@ export type SystemTree = {
 
 const system = join(import.meta.dir, "system");
 const units = join(import.meta.dir, "units");
+/** For the sample guest, which is the box's own system. */
+const guestKit = join(import.meta.dir, "../vm/guest-kit");
 /** Of Debian's, switched on for every box. */
 const enabledUnits = ["systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service"];
 /** They wait for what a read-only system does not have, or do what it must not. */
@@ -165,6 +167,9 @@ async function placeUnits(tools: Tools, { path, inside }: SystemTree): Promise<v
     await cp(join(units, name), join(path, "usr/lib/systemd/system", name));
     const text = await readFile(join(units, name), "utf8");
     if (text.includes("[Install]")) own.push(name);
+  }
+  for (const name of ["holdfast-stub.socket", "holdfast-stub@.service"]) {
+    await cp(join(guestKit, name), join(path, "usr/lib/systemd/system", name));
   }
   const systemctl = (words: readonly string[]): Promise<string> =>
     tools.run(["systemctl", `--root=${inside}`, ...words]);

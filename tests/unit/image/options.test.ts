@@ -21,6 +21,7 @@ test("a hypervisor is taken only with its sum", () => {
   expect(readOptions(["--hypervisor", "/x", "--hypervisor-sha256", sum], "/top")!.hypervisor).toEqual({
     file: "/x",
     sha256: sum,
+    mayBeDynamic: false,
   });
 });
 
