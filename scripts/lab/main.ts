@@ -16,6 +16,7 @@ import { nativeTests, runNative } from "./native.ts";
 import { describeStep, missingTools, runNested } from "./nested.ts";
 import type { LabArchitecture } from "./root.ts";
 import type { Step } from "./scenario.ts";
+import { updateSteps } from "./updateSteps.ts";
 
 const usage = `usage: bun scripts/lab.ts nested [--arch x86_64|aarch64] [--bun FILE] [--hypervisor FILE] [--cache DIR] [STEP…]
        bun scripts/lab.ts appliance [--image FILE] [STEP…]
@@ -102,7 +103,9 @@ async function appliance(values: Values, words: readonly string[]): Promise<numb
   ];
   if (lacks.length > 0) return refuse(lacks);
   const wanted = words.map((word) => word.replaceAll("-", " "));
-  const chosen = applianceSteps.filter(({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)));
+  const chosen = [...applianceSteps, ...updateSteps].filter(
+    ({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)),
+  );
   const tell = (step: Step): void => console.log(`appliance: ${describeStep(step)}`);
   const steps = await runAppliance(image, chosen, tell);
   const held = steps.filter(({ ok }) => ok).length;

@@ -6,7 +6,7 @@
 import type { Clock } from "#clock.ts";
 import { explain } from "#errors.ts";
 import { seenOr } from "#health.ts";
-import type { Role, VerbName, VerbRequest, VerbResult } from "#verbs.ts";
+import type { Role, VerbArguments, VerbName, VerbRequest, VerbResult } from "#verbs.ts";
 import { Accounts, newSecret } from "./access/accounts.ts";
 import { ownNames } from "./access/certificate.ts";
 import { Claim } from "./access/claim.ts";
@@ -150,6 +150,7 @@ export class Page {
     workload: string,
     by: { name: string; role: Role; from: string },
     id = newSecret().slice(0, 16),
+    more: VerbArguments = {},
   ): Job {
     const known = this.#jobs.get(id);
     if (known !== undefined) return known;
@@ -157,7 +158,7 @@ export class Page {
     const job: Job = { id, verb, workload, state: "running", why: "", by: by.name, atMs };
     this.#jobs.set(id, job);
     if (this.#jobs.size > jobsMax) this.#jobs.delete(this.#jobs.keys().next().value!);
-    const args = workload === "" ? {} : { w: workload };
+    const args = workload === "" ? more : { ...more, w: workload };
     this.#hooks.act({ id, verb, args, role: by.role, by: { via: "page", who: by.name }, deadlineMs: atMs + verbMs });
     this.audit("page.act", by.name, by.from, { verb, workload });
     return job;
@@ -217,5 +218,5 @@ export class Page {
 export const pageDirectory = (stateDirectory: string): string => `${stateDirectory}/page`;
 
 /** All of it that a reader would call a change: not the time, not figures that move by themselves. */
-const gistOf = ({ workloads, storage, uplink, warnings }: Told): string =>
-  JSON.stringify([workloads, storage.kind, uplink.known ? uplink.value.connected : null, warnings.length]);
+const gistOf = ({ workloads, storage, uplink, warnings, update }: Told): string =>
+  JSON.stringify([workloads, storage.kind, uplink.known ? uplink.value.connected : null, warnings.length, update]);

@@ -31,12 +31,14 @@ const pages = [
   "system",
   "actions",
   "actions/confirm",
+  "actions/box",
   "actions/bundle",
   "account",
   "help",
 ];
 const changes = [
   "actions/do",
+  "actions/box",
   "actions/bundle",
   "actions/backup",
   "account/password",

@@ -12,6 +12,7 @@ import { fleetIssues } from "./fleetIssues.ts";
 import { capital, type Health, healths, type Issue, type IssueFacts, times } from "./issue.ts";
 import { type FaultLine, verdictOf } from "./readModel.ts";
 import { seenIssues } from "./seenIssues.ts";
+import { updateIssues } from "./updateIssues.ts";
 
 export type Headline = {
   readonly health: Health;
@@ -34,6 +35,7 @@ export function findIssues(facts: IssueFacts): Issue[] {
     ...boxIssues(facts),
     ...fleetIssues(facts),
     ...seenIssues(facts),
+    ...updateIssues(facts),
   ];
   return found.sort((a, b) => healths.indexOf(b.severity) - healths.indexOf(a.severity));
 }

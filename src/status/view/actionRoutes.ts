@@ -13,6 +13,7 @@ import { when } from "./format.ts";
 import { tokenField, verbForm, verbWords } from "./forms.ts";
 import { type Html, html, nothing } from "./html.ts";
 import { isOwnForm, readForm } from "./loginRoutes.ts";
+import { boxActs, boxForms } from "./slots.ts";
 
 const effects: Readonly<Partial<{ [Name in VerbName]: string }>> = {
   "workload.restart": "All its sessions end, and it starts again.",
@@ -30,6 +31,8 @@ export function actionRoutes(): Hono<Web> {
   app.get("/actions", (c) => pageAnswer(c, "Actions", actionsPage(c)));
   app.get("/actions/confirm", confirm);
   app.post("/actions/do", act);
+  app.get("/actions/box", confirmBox);
+  app.post("/actions/box", actOnBox);
   app.get("/actions/bundle", (c) => pageAnswer(c, "Diagnostics", bundlePage(c), { live: false }));
   app.post("/actions/bundle", bundle);
   app.get("/actions/backup", (c) => pageAnswer(c, "Backup", backupPage(c), { live: false }));
@@ -50,7 +53,7 @@ function actionsPage(c: Ask): Html {
             html`<h3>${name}</h3><div class="buttons">${verbs.map((verb) => verbForm(verb, name, viewer))}</div>`,
         )
   }</section>
-<section aria-labelledby="box"><h2 id="box">This box</h2><div class="buttons"><a class="button" href="/actions/bundle">Diagnostics bundle</a><a class="button" href="/actions/backup">Backup of the record</a></div></section>
+<section aria-labelledby="box"><h2 id="box">This box</h2><div class="buttons"><a class="button" href="/actions/bundle">Diagnostics bundle</a><a class="button" href="/actions/backup">Backup of the record</a>${boxForms(view.told, viewer)}</div></section>
 <section aria-labelledby="jobs"><h2 id="jobs">What was asked for</h2><div data-part="jobs">${jobTable(jobs)}</div></section>`;
 }
 
@@ -78,6 +81,36 @@ function confirm(c: Ask): Response {
     html`<h1>${word}: ${workload}?</h1><p>${effects[verb] ?? ""}</p><form method="post" action="/actions/do" class="card">${tokenField(viewerOf(c)!)}<input type="hidden" name="verb" value="${verb}"><input type="hidden" name="workload" value="${workload}"><input type="hidden" name="once" value="${crypto.randomUUID()}">${freshField(c)}<div class="buttons"><button type="submit" class="danger">${word}</button><a class="button" href="/actions">No, go back</a></div></form>`,
     { live: false },
   );
+}
+
+/** The same two steps, for what is asked of the box itself. */
+function confirmBox(c: Ask): Response {
+  const name = c.req.query("act") ?? "";
+  const act = Object.hasOwn(boxActs, name) ? boxActs[name] : undefined;
+  if (act === undefined || !act.fits(c.get("page").view.told)) return refuse(c, "That cannot be asked for now.", 409);
+  if (!mayAct(c, verbRoles[act.verb])) return refuse(c, `It needs the role ${verbRoles[act.verb]}.`, 403);
+  const { word, effect } = act;
+  return pageAnswer(
+    c,
+    word,
+    html`<h1>${word}?</h1><p>${effect}</p><form method="post" action="/actions/box" class="card">${tokenField(viewerOf(c)!)}<input type="hidden" name="act" value="${name}"><input type="hidden" name="once" value="${crypto.randomUUID()}">${freshField(c)}<div class="buttons"><button type="submit" class="danger">${word}</button><a class="button" href="/actions">No, go back</a></div></form>`,
+    { live: false },
+  );
+}
+
+async function actOnBox(c: Ask): Promise<Response> {
+  const form = await readForm(c);
+  if (!isOwnForm(c, form)) return refuse(c, "The form is not from this login.", 403);
+  const { act: name = "" } = form;
+  const page = c.get("page");
+  const act = Object.hasOwn(boxActs, name) ? boxActs[name] : undefined;
+  if (act === undefined || !act.fits(page.view.told)) return refuse(c, "That cannot be asked for now.", 409);
+  if (!mayAct(c, verbRoles[act.verb])) return refuse(c, `It needs the role ${verbRoles[act.verb]}.`, 403);
+  if (!(await isFresh(c, form))) return refuse(c, "The password is not right.", 403);
+  const asker = c.get("asker")!;
+  const once = /^[\w-]{8,64}$/.exec(form.once ?? "")?.[0];
+  page.ask(act.verb, "", { name: asker.name, role: asker.role, from: c.env.from }, once, act.args);
+  return c.redirect("/actions", 303);
 }
 
 /** Destructive acts ask for the password again where it was given longer than five minutes ago. */

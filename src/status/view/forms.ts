@@ -16,7 +16,8 @@ export const verbWords: Readonly<Partial<{ [Name in VerbName]: string }>> = {
   "suppression.off": "Stop suppressing",
   "suppression.on": "Suppress again",
   maintenance: "Maintenance",
-  reboot: "Reboot the box",
+  reboot: "Restart the box",
+  "update.rollback": "Go back to the other version",
 };
 
 export const tokenField = (viewer: Viewer): Html => html`<input type="hidden" name="csrf" value="${viewer.csrf}">`;

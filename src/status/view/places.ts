@@ -10,6 +10,7 @@ import { badge } from "./badge.ts";
 import { ago, bytes, duration, plural, when } from "./format.ts";
 import { type Html, html, nothing, type Part } from "./html.ts";
 import { missing, orDash, type Pair, pairs } from "./pairs.ts";
+import { slotsPart } from "./slots.ts";
 
 const dayMs = 24 * 3_600_000;
 /** The uplink raises its alarm at the same time. */
@@ -83,7 +84,8 @@ export function checkpointsPage({ told, nowMs }: View): Html {
   return html`<h1>Checkpoints</h1><div data-part="checkpoints">${table}</div>`;
 }
 
-export function systemPage({ told, nowMs }: View, record: ReadModel): Html {
+export function systemPage(view: View, record: ReadModel): Html {
+  const { told, nowMs } = view;
   const { storage, updateLock } = told;
   const warnings = told.warnings.slice(-20).reverse();
   const lock = updateLock.known
@@ -100,7 +102,7 @@ export function systemPage({ told, nowMs }: View, record: ReadModel): Html {
     ["Written today", bytes(storage.bytesToday)],
     ["Newest row", `${record.cursor}${record.whole ? "" : ", still reading"}`],
     ["Updates held back by", lock],
-  ])}<h2>Boots</h2>${boots(told.boots)}<h2>Warnings</h2>${
+  ])}${slotsPart(view)}<h2>Boots</h2>${boots(told.boots)}<h2>Warnings</h2>${
     warnings.length === 0
       ? html`<p class="empty">None since the supervisor started.</p>`
       : html`<ul class="why">${warnings.map(({ atMs, workload, text }) => html`<li>${when(atMs)} <strong>${workload}</strong>: ${text}</li>`)}</ul>`

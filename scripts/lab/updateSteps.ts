@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Updates of a booted image, as steps of the appliance's lab: there and back, a version that fails its gate, a slot and a
+ * kernel that never come up. Gets bundles beside the image; the box is told on its console, and heard over a real broker.
+ *
+ * Bundles: `BUNDLES/holdfast-2.0-arm64.raucb` and `…-3.0-…`, built with `image/build --version` and the same keys as the image
+ * (HOLDFAST_LAB_BUNDLES; left out: the image's folder; HOLDFAST_LAB_KEYS: the folder of key.pem and cert.pem).
+ */
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { systemClock } from "#clock.ts";
+import { makeBundle } from "#image/bundle.ts";
+import { placeFiles } from "#image/run.ts";
+import { Mosquitto } from "#tests/peers/mosquitto.ts";
+import { Observer } from "#tests/peers/observer.ts";
+import { Operator } from "#tests/peers/operator.ts";
+import { type ApplianceStep, claimCode, holds, type Scene } from "./appliance.ts";
+import type { BootedBox } from "./bootedBox.ts";
+import { LabError, run } from "./commands.ts";
+
+const readyMsMax = 300_000;
+const installMsMax = 600_000;
+/** Boot, gate of ten minutes, and the way back. */
+const gateMsMax = 1_200_000;
+const hostSeenFromBox = "10.0.2.2";
+const device = "box-7";
+const jsonStatus = "holdfast update status --json 2>/dev/null | tail -n 1";
+
+type Status = {
+  readonly slot: string;
+  readonly version: string;
+  readonly phase: string;
+  readonly says: string;
+  readonly lastRollback: { readonly version: string; readonly reason: string } | null;
+  readonly refused: readonly { readonly version: string }[];
+};
+
+function expect(isSo: boolean, what: string): void {
+  if (!isSo) throw new LabError("lab.machine", what);
+}
+
+/** The world around a box that is updated: its broker, who listens there, who may command, and where bundles are. */
+class Surroundings implements AsyncDisposable {
+  private constructor(
+    readonly broker: Mosquitto,
+    readonly observer: Observer,
+    readonly operator: Operator,
+    private readonly server: Bun.Server<undefined>,
+    readonly bundles: string,
+  ) {}
+
+  static async open(scene: Scene): Promise<Surroundings> {
+    const broker = await Mosquitto.start();
+    const observer = await Observer.open(broker.url, ["holdfast/#"]);
+    const bundles = process.env.HOLDFAST_LAB_BUNDLES ?? dirname(scene.image);
+    const fetch = (request: Request) => new Response(Bun.file(join(bundles, new URL(request.url).pathname)));
+    const server = Bun.serve({ port: 0, hostname: "127.0.0.1", idleTimeout: 0, fetch });
+    await placeFiles(scene.disk, { "holdfast.toml": configurationFor(broker.port), "claim.txt": `${claimCode}\n` });
+    return new Surroundings(broker, observer, new Operator(observer), server, bundles);
+  }
+
+  get birth(): Record<string, unknown> {
+    return this.observer.decoded(`holdfast/1/${device}/birth`).at(-1) ?? {};
+  }
+
+  /** The box fetches it and is told to install it; gives what the verb said. */
+  async install(box: BootedBox, name: string): Promise<string> {
+    const url = `http://${hostSeenFromBox}:${this.server.port}/${name}`;
+    const program = `await Bun.write("/data/next.raucb", await fetch("${url}"))`;
+    await box.shell(`/usr/lib/holdfast/bin/bun -e '${program}'; ls -l /data/next.raucb`, installMsMax);
+    return await box.shell("holdfast update install /data/next.raucb", installMsMax);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.server.stop(true);
+    await this.observer[Symbol.asyncDispose]();
+    await this.broker[Symbol.asyncDispose]();
+  }
+}
+
+/** The program is broken where the file /data/break names the slot that runs: an app that a new version breaks. */
+const configurationFor = (port: number): string => `[status]
+listen = "0.0.0.0:8443"
+openHealth = true
+
+[telemetry]
+broker = "mqtt://${hostSeenFromBox}:${port}"
+plaintext = true
+device = "${device}"
+connectSpreadMs = 0
+
+[[program]]
+name = "cache"
+command = ["/bin/sh", "-c", "grep -q holdfast.slot=$(cat /data/break 2>/dev/null || echo none) /proc/cmdline && exit 1; exec redis-server --port 7000 --dir /tmp"]
+probes = ["tcp:7000"]
+restart = { attemptsMax = 1000, backoffMsMax = 5000 }
+`;
+
+const statusOf = async (box: BootedBox): Promise<Status> => JSON.parse(await box.shell(jsonStatus)) as Status;
+
+/** Waits until the update stands so, on the box that runs now. */
+async function stands(
+  box: BootedBox,
+  what: string,
+  fits: (status: Status) => boolean,
+  withinMs: number,
+): Promise<Status> {
+  return await holds(
+    what,
+    async () => {
+      const status = await statusOf(box);
+      return fits(status) ? status : null;
+    },
+    withinMs,
+  );
+}
+
+async function restarted(box: BootedBox, withinMs = readyMsMax): Promise<void> {
+  await box.says(/holdfast-setup: the system is on/, withinMs);
+  await box.shellReady();
+}
+
+const running = (status: Status): string => `${status.slot} ${status.version} ${status.phase}`;
+const environmentOf = (box: BootedBox): Promise<string> =>
+  box.shell("grub-editenv /esp/grub/grubenv list | tr '\\n' ' '");
+
+/** From the slot that runs to the other one, and proven there. */
+async function updateTo(around: Surroundings, box: BootedBox, version: string): Promise<Record<string, unknown>> {
+  const from = await stands(box, "a supervisor", () => true, readyMsMax);
+  const beganNs = systemClock.monotonicNs();
+  const said = await around.install(box, `holdfast-${version}-arm64.raucb`);
+  const writtenSeconds = Math.round((systemClock.monotonicNs() - beganNs) / 1e9);
+  await restarted(box);
+  const trial = await stands(box, "a trial", ({ phase }) => phase === "trial" || phase === "good", readyMsMax);
+  const end = await stands(box, "the end of the trial", ({ phase }) => phase !== "trial", gateMsMax);
+  expect(end.phase === "good" && end.version === version, `${running(end)}: ${end.says}`);
+  expect(end.slot !== from.slot, "it runs in the same slot");
+  await around.observer.until("the birth", () => around.birth.sw === version && around.birth.slot === end.slot);
+  const environment = await environmentOf(box);
+  expect(environment.includes(`ORDER=${end.slot}`) && environment.includes(`${end.slot}_TRY=0`), environment);
+  return {
+    from: running(from),
+    trial: running(trial),
+    end: running(end),
+    writtenSeconds,
+    said: said.slice(-120),
+    environment,
+  };
+}
+
+async function thereAndBack(scene: Scene): Promise<Record<string, unknown>> {
+  await using around = await Surroundings.open(scene);
+  await using box = scene.boot();
+  await box.shellReady();
+  const first = await updateTo(around, box, "2.0");
+  const second = await updateTo(around, box, "3.0");
+  return { first, second, reboot: await signedReboot(around, box) };
+}
+
+/** A signed command restarts the box; the job has succeeded, and the next birth says whose wish it was. */
+async function signedReboot(around: Surroundings, box: BootedBox): Promise<Record<string, unknown>> {
+  const key = around.operator.pair.public.raw.toHex();
+  await box.shell(`holdfast keys add ${key} --as admin --label lab`);
+  const asked = around.operator.ask(device, "reboot");
+  asked.catch(() => {});
+  await restarted(box);
+  await stands(box, "a supervisor", () => true, readyMsMax);
+  await holds("the reason", async () => (around.birth.reason === "operator" ? true : null), readyMsMax);
+  const jobs = around.observer.decoded(`holdfast/1/${device}/e/audit`).map(({ facts }) => JSON.stringify(facts));
+  const boots = await box.shell("tail -c 200 /state/boots/boots.json");
+  return { reason: around.birth.reason, job: jobs.findLast((line) => line.includes("succeeded")), boots };
+}
+
+/** It comes up, and a server that ran before does not: sent back within ten minutes, with the reason everywhere. */
+async function failsItsGate(scene: Scene): Promise<Record<string, unknown>> {
+  await using around = await Surroundings.open(scene);
+  await using box = scene.boot();
+  await box.shellReady();
+  await stands(box, "a supervisor", () => true, readyMsMax);
+  await box.shell("echo B >/data/break; sync");
+  await around.install(box, "holdfast-2.0-arm64.raucb");
+  await restarted(box);
+  await restarted(box, gateMsMax);
+  return await cameBack(around, box, "2.0", /trial: workload cache/, "holdfast-2.0-arm64.raucb");
+}
+
+/** What the slot that runs again says of the one that failed: on the command line, over MQTT, and to whoever tries again. */
+async function cameBack(
+  around: Surroundings,
+  box: BootedBox,
+  version: string,
+  reason: RegExp,
+  bundle: string,
+): Promise<Record<string, unknown>> {
+  const status = await stands(box, "the rollback", ({ lastRollback }) => lastRollback !== null, readyMsMax);
+  expect(status.slot === "A", `slot ${status.slot} runs`);
+  const told = `trial: ${status.lastRollback!.reason} ${status.says}`;
+  expect(status.lastRollback!.version === version && reason.test(told), told);
+  const birth = await holds("the rollback in the birth", async () => around.birth.rollback ?? null, readyMsMax);
+  const alarm = await holds(
+    "the alarm",
+    async () => around.observer.decoded(`holdfast/1/${device}/a/rollback`).at(-1)?.cause ?? null,
+    readyMsMax,
+  );
+  const again = await around.install(box, bundle).catch((error: unknown) => String(error));
+  expect(again.includes("failed here"), `it was not refused: ${again}`);
+  return {
+    reason: status.lastRollback!.reason,
+    birth,
+    alarm,
+    again: again.slice(-160),
+    environment: await environmentOf(box),
+  };
+}
+
+/** A bundle whose boot file system is not what it should be. */
+const neverComesUp =
+  (version: string, spoil: (bootImage: string) => Promise<void>): ApplianceStep["run"] =>
+  async (scene) => {
+    await using around = await Surroundings.open(scene);
+    const name = `spoilt-${version}.raucb`;
+    await makeSpoilt(around.bundles, scene, version, name, spoil);
+    await using box = scene.boot();
+    await box.shellReady();
+    await stands(box, "a supervisor", () => true, readyMsMax);
+    await around.install(box, name);
+    await restarted(box, gateMsMax);
+    return await cameBack(around, box, version, /started 3 times/, name);
+  };
+
+async function makeSpoilt(
+  bundles: string,
+  { disk }: Scene,
+  version: string,
+  name: string,
+  spoil: (bootImage: string) => Promise<void>,
+): Promise<void> {
+  const keys = process.env.HOLDFAST_LAB_KEYS ?? "";
+  expect(
+    existsSync(join(keys, "key.pem")),
+    "HOLDFAST_LAB_KEYS: the folder of key.pem and cert.pem that signed the image",
+  );
+  const [rootImage, bootImage] = [`${disk}.root`, `${disk}.boot`];
+  await run(["unsquashfs", "-f", "-d", `${disk}.parts`, join(bundles, "holdfast-2.0-arm64.raucb")]);
+  await run(["mv", join(`${disk}.parts`, "root.img"), rootImage]);
+  await run(["mv", join(`${disk}.parts`, "boot.img"), bootImage]);
+  await spoil(bootImage);
+  const signed = { certificate: join(keys, "cert.pem"), key: join(keys, "key.pem") };
+  await makeBundle({
+    rootImage,
+    bootImage,
+    version,
+    compatible: "holdfast-arm64",
+    ...signed,
+    out: join(bundles, name),
+  });
+}
+
+/** The kernel finds an initial disk that is none, and panics. */
+async function spoilInitrd(bootImage: string): Promise<void> {
+  await Bun.write(`${bootImage}.initrd`, Buffer.alloc(1_048_576, 0x5a));
+  await run(["debugfs", "-w", "-R", "rm initrd", bootImage]);
+  await run(["debugfs", "-w", "-R", `write ${bootImage}.initrd initrd`, bootImage]);
+}
+
+async function spoilAll(bootImage: string): Promise<void> {
+  await Bun.write(bootImage, Buffer.alloc(16 * 1_048_576));
+}
+
+export const updateSteps: readonly ApplianceStep[] = [
+  { name: "update there and back, signed reboot", run: thereAndBack },
+  { name: "update that breaks a server", run: failsItsGate },
+  { name: "update with an empty slot", run: neverComesUp("2.1", spoilAll) },
+  { name: "update with a broken kernel", run: neverComesUp("2.2", spoilInitrd) },
+];
