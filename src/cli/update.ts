@@ -11,7 +11,7 @@ import type { Command } from "commander";
 import { ControlClient } from "#appliance/controlClient.ts";
 import type { UpdateStatus } from "#appliance/page/machineTold.ts";
 import { systemClock } from "#clock.ts";
-import { ConfigError, UpdateError } from "#errors.ts";
+import { ConfigError, HypervisorError, UpdateError } from "#errors.ts";
 import { runDirectoryOf, runOption } from "./programVerb.ts";
 import { printable, table } from "./table.ts";
 
@@ -107,7 +107,8 @@ async function install(file: string, flags: Flags): Promise<void> {
   const client = clientFor(flags);
   const { version } = await client.orderUpdate("install", { path: resolve(file), older: flags.older === true });
   for (let last = ""; ; ) {
-    const told = await client.update();
+    const told = await client.update().catch(onlyRestart);
+    if (told === null) break;
     const line = told.percent === null ? told.says : `${String(told.percent).padStart(3)} % ${told.says}`;
     if (line !== last) tell(line);
     last = line;
@@ -116,6 +117,12 @@ async function install(file: string, flags: Flags): Promise<void> {
     await systemClock.sleep(lookMs);
   }
   tell(`version ${version} is installed; the box restarts into it when nothing forbids it: holdfast update status`);
+}
+
+/** The supervisor is gone in the middle of it: with the box, or to be started again. */
+function onlyRestart(error: unknown): null {
+  if (error instanceof HypervisorError && error.code === "hypervisor.unsupervised") return null;
+  throw error;
 }
 
 async function verify(file: string, flags: Flags): Promise<void> {

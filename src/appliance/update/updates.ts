@@ -210,6 +210,8 @@ export class Updates implements AsyncDisposable {
     const { clock, busy, before } = this.#options;
     this.#tasks.start(async (signal) => {
       while (this.#book.phase.kind === "installed") {
+        // Whoever asked for it has this long to hear that it is installed.
+        await clock.sleep(leaveEveryMs, signal);
         const held = this.lock;
         const why = held === null ? busy() : `held back by ${held.by}: ${held.why}`;
         if (why !== this.#waitsFor) {
@@ -220,7 +222,6 @@ export class Updates implements AsyncDisposable {
           this.give({ kind: "leaving", before: before() });
           return;
         }
-        await clock.sleep(leaveEveryMs, signal);
       }
       this.#waitsFor = null;
     });
