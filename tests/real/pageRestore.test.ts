@@ -12,9 +12,10 @@ import { snapshotHypervisor } from "#tests/peers/snapshotHypervisor.ts";
 import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
 import { need } from "#tests/skip.ts";
 
-/** Cloud Hypervisor asks for each page of it, so that its arrival takes seconds; the page is told twice a second. */
-const memory = "1G";
+/** Cloud Hypervisor asks for each page of it: with little to do elsewhere that is a second, and the page is told twice in one. */
+const memory = "128M";
 const lookMs = 100;
+const triesMax = 4;
 
 need(...realGuest)(
   "a restore asked for on the page shows how the memory arrives, and that it is over",
@@ -33,19 +34,26 @@ need(...realGuest)(
     await run.next({ event: "checkpoint" });
     await until(async () => (await told()).verbs.includes("guest.restore"));
     const csrf = /name="csrf" value="([^"]+)"/.exec(await ask("account"))![1]!;
-    await post(url, "actions/do", { csrf, verb: "guest.restore", workload: "tiny" }, cookie);
-
     const seen: ArrivingTold[] = [];
     let shown = "";
-    await until(async () => {
-      await systemClock.sleep(lookMs);
-      const { arriving } = await told();
-      if (arriving === null) return seen.length > 0;
-      seen.push(arriving);
-      shown = (await ask("workloads/tiny")).match(/Memory arriving.{0,900}/s)?.[0] ?? shown;
-      return false;
-    });
-    expect(await run.next({ event: "restored" })).toMatchObject({ mode: "lazy" });
+    // On a fast machine all of it may be there before the page is told.
+    for (let tries = 0; seen.length === 0 && tries < triesMax; tries += 1) {
+      await post(url, "actions/do", { csrf, verb: "guest.restore", workload: "tiny" }, cookie);
+      const restored = run.next({ event: "restored" });
+      let over = false;
+      void restored.then(() => {
+        over = true;
+      });
+      await until(async () => {
+        await systemClock.sleep(lookMs);
+        const { arriving } = await told();
+        if (arriving === null) return over;
+        seen.push(arriving);
+        shown = (await ask("workloads/tiny")).match(/Memory arriving.{0,900}/s)?.[0] ?? shown;
+        return false;
+      });
+      expect(await restored).toMatchObject({ mode: "lazy" });
+    }
     expect(shown).toMatch(/\d+ %: .+ of .+iB/);
     const bytes = seen.map(
       ({ prefetchedBytes, demandedBytes, backgroundBytes: rest }) => prefetchedBytes + demandedBytes + rest,
