@@ -83,6 +83,8 @@ async function nameSystem(tree: string, { version, compatible, architecture }: I
     "grubenv=/esp/grub/grubenv",
     "data-directory=/state/rauc",
     "bundle-formats=verity",
+    // The usual place is on the root, which cannot be written.
+    "mountprefix=/run/rauc",
     "[keyring]",
     "path=/etc/rauc/keyring.pem",
     "",
