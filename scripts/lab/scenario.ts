@@ -108,7 +108,9 @@ const steps: Readonly<Record<string, StepBody>> = {
     await context.supervisor.next({ event: "guarding", workload: "redis" }, patienceMs);
     return { pid: found.pid, answer };
   },
-  "a kernel panic is reset": async ({ supervisor, control }) => {
+  "a kernel panic is reset": async (context) => {
+    const { supervisor, control } = context;
+    await inGuest(context, "echo ready");
     const { pid } = await control.show("debian");
     await control.type("debian", "\necho c > /proc/sysrq-trigger\n");
     const fault = await supervisor.next({ event: "guestFault", kind: "panic" }, patienceMs);
@@ -117,12 +119,16 @@ const steps: Readonly<Record<string, StepBody>> = {
     require_((await control.show("debian")).pid === pid, "its process has changed");
     return { why: fault.why, verdict: outcome.verdict, downMs: outcome.downMs };
   },
-  "it runs out of memory, and what is left goes on": async ({ supervisor, control }) => {
+  "it runs out of memory, and what is left goes on": async (context) => {
+    const { supervisor, control } = context;
+    await inGuest(context, "echo ready");
     await control.type("debian", "\ntail /dev/zero\n");
     const fault = await supervisor.next({ event: "guestFault", kind: "outOfMemory" }, patienceMs);
     return { why: fault.why, act: fault.act, answer: await redis("PING") };
   },
-  "a guest that hangs is reset": async ({ supervisor, control }) => {
+  "a guest that hangs is reset": async (context) => {
+    const { supervisor, control } = context;
+    await inGuest(context, "echo ready");
     // Everything but its kernel, its init and this shell. A program that spins is stopped by the kernel now and then.
     await control.type("debian", "\nkill -STOP -1\n");
     const fault = await supervisor.next({ event: "guestFault", kind: "hang" }, patienceMs);
@@ -195,17 +201,21 @@ async function crashRedis({ supervisor }: Context): Promise<Facts> {
   return { pid: after, faults: stopsUs.length, verdicts: verdicts.join(" "), medianStopUs, stopsUs, ...report };
 }
 
+const typeAgainMs = 20_000;
+
 const runId = async (): Promise<string> => /run_id:(\w+)/.exec(await redis("INFO server"))![1]!;
 
-/** Types a command into the guest's shell and waits for what it prints between two marks. */
+/** Types a command into the guest's shell, until it prints something between two marks: a boot forgets what came too early. */
 async function inGuest({ control }: Context, command: string): Promise<string> {
   const mark = `M${Math.trunc(systemClock.monotonicNs() / 1e6)}`;
-  await control.type("debian", `\necho "${mark}" "<$(${command})>"\n`);
   const log = `${runDirectory}/guests/debian/console.log`;
   for (const limitNs = systemClock.monotonicNs() + patienceMs * 1e6; systemClock.monotonicNs() < limitNs; ) {
-    const found = new RegExp(`^${mark} <(.*)>`, "m").exec(readFileSync(log, "utf8"));
-    if (found !== null) return found[1]!;
-    await systemClock.sleep(200);
+    await control.type("debian", `\necho "${mark}" "<$(${command})>"\n`).catch(() => {});
+    for (const againNs = systemClock.monotonicNs() + typeAgainMs * 1e6; systemClock.monotonicNs() < againNs; ) {
+      const found = new RegExp(`^${mark} <(.*)>`, "m").exec(readFileSync(log, "utf8"));
+      if (found !== null) return found[1]!;
+      await systemClock.sleep(200);
+    }
   }
   throw new LabError("lab.machine", `the guest's shell did not answer ${command}`);
 }
