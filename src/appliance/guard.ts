@@ -297,7 +297,7 @@ class Guard implements AsyncDisposable {
   }
 
   #workload(watch: Watch, client: GdbClient): Workload {
-    const { name, clock, storage, notices, policy, suppression } = this.parts;
+    const { name, clock, storage, notices, policy, suppression, lanes } = this.parts;
     const report: Workload["watch"]["report"] = async (stop) => {
       const { report, control } = await watch.report(stop, client);
       return { report: sited({ ...report, serving: report.serving || this.#served }), control };
@@ -314,6 +314,7 @@ class Guard implements AsyncDisposable {
       probation: this.#probation,
       locks: this.#locks,
       notices,
+      ...(lanes === undefined ? {} : { working: () => lanes.begin(name) }),
     };
   }
 

@@ -29,7 +29,7 @@ export function statusOf(section: StatusSection | null): StatusSettings | null {
 }
 
 /** @throws ConfigError "config.argument" for a probe of no known form */
-export const openProbes = (texts: readonly string[]): Probe[] => texts.map(parseProbe);
+export const openProbes = (texts: readonly string[]): Probe[] => texts.map((word) => parseProbe(word));
 
 /** The usual policy with these rungs only, named with commas between. @throws ConfigError "config.argument" */
 export function openPolicy(rungs: string | undefined): Policy {

@@ -13,6 +13,7 @@ import type { Policy } from "#suppression/plan.ts";
 import type { Portrait } from "./daemon.ts";
 import type { Family, GuardNews } from "./family.ts";
 import type { GuardedProgram, ProgramEnd } from "./guardedProgram.ts";
+import type { LaneWatch } from "./laneWatch.ts";
 import type { Notices } from "./notices.ts";
 import type { RescueBook } from "./rescue/rescueBook.ts";
 import type { Settling } from "./settling.ts";
@@ -43,6 +44,8 @@ export type GuardParts = {
   readonly family?: Family | undefined;
   /** Code that is read once for all programs; left out: for this one alone. */
   readonly code?: SharedCode | undefined;
+  /** Hears of the work of each lane. */
+  readonly lanes?: LaneWatch | undefined;
   /** Of the whole supervisor; left out: of this one guard. */
   readonly settling?: Settling | undefined;
 };

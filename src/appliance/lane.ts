@@ -90,6 +90,7 @@ async function takeEvent(event: StopEvent, options: LaneOptions): Promise<LaneEn
 
 async function takeSignal(event: Signalled, { workload, client, unfinished }: LaneOptions): Promise<LaneEnd | null> {
   using _stopped = workload.storage.holdUpkeep();
+  using _working = workload.working?.();
   try {
     const registers = unfinished(event);
     if (registers !== null) {

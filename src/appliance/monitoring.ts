@@ -15,8 +15,8 @@ import type { Log } from "#log.ts";
 import { type MetricSample, sampleOf } from "#metrics.ts";
 import { type HistoryState, historyRows } from "#monitor/historyRows.ts";
 import { defaultMonitorSettings, Monitor, type MonitorSettings } from "#monitor/monitor.ts";
-import { type ProbeSchedule, runProbe } from "#monitor/probeRunner.ts";
-import type { Probe } from "#monitor/probes.ts";
+import { type ObservedOptions, observed, type ProbeSchedule, runProbe } from "#monitor/probeRunner.ts";
+import { type Probe, parseProbe } from "#monitor/probes.ts";
 import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import { FlightKeeper } from "./flightKeeper.ts";
@@ -126,13 +126,29 @@ export class Monitoring implements AsyncDisposable {
     schedule: ProbeSchedule,
   ): void {
     const { clock } = this.#options;
+    const told = this.#toldOf(workload);
     for (const { name, probe } of probes) {
-      const told = (state: Parameters<Monitor["probed"]>[1]): void => {
-        this.monitor.probed(workload, state);
-        if (state.why !== null) this.monitor.registry.add("probes_failed_total", [workload]);
-      };
       this.#tasks.start((signal) => runProbe({ name, probe, schedule, clock, told }, signal));
     }
+  }
+
+  /** Probes that somebody else asks, told to the monitor at each answer. */
+  observed(
+    workload: string,
+    words: readonly string[],
+    times: Pick<ObservedOptions, "failuresMax" | "patienceMs">,
+  ): readonly Probe[] {
+    const { clock } = this.#options;
+    const told = this.#toldOf(workload);
+    const clockTold = (peerMs: number): void => this.monitor.clockTold(workload, peerMs);
+    return words.map((name) => observed({ name, probe: parseProbe(name, clockTold), clock, told, ...times }));
+  }
+
+  #toldOf(workload: string): ObservedOptions["told"] {
+    return (state) => {
+      this.monitor.probed(workload, state);
+      if (state.why !== null) this.monitor.registry.add("probes_failed_total", [workload]);
+    };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -10,12 +10,13 @@ import type { Log } from "#log.ts";
 import type { MetricSample } from "#metrics.ts";
 import { defaultDetectorLimits } from "#monitor/detectors/limits.ts";
 import type { MonitorSettings } from "#monitor/monitor.ts";
-import { defaultSchedule, type ProbeSchedule } from "#monitor/probeRunner.ts";
-import { parseProbe } from "#monitor/probes.ts";
+import { defaultSchedule } from "#monitor/probeRunner.ts";
+import { type Probe, parseProbe } from "#monitor/probes.ts";
 import { type CountersTold, type Known, unknown } from "#status/told.ts";
 import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import type { Hearers } from "./hearers.ts";
+import { LaneWatch } from "./laneWatch.ts";
 import { Monitoring } from "./monitoring.ts";
 import type { Notice, Notices } from "./notices.ts";
 import { ServiceChain, type ServiceCheck } from "./serviceChain.ts";
@@ -38,15 +39,19 @@ export type OpenMonitoringOptions = {
   readonly hearers: Hearers;
 };
 
-/** As a section of the configuration has them. */
-export type ProbeTimes = {
+/** What a section of the configuration says of its probes. */
+export type ProbedSection = {
+  readonly name: string;
+  readonly probes: readonly string[];
   readonly probeDelayMs?: number;
-  readonly probeEveryMs: number;
+  readonly bootMs?: number;
   readonly probeFailuresMax: number;
 };
 
 export type OpenedMonitoring = AsyncDisposable & {
   readonly monitoring: Monitoring;
+  /** Is to hear of each stop that a lane works on. */
+  readonly lanes: LaneWatch;
   /** All that was asked for has begun: the service manager is told, and pinged from now on. */
   readonly ready: () => void;
   readonly view: () => MonitorView;
@@ -58,8 +63,10 @@ export type OpenedMonitoring = AsyncDisposable & {
   };
   /** These samples are part of the metrics too; where both have one, ours counts. */
   readonly join: (metrics: () => readonly MetricSample[]) => void;
-  /** Asks the probes of a workload by their words, as its section says or at the usual times. */
-  readonly watchProbes: (workload: string, words: readonly string[], times?: ProbeTimes) => void;
+  /** Asks the probes of a workload by their words, at the usual times. */
+  readonly watchProbes: (workload: string, words: readonly string[]) => void;
+  /** The probes of a section for whoever asks them: each answer is told here too. */
+  readonly probesOf: (section: ProbedSection) => readonly Probe[];
 };
 
 export function openMonitoring(options: OpenMonitoringOptions): OpenedMonitoring {
@@ -69,9 +76,10 @@ export function openMonitoring(options: OpenMonitoringOptions): OpenedMonitoring
     ...(section === undefined ? {} : { settings: settingsOf(section) }),
     ...{ storage, clock, log, tell, places: ["/", directory] },
   });
+  const lanes = new LaneWatch(clock);
   const chain = new ServiceChain({
     ...{ environment: process.env, pid: process.pid, clock, log },
-    checks: [loopCheck(monitoring), samplerCheck(monitoring, clock)],
+    checks: [loopCheck(monitoring), samplerCheck(monitoring, clock), lanes.check],
   });
   const tasks = new TaskGroup();
   tasks.start((signal) => chain.run(signal));
@@ -84,6 +92,7 @@ export function openMonitoring(options: OpenMonitoringOptions): OpenedMonitoring
   const socket = openViewSocket(runDirectory, sources, (why) => log("warn", "monitor.noSocket", { why }));
   return {
     monitoring,
+    lanes,
     ready: () => chain.ready(),
     view: sources.view,
     told: {
@@ -92,10 +101,12 @@ export function openMonitoring(options: OpenMonitoringOptions): OpenedMonitoring
       view: sources.view,
     },
     join: (metrics) => void monitor.registry.source(metrics),
-    watchProbes: (workload, words, times) => {
+    watchProbes: (workload, words) => {
       const probes = words.map((name) => ({ name, probe: parseProbe(name) }));
-      monitoring.probe(workload, probes, times === undefined ? defaultSchedule : scheduleOf(times));
+      monitoring.probe(workload, probes, defaultSchedule);
     },
+    probesOf: ({ name, probes, probeFailuresMax, probeDelayMs = 0, bootMs = probeDelayMs }) =>
+      monitoring.observed(name, probes, { failuresMax: probeFailuresMax, patienceMs: bootMs }),
     async [Symbol.asyncDispose]() {
       hearing[Symbol.dispose]();
       await tasks[Symbol.asyncDispose]();
@@ -126,12 +137,6 @@ function samplerCheck({ monitor }: Monitoring, clock: Clock): ServiceCheck {
     },
   };
 }
-
-const scheduleOf = ({ probeDelayMs = 0, probeEveryMs, probeFailuresMax }: ProbeTimes): ProbeSchedule => ({
-  initialDelayMs: probeDelayMs,
-  periodMs: probeEveryMs,
-  failuresMax: probeFailuresMax,
-});
 
 const settingsOf = (section: MonitorSection): MonitorSettings => ({
   rateHz: section.rateHz,

@@ -74,8 +74,8 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   };
   const sections = config.programs;
   for (const { name } of sections) book.expect(name, null);
-  for (const section of [...sections, ...config.guests]) monitored.watchProbes(section.name, section.probes, section);
-  const shared = { runDirectory, clock, logFor, storage, rescues, suppression, noticesFor, decided };
+  const { probesOf, lanes } = monitored;
+  const shared = { probesOf, lanes, runDirectory, clock, logFor, storage, rescues, suppression, noticesFor, decided };
   const programs = new Programs({ sections, ...shared });
   using checkpoints = new Checkpoints(directory, clock);
   await using guests = new Guests({

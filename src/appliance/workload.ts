@@ -27,4 +27,6 @@ export type Workload = {
   readonly probation: Probation;
   readonly locks: Pick<LockKeeper, "acted">;
   readonly notices: Notices;
+  /** Notes that its lane is at work on a stop, until that is disposed. */
+  readonly working?: () => Disposable;
 };

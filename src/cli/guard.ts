@@ -171,7 +171,8 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
     const shown = { book, suppression, perform, ...fleetPage, ...monitored.told };
     const page = { directory, storage, clock, version, mode: "guard", notices, ...shown } as const;
     await using _page = status === null ? null : openPage({ settings: status, ...page });
-    const told = { storage, rescues, notices, log, trace, opened: orders.serve };
+    const { lanes } = monitored;
+    const told = { storage, rescues, notices, log, trace, lanes, opened: orders.serve };
     const guarded = { name, command, source, requests, runDirectory, clock, suppression, ...ways, ...told };
     const end = await guardInForeground(guarded);
     return end === null ? exitCodes.ok : (exitCodeOf(end) ?? exitCodes.protocol);

@@ -22,13 +22,17 @@ export type ProbeRequest = {
   readonly judge: (answer: Uint8Array) => Judged;
   /** Said before hanging up, where the protocol wants that. */
   readonly farewell?: Uint8Array;
+  /** The wall clock of the program as its answer tells it, ms since 1970; null where it does not. */
+  readonly clockOf?: (answer: Uint8Array) => number | null;
 };
+export type ClockTold = (peerMs: number) => void;
 
 export const connects = (host: string, port: number): Asked => ask(host, port, null);
-export const exchanges = (host: string, port: number, request: ProbeRequest): Asked => ask(host, port, request);
+export const exchanges = (host: string, port: number, request: ProbeRequest, clockTold?: ClockTold): Asked =>
+  ask(host, port, request, clockTold);
 
 const ask =
-  (host: string, port: number, request: ProbeRequest | null): Asked =>
+  (host: string, port: number, request: ProbeRequest | null, clockTold?: ClockTold): Asked =>
   (signal) =>
     new Promise((resolve, reject) => {
       const socket = connect({ host, port });
@@ -47,6 +51,8 @@ const ask =
         answer = Buffer.concat([answer, chunk]);
         const judged: Judged = request?.judge(answer) ?? { kind: "good" };
         if (judged.kind === "more" && answer.length <= answerBytesMax) return;
+        const peerMs = request?.clockOf?.(answer) ?? null;
+        if (peerMs !== null) clockTold?.(peerMs);
         if (request?.farewell !== undefined) socket.write(request.farewell);
         end(() =>
           resolve(judged.kind === "good" ? null : judged.kind === "bad" ? judged.why : "its answer has no end"),

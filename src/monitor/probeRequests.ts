@@ -17,8 +17,15 @@ const shown = (text: string): string => JSON.stringify(text.slice(0, 60));
 export const httpRequest = (host: string, port: number, path: string): ProbeRequest => {
   const authority = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
   const lines = [`GET ${path} HTTP/1.1`, `Host: ${authority}`, "User-Agent: holdfast", "Connection: close", "", ""];
-  return { bytes: bytesOf(lines.join("\r\n")), judge: judgeHttp };
+  return { bytes: bytesOf(lines.join("\r\n")), judge: judgeHttp, clockOf: dateOfHttp };
 };
+
+/** The `Date` of an answer, in whole seconds. Source: RFC 9110, 6.6.1. */
+export function dateOfHttp(answer: Uint8Array): number | null {
+  const found = /^Date: *([\x20-\x7e]{1,64})\r?$/im.exec(textOf(answer))?.[1];
+  const atMs = found === undefined ? Number.NaN : Date.parse(found);
+  return Number.isNaN(atMs) ? null : atMs;
+}
 
 /** The status line is enough. */
 export function judgeHttp(answer: Uint8Array): Judged {

@@ -48,20 +48,39 @@ export type ProbeRunnerOptions = {
 
 /** Asks until the signal aborts. */
 export async function runProbe(options: ProbeRunnerOptions, signal: AbortSignal): Promise<void> {
-  const { name, probe, schedule, clock, told } = options;
-  let state = newProbeState(name);
+  const { schedule, clock } = options;
+  const ask = observed({ ...options, patienceMs: 0, failuresMax: schedule.failuresMax });
   let waitMs = schedule.initialDelayMs;
   while (!signal.aborted) {
     await clock.sleep(waitMs, signal).catch(() => {});
     if (signal.aborted) return;
-    const askedNs = clock.monotonicNs();
-    const trouble = await probe(signal);
-    // An answer that the end cut short says nothing about the program.
-    if (signal.aborted) return;
-    const answerMs = (clock.monotonicNs() - askedNs) / 1e6;
-    const before = state;
-    state = takeAnswer(before, { trouble, atMs: clock.wallMs(), answerMs }, schedule.failuresMax);
-    told(state, before);
+    await ask(signal);
     waitMs = schedule.periodMs;
   }
+}
+
+export type ObservedOptions = Omit<ProbeRunnerOptions, "schedule"> & {
+  readonly failuresMax: number;
+  /** For so long after the first question a failure before any success is nobody's news: it is starting. */
+  readonly patienceMs: number;
+};
+
+/** A probe whose every answer is told, whoever asks it: a workload is asked once for all that want to know. */
+export function observed({ name, probe, failuresMax, patienceMs, clock, told }: ObservedOptions): Probe {
+  let state = newProbeState(name);
+  let firstNs: number | null = null;
+  return async (signal) => {
+    const askedNs = clock.monotonicNs();
+    firstNs ??= askedNs;
+    const trouble = await probe(signal);
+    // An answer that the end cut short says nothing about the program.
+    if (signal.aborted) return trouble;
+    const nowNs = clock.monotonicNs();
+    const starts = trouble !== null && state.state === "waiting" && nowNs - firstNs < patienceMs * 1e6;
+    if (starts) return trouble;
+    const before = state;
+    state = takeAnswer(before, { trouble, atMs: clock.wallMs(), answerMs: (nowNs - askedNs) / 1e6 }, failuresMax);
+    told(state, before);
+    return trouble;
+  };
 }

@@ -14,7 +14,7 @@
  */
 import { deadline } from "#clock.ts";
 import { ConfigError, explain } from "#errors.ts";
-import { type Asked, connects, exchanges } from "./probeExchange.ts";
+import { type Asked, type ClockTold, connects, exchanges } from "./probeExchange.ts";
 import { httpRequest, mqttRequest, redisRequest } from "./probeRequests.ts";
 
 export const probeTimeoutMs = 2000;
@@ -25,8 +25,8 @@ export type Probe = (signal: AbortSignal) => Promise<string | null>;
 const place = /^(?:(\[[0-9a-fA-F:.]+\]|[^:[\]/]+):)?(\d{1,5})(\/[\x21-\x7e]*)?$/;
 const forms = "tcp:PORT, http:PORT/PATH, redis:PORT, mqtt:PORT (each also with HOST: before the port), or cmd:COMMAND";
 
-/** @throws ConfigError "config.argument" */
-export function parseProbe(text: string): Probe {
+/** `clockTold` hears the wall clock that an answer tells. @throws ConfigError "config.argument" */
+export function parseProbe(text: string, clockTold?: ClockTold): Probe {
   const kind = text.slice(0, text.indexOf(":"));
   const rest = text.slice(kind.length + 1);
   if (kind === "cmd" && rest !== "") return within(`command ${JSON.stringify(rest)}`, succeeds(rest));
@@ -37,7 +37,7 @@ export function parseProbe(text: string): Probe {
       case "tcp":
         return within(`connect to ${rest}`, connects(host, port));
       case "http":
-        return within(`GET ${rest}`, exchanges(host, port, httpRequest(host, port, path ?? "/")));
+        return within(`GET ${rest}`, exchanges(host, port, httpRequest(host, port, path ?? "/"), clockTold));
       case "redis":
         return within(`PING to redis at ${rest}`, exchanges(host, port, redisRequest));
       case "mqtt":

@@ -40,6 +40,8 @@ export type TargetSnapshot = {
 export type Snapshot = {
   readonly atMs: number;
   readonly monotonicNs: number;
+  /** Time since the boot, suspended or not (CLOCK_BOOTTIME), beside which a step of `atMs` shows; null where it cannot be read. */
+  readonly bootMs: number | null;
   /** null in between: the box is looked at less often. */
   readonly host: HostHealth | null;
   readonly abilities: CounterAbilities;

@@ -86,7 +86,7 @@ export class WatchedWorkload {
   /** One look more; gives what the detectors say to it. */
   take(
     target: TargetSnapshot,
-    { atMs, monotonicNs }: Pick<Snapshot, "atMs" | "monotonicNs">,
+    { atMs, monotonicNs, bootMs }: Pick<Snapshot, "atMs" | "monotonicNs" | "bootMs">,
     box: FrameFacts["box"],
     limits: DetectorLimits,
   ): readonly Detection[] {
@@ -94,8 +94,11 @@ export class WatchedWorkload {
     this.#atMs = atMs;
     this.tids = new Set(target.threads.map(({ tid }) => tid));
     const probes = [...this.#probes.values()];
+    // A program has the clock of this machine; a guest has its own, which its answers may tell.
+    const own = bootMs === null ? null : { peerMs: atMs, monotonicMs: bootMs };
+    const peerClock = this.kind === "program" ? own : this.#peerClock;
     const facts = { atMs, monotonicMs: monotonicNs / 1e6, faults: this.faults, probes, box };
-    this.history = withFrame(this.history, frameOf(target, { ...facts, peerClock: this.#peerClock }));
+    this.history = withFrame(this.history, frameOf(target, { ...facts, peerClock }));
     const { state, news } = detect(this.#bank, this.workload, this.history, limits);
     this.#bank = state;
     return news;

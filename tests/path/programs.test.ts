@@ -49,14 +49,14 @@ guarded(
       const pid = await run.guarding("falls");
       expect(tracerOf(pid)).not.toBe(0);
       process.kill(pid, "SIGSEGV");
-      const act = life < 2 ? "restart" : "error";
+      const act = life < 2 ? "restart" : "hold";
       expect(await run.next({ event: "programFault" })).toMatchObject({ workload: "falls", kind: "signal", act });
       if (life > 0)
         expect(await run.next({ event: "programOutcome" })).toMatchObject({ rung: "restart", verdict: "clean" });
     }
-    await run.next({ event: "program", workload: "falls", phase: "error" });
+    await run.next({ event: "program", workload: "falls", phase: "held" });
     expect(await run.show("falls")).toMatchObject({
-      phase: "error",
+      phase: "held",
       pid: null,
       guarded: false,
       attempts: 2,
@@ -103,10 +103,10 @@ guarded(
     );
     await run.guarding("stands");
     expect(await run.show("missing")).toMatchObject({
-      phase: "error",
+      phase: "held",
       why: expect.stringContaining("no-such-program"),
     });
-    expect(await run.show("wrong")).toMatchObject({ phase: "error", lastFault: { kind: "exitCode" } });
+    expect(await run.show("wrong")).toMatchObject({ phase: "held", lastFault: { kind: "exitCode" } });
     await expect(run.control.program("mising", "start")).rejects.toMatchObject({ code: "config.argument" });
     await run.stopAll();
   },

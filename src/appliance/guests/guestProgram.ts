@@ -149,7 +149,7 @@ export class GuestProgram {
       // How much a guest's connections have sent is not seen from out here: that is left to the configured probes.
       unserved: async () => null,
     };
-    const probes = section.probes.map(parseProbe);
+    const probes = section.probes.map((word) => parseProbe(word));
     const limits = {
       get probationMs() {
         return defaultProbation.probationMs * watch.slowness;

@@ -9,6 +9,7 @@ import type { Clock } from "#clock.ts";
 import type { GuestSection } from "#config/schema.ts";
 import { ConfigError, explain } from "#errors.ts";
 import type { Log } from "#log.ts";
+import { type Probe, parseProbe } from "#monitor/probes.ts";
 import type { CheckpointFacts } from "#restoration/checkpointFacts.ts";
 import type { Checkpoints } from "#restoration/checkpoints.ts";
 import type { RestoreProgress } from "#restoration/restore.ts";
@@ -27,6 +28,8 @@ import { notStarted, type Phase } from "./supervision.ts";
 
 export type GuestsOptions = {
   readonly sections: readonly GuestSection[];
+  /** Its probes, as the watch of a guest is to ask them. */
+  readonly probesOf?: (section: GuestSection) => readonly Probe[];
   readonly runDirectory: string;
   readonly program: string;
   readonly user?: { readonly uid: number; readonly gid: number } | undefined;
@@ -84,7 +87,8 @@ export class Guests implements AsyncDisposable {
       const notices = new GuestNotices(section.name, told, storage, clock);
       const log = logFor(section.name);
       const given = { program, user, kvm, clock, storage, rescues, suppression, noticesFor, checkpoints };
-      const parts = { section, directory, log, ...given };
+      const probes = options.probesOf?.(section) ?? section.probes.map((word) => parseProbe(word));
+      const parts = { section, probes, directory, log, ...given };
       this.#lanes.set(section.name, new GuestLane(parts, notices));
     }
   }

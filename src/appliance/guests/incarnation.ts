@@ -9,7 +9,7 @@ import type { Clock } from "#clock.ts";
 import type { GuestSection } from "#config/schema.ts";
 import { explain, HypervisorError } from "#errors.ts";
 import type { Log } from "#log.ts";
-import { parseProbe } from "#monitor/probes.ts";
+import type { Probe } from "#monitor/probes.ts";
 import type { Checkpoints } from "#restoration/checkpoints.ts";
 import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
@@ -31,6 +31,7 @@ const aliveMs = 2_000;
 
 export type GuestParts = {
   readonly section: GuestSection;
+  readonly probes: readonly Probe[];
   readonly directory: RunDirectory;
   readonly program: string;
   /** Cloud Hypervisor's user, where it is not ours. */
@@ -62,11 +63,11 @@ export class Incarnation implements AsyncDisposable {
     private readonly parts: GuestParts,
     tell: (seen: Seen) => void,
   ) {
-    const { section, directory, clock, log } = parts;
-    const { machine, probes, probeEveryMs, probeFailuresMax, bootMs } = section;
+    const { section, probes, directory, clock, log } = parts;
+    const { machine, probeEveryMs, probeFailuresMax, bootMs } = section;
     this.serial = machine.serial ? new SerialConsole(() => hypervisor.terminal(), directory.console, clock) : null;
     this.#tasks.failed.catch((error) => log("error", "guest.watchFailed", { why: explain(error) }));
-    const judged = { probes: probes.map(parseProbe), probeEveryMs, probeFailuresMax, bootMs };
+    const judged = { probes, probeEveryMs, probeFailuresMax, bootMs };
     this.#guardPrograms();
     this.#watch = new GuestWatch({ hypervisor, serial: this.serial, ...judged, clock, log, tell }, this.#tasks);
   }

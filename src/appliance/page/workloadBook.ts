@@ -85,11 +85,11 @@ export class WorkloadBook {
 
 const phases: Readonly<Record<string, WorkloadState>> = {
   stopped: "down",
+  held: "held",
   starting: "starting",
   running: "starting",
   ending: "restarting",
   backoff: "restarting",
-  error: "held",
 };
 
 const fresh = (name: string): WorkloadTold => ({

@@ -27,11 +27,11 @@ const guestStates: Readonly<{ [Phase in GuestStatus["phase"]]: WorkloadState }> 
 };
 const programStates: Readonly<{ [Phase in ProgramStatus["phase"]]: WorkloadState }> = {
   stopped: "down",
+  held: "held",
   starting: "starting",
   running: "unguarded",
   ending: "restarting",
   backoff: "restarting",
-  error: "held",
 };
 
 export class WorkloadsTold {

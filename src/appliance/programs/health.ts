@@ -14,6 +14,8 @@ import type { GuardNews } from "../family.ts";
 
 export type HealthPolicy = {
   readonly probes: readonly Probe[];
+  /** Between the first moment that it serves and the first question, at least. */
+  readonly probeDelayMs?: number;
   readonly probeEveryMs: number;
   /** Failures in a row that make a fault. */
   readonly probeFailuresMax: number;
@@ -71,8 +73,11 @@ export class Health implements AsyncDisposable {
     const life = this.#life.signal;
     this.#tasks.start(async (tasks) => {
       const signal = AbortSignal.any([life, tasks]);
+      const { probeEveryMs, probeDelayMs = 0 } = this.policy;
       for (let look = 0, failures = 0; look < looksMax; look += 1) {
-        await this.clock.sleep(this.policy.probeEveryMs, signal).catch(() => {});
+        await this.clock
+          .sleep(look === 0 ? Math.max(probeDelayMs, probeEveryMs) : probeEveryMs, signal)
+          .catch(() => {});
         if (signal.aborted) return;
         const trouble = await ask(signal);
         if (signal.aborted) return;

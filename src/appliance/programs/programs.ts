@@ -9,12 +9,13 @@ import type { Clock } from "#clock.ts";
 import type { ProgramSection } from "#config/schema.ts";
 import { ConfigError, explain, explainInLine } from "#errors.ts";
 import type { Log } from "#log.ts";
-import { parseProbe } from "#monitor/probes.ts";
+import { type Probe, parseProbe } from "#monitor/probes.ts";
 import { SharedCode } from "#monitor/sharedCode.ts";
 import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import { type Claim, claimGuard } from "../claim.ts";
 import { requireMachine } from "../guardable.ts";
+import type { LaneWatch } from "../laneWatch.ts";
 import type { Notices } from "../notices.ts";
 import type { RescueBook } from "../rescue/rescueBook.ts";
 import { hangsOf, policyOf } from "../sectionPolicy.ts";
@@ -28,7 +29,10 @@ import { unitSource } from "./unitSource.ts";
 
 export type ProgramsOptions = {
   readonly sections: readonly ProgramSection[];
+  /** Its probes, as the look at its health is to ask them. */
+  readonly probesOf?: (section: ProgramSection) => readonly Probe[];
   readonly runDirectory: string;
+  readonly lanes?: LaneWatch;
   readonly clock: Clock;
   readonly logFor: (part: string) => Log;
   readonly storage: Storage;
@@ -83,7 +87,7 @@ export class Programs implements AsyncDisposable {
   async decided(name: string, signal: AbortSignal): Promise<void> {
     await this.find(name)?.until(({ phase }) => {
       if (phase.kind === "running") return phase.serves;
-      return phase.kind === "error" || (phase.kind === "stopped" && phase.why !== notStarted);
+      return phase.kind === "held" || (phase.kind === "stopped" && phase.why !== notStarted);
     }, signal);
   }
 
@@ -126,19 +130,19 @@ export class Programs implements AsyncDisposable {
 
   #laneOf(section: ProgramSection, claim: Claim): ProgramLane {
     const { clock, logFor, storage, rescues, suppression, noticesFor } = this.options;
-    const { name, command, restart, probeEveryMs, probeFailuresMax, stopMs, start } = section;
+    const { name, command, restart, probeDelayMs, probeEveryMs, probeFailuresMax, stopMs, start } = section;
     const notices = noticesFor(name);
-    const probes = section.probes.map(parseProbe);
+    const probes = section.probes.map((word) => parseProbe(word));
     const source = sourceOf(section, claim, clock);
     return new ProgramLane({
       ...{ name, restart, stopMs, start, source, notices, storage, rescues, suppression, clock, probes },
-      ...{ code: this.#code, settling: this.#settling },
+      ...{ code: this.#code, settling: this.#settling, lanes: this.options.lanes },
       command: command ?? null,
       runDirectory: claim.runDirectory,
       policy: policyOf(section),
       hangs: hangsOf(section),
       log: logFor(name),
-      health: { probes, probeEveryMs, probeFailuresMax },
+      health: { probes: this.options.probesOf?.(section) ?? probes, probeDelayMs, probeEveryMs, probeFailuresMax },
       remembered: true,
       told: new ProgramNotices(name, notices, storage, clock, source.owner),
     });

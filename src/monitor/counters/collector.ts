@@ -11,7 +11,7 @@ import { absent, type ControlGroupHealth, type HostHealth, type ProcessHealth, t
 import { readControlGroup } from "../health/controlGroup.ts";
 import { type HostSources, readHostHealth } from "../health/hostHealth.ts";
 import { type ProcessSources, readProcessHealth } from "../health/processHealth.ts";
-import { parseProcessStat, parseSwitches } from "../health/procFiles.ts";
+import { parseProcessStat, parseSwitches, parseUptime } from "../health/procFiles.ts";
 import type { Snapshot, Target, TargetSnapshot, ThreadLook } from "../snapshot.ts";
 import { abilitiesOf } from "./abilities.ts";
 import type { EventPlan } from "./eventPlan.ts";
@@ -63,10 +63,11 @@ export class Collector {
     this.#atNs = monotonicNs;
     const seenCpu = new Map<number, number>();
     const atMs = clock.wallMs();
+    const bootMs = parseUptime(this.#box.text("/proc/uptime") ?? "");
     const targets = this.#targets.map((target) => this.#look(target, slow, passedSeconds, seenCpu, atMs));
     this.#cpuSeconds = seenCpu;
     const box: HostHealth | null = slow ? readHostHealth(host, atMs) : null;
-    return { atMs, monotonicNs, host: box, abilities: abilitiesOf(plan, sampler.opened), targets, samplesLate };
+    return { atMs, monotonicNs, bootMs, host: box, abilities: abilitiesOf(plan, sampler.opened), targets, samplesLate };
   }
 
   #look(

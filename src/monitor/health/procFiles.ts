@@ -116,3 +116,9 @@ export function parseSwitches(text: string): { readonly voluntary: number; reado
   const found = /^voluntary_ctxt_switches:\t(\d+)\nnonvoluntary_ctxt_switches:\t(\d+)$/m.exec(text);
   return found === null ? null : { voluntary: Number(found[1]), forced: Number(found[2]) };
 }
+
+/** `/proc/uptime`: ms since the boot, in hundredths of a second. */
+export function parseUptime(text: string): number | null {
+  const seconds = /^(\d+\.\d+) /.exec(text)?.[1];
+  return seconds === undefined ? null : Number(seconds) * 1000;
+}

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BootBook, bootsMax, readBoots } from "#appliance/bootBook.ts";
+import { LaneWatch, laneMsMax } from "#appliance/laneWatch.ts";
 import { ServiceChain } from "#appliance/serviceChain.ts";
 import { ManualClock, systemClock } from "#clock.ts";
 import { silentLog } from "#log.ts";
@@ -146,4 +147,26 @@ test("each boot once, by its id; the end of the one before is remembered; a torn
   writeFileSync(join(directory, "boots.json"), '{"boots":[{"bo');
   expect(readBoots(directory)).toBeNull();
   expect(boot("z").boots.map(({ reason }) => reason)).toEqual(["first"]);
+});
+
+test("a lane that stays at one stop keeps the pings back; lanes that get on do not, however many stops they have", async () => {
+  const clock = new ManualClock();
+  const lanes = new LaneWatch(clock);
+  const name = join(scratch(), "lanes");
+  using manager = new NotifyListener(name);
+  const environment = { NOTIFY_SOCKET: name, WATCHDOG_USEC: "30000000" };
+  using chain = new ServiceChain({ environment, pid: 77, checks: [lanes.check], clock, log: silentLog });
+  for (let stop = 0; stop < 10; stop += 1) {
+    using _work = lanes.begin("redis");
+    await clock.advance(laneMsMax / 5);
+  }
+  chain.ping();
+  expect(manager.heard()).toEqual(["WATCHDOG=1"]);
+  const stuck = lanes.begin("nginx");
+  await clock.advance(laneMsMax);
+  chain.ping();
+  expect(manager.heard()).toEqual([`STATUS=no watchdog ping: lanes: nginx has been at one stop for ${laneMsMax} ms`]);
+  stuck[Symbol.dispose]();
+  chain.ping();
+  expect(manager.heard()).toEqual(["WATCHDOG=1\nSTATUS=well again"]);
 });

@@ -7,8 +7,8 @@ import { createServer, type Server } from "node:net";
 import { ManualClock } from "#clock.ts";
 import type { ProbeState } from "#health.ts";
 import type { Judged } from "#monitor/probeExchange.ts";
-import { judgeHttp, judgeMqtt, judgeRedis } from "#monitor/probeRequests.ts";
-import { newProbeState, runProbe, takeAnswer } from "#monitor/probeRunner.ts";
+import { dateOfHttp, judgeHttp, judgeMqtt, judgeRedis } from "#monitor/probeRequests.ts";
+import { newProbeState, observed, runProbe, takeAnswer } from "#monitor/probeRunner.ts";
 import { parseProbe } from "#monitor/probes.ts";
 
 const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, "latin1"));
@@ -115,4 +115,41 @@ describe("in a row", () => {
     expect(asked).toEqual([30, 130, 230]);
     expect(told.map(({ state }) => state)).toEqual(["waiting", "failing", "failing"]);
   });
+});
+
+test("an observed probe is asked once, and its answer goes to whoever asked and to whoever watches", async () => {
+  const clock = new ManualClock();
+  const told: string[] = [];
+  const answers = ["starting", "starting", null, "down", "down"];
+  const probe = observed({
+    ...{ name: "p", clock, failuresMax: 2, patienceMs: 1_000 },
+    probe: async () => answers.shift()!,
+    told: ({ state, why }) => void told.push(`${state} ${why}`),
+  });
+  const ask = (): Promise<string | null> => probe(new AbortController().signal);
+  expect(await ask()).toBe("starting");
+  expect(told).toEqual([]);
+  await clock.advance(1_500);
+  expect([await ask(), await ask(), await ask(), await ask()]).toEqual(["starting", null, "down", "down"]);
+  expect(told).toEqual(["waiting starting", "passing null", "passing down", "failing down"]);
+  const late = new AbortController();
+  late.abort();
+  answers.push("cut short");
+  await probe(late.signal);
+  expect(told.length).toBe(4);
+});
+
+test("an HTTP probe tells the wall clock of the answer", async () => {
+  const peerMs = Date.UTC(2031, 4, 6, 7, 8, 9);
+  using server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch: () => new Response("fine", { headers: { Date: new Date(peerMs).toUTCString() } }),
+  });
+  const told: number[] = [];
+  const probe = parseProbe(`http:${server.port}/`, (atMs) => void told.push(atMs));
+  expect(await probe(new AbortController().signal)).toBeNull();
+  expect(told).toEqual([peerMs]);
+  const dates = ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nDate: nonsense\r\n\r\n", "HTTP/1.1 200 OK\r\nDat"];
+  expect(dates.map((text) => dateOfHttp(new TextEncoder().encode(text)))).toEqual([null, null, null]);
 });
