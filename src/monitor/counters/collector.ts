@@ -15,7 +15,7 @@ import { parseProcessStat, parseSwitches, parseUptime } from "../health/procFile
 import type { Snapshot, Target, TargetSnapshot, ThreadLook } from "../snapshot.ts";
 import { abilitiesOf } from "./abilities.ts";
 import type { EventPlan } from "./eventPlan.ts";
-import { isVirtualProcessor, readExits } from "./kvmStatistics.ts";
+import { isVirtualProcessor, readExits, withoutDeadExits } from "./kvmStatistics.ts";
 import type { Sampler } from "./sampler.ts";
 
 export const slowEvery = 5;
@@ -97,12 +97,15 @@ export class Collector {
       counted.map(({ tid }) => tid),
       isGuest,
     );
+    const totals = sampler.totals(index);
+    const ranSeconds = counted.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0);
+    const readings = isGuest ? withoutDeadExits(totals, ranSeconds) : totals;
     return {
       ...{ workload, kind, threads },
       process: this.#processOf(pids),
       controlGroup: this.#groups.get(workload) ?? absent("it was not looked at yet"),
       counters: {
-        ...{ workload, atMs, threads: sampler.threadsOf(index).length, readings: sampler.totals(index) },
+        ...{ workload, atMs, threads: sampler.threadsOf(index).length, readings },
         exits: isGuest ? readExits(this.#box, main) : absent("it is no guest"),
       },
     };

@@ -12,6 +12,7 @@ import { systemClock } from "#clock.ts";
 import type { FlashLife } from "#health.ts";
 import { controlWords, type ToSampler } from "../snapshot.ts";
 import { Collector } from "./collector.ts";
+import { keepingBox } from "./keepingBox.ts";
 import { rehearseTicks } from "./rehearseTicks.ts";
 import { SampleBoard } from "./sampleBoard.ts";
 import { Sampler } from "./sampler.ts";
@@ -29,8 +30,9 @@ self.onmessage = (event: MessageEvent<ToSampler>): void => {
 
 async function run({ plan, buffer, control, rateHz, places }: Extract<ToSampler, { kind: "start" }>): Promise<void> {
   using sampler = new Sampler(plan, new SampleBoard(plan, buffer), systemBox);
-  const host = { box: systemBox, readClock: readKernelClock, readNvmeLife: nvmeLives, places };
-  const process = { box: systemBox, pageBytes: pageBytesOfMachine(), sizeOf };
+  using box = keepingBox(systemBox);
+  const host = { box, readClock: readKernelClock, readNvmeLife: nvmeLives, places };
+  const process = { box, pageBytes: pageBytesOfMachine(), sizeOf };
   collector = new Collector({ plan, sampler, host, process, clock: systemClock });
   const words = new Int32Array(control);
   rehearseTicks(sampler);

@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { counterEvents } from "#health.ts";
 import { abilitiesOf } from "#monitor/counters/abilities.ts";
 import { type EventPlan, planEvents, readConfig } from "#monitor/counters/eventPlan.ts";
-import { isVirtualProcessor, readExits } from "#monitor/counters/kvmStatistics.ts";
+import { isVirtualProcessor, readExits, withoutDeadExits } from "#monitor/counters/kvmStatistics.ts";
 import { refusalOf } from "#monitor/counters/refusals.ts";
 import { fixtureBox } from "#tests/peers/fixtureBox.ts";
 
@@ -120,6 +120,16 @@ test("exits by KVM's own statistics", () => {
     [`${at}/701-12/exits`]: "1",
   };
   expect(readExits(fixtureBox(files), 700)).toEqual({ kind: "seen", value: { exits: 9, io_exits: 4 } });
+  // Cloud Hypervisor makes the virtual machine in another thread than its first.
+  const tasks = { "/proc/699/task/699/comm": "cloud-hyperviso", "/proc/699/task/700/comm": "vmm" };
+  expect(readExits(fixtureBox({ ...files, ...tasks }), 699)).toEqual({
+    kind: "seen",
+    value: { exits: 9, io_exits: 4 },
+  });
+  expect(readExits(fixtureBox({ [`${at}/9-3/pf_taken`]: "1" }), 9)).toMatchObject({
+    kind: "absent",
+    why: expect.stringContaining("refuses"),
+  });
   expect(readExits(fixtureBox(files), 5)).toMatchObject({
     kind: "absent",
     why: "process 5 has no virtual machine of KVM",
@@ -132,4 +142,12 @@ test("exits by KVM's own statistics", () => {
     false,
     false,
   ]);
+});
+
+test("a tracepoint that the kernel lists and never passes is not told as no exits", () => {
+  const reading = { event: "kvm_exits", cluster: "", total: 0, runningRatio: 1 } as const;
+  const clock = { event: "task_clock", cluster: "", total: 0, runningRatio: 1 } as const;
+  expect(withoutDeadExits([reading, clock], 0.5)).toEqual([reading, clock]);
+  expect(withoutDeadExits([reading, clock], 20)).toEqual([{ ...reading, total: null }, clock]);
+  expect(withoutDeadExits([{ ...reading, total: 1 }], 20)).toEqual([{ ...reading, total: 1 }]);
 });
