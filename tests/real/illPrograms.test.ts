@@ -10,13 +10,14 @@ import { startTicksOf } from "#appliance/demo/processFacts.ts";
 import { systemClock } from "#clock.ts";
 import { until } from "#tests/peers/guardRun.ts";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
-import { need, tracing } from "#tests/skip.ts";
+import { long, need, tracing } from "#tests/skip.ts";
 import { build } from "./zoo/build.ts";
 import { Client } from "./zoo/client.ts";
 
 const testMs = 90_000;
 const name = "server";
 const askMs = 100;
+const shortMs = 200;
 
 /** A server of ours as `[[program]]`, through its lives. */
 class Lives extends GuestRun {
@@ -104,32 +105,57 @@ guarded(
   testMs,
 );
 
-guarded(
+/** A server of tests/programs that prints its port, as `[[program]]`. */
+async function startPrinted(ground: Playground, source: string, words: readonly string[], ...lines: string[]) {
+  const [program, said] = [join(ground.path, source), join(ground.path, "said")];
+  const path = join(import.meta.dir, `../programs/${source}.c`);
+  expect(Bun.spawnSync(["gcc", "-O2", "-w", "-pthread", "-o", program, path]).exitCode).toBe(0);
+  const command = JSON.stringify(["sh", "-c", `said="$0"; exec "$@" 2>"$said"`, said, program, ...words]);
+  const run = new GuestRun(ground, ["[[program]]", `name = "${name}"`, `command = ${command}`, ...lines].join("\n"));
+  const { pid } = (await run.next({ event: "guarding", workload: name })) as unknown as { pid: number };
+  const port = Number(/port (\d+)/.exec(readFileSync(said, "utf8"))?.[1]);
+  return { run, pid, open: () => Client.open({ kind: "tcp", host: "127.0.0.1", port, tls: false }) };
+}
+
+const atLength = long("real") ? guarded : () => {};
+
+atLength(
   "a lock that nobody can release is left with somebody waiting for it: it is started again",
   async () => {
     using ground = new Playground();
-    const folder = ground.path;
-    const [program, said] = [join(folder, "locks"), join(folder, "said")];
-    const source = join(import.meta.dir, "../programs/locks.c");
-    expect(Bun.spawnSync(["gcc", "-O2", "-pthread", "-o", program, source]).exitCode).toBe(0);
-    const command = JSON.stringify(["sh", "-c", `exec "$0" 2>"$1"`, program, said]);
-    const lines = ['rungsOff = ["quarantine", "park"]', "probeEveryMs = 200", "restart = { backoffMs = 10 }"];
-    await using run = new GuestRun(
-      ground,
-      ["[[program]]", `name = "${name}"`, `command = ${command}`, ...lines].join("\n"),
-    );
-    const { pid } = (await run.next({ event: "guarding", workload: name })) as unknown as { pid: number };
-    const port = Number(/port (\d+)/.exec(readFileSync(said, "utf8"))?.[1]);
-    const place = { kind: "tcp", host: "127.0.0.1", port, tls: false } as const;
-    using killer = await Client.open(place);
+    const quick = ['rungsOff = ["quarantine", "park"]', "probeEveryMs = 200", "restart = { backoffMs = 10 }"];
+    const { run, pid, open } = await startPrinted(ground, "locks", [], ...quick);
+    await using _run = run;
+    using killer = await open();
     killer.send("x:");
     await run.next({ event: "fault", workload: name });
-    using waiter = await Client.open(place);
+    using waiter = await open();
     waiter.send("l:");
     const trouble = await run.next({ event: "programFault" });
     expect(trouble).toMatchObject({ kind: "zombie", act: "restart" });
     expect(JSON.stringify(trouble)).toContain("lock");
     expect(await run.next({ event: "guarding", workload: name })).not.toMatchObject({ pid });
+    await run.control.program(name, "stop");
+  },
+  testMs,
+);
+
+guarded(
+  "how long a thread may burn its processor is the configuration's to say",
+  async () => {
+    using ground = new Playground();
+    const { run, pid, open } = await startPrinted(ground, "loops", ["epoll"], "hang = { waitedMs = 600 }");
+    await using _run = run;
+    using bystander = await open();
+    using guilty = await open();
+    guilty.send("l0");
+    // What was answered before the loop began makes nobody wait.
+    do bystander.send("p0");
+    while ((await bystander.hear(shortMs)) !== "silent");
+    expect(await run.next({ event: "fault", workload: name })).toMatchObject({ signal: "SIGSTOP" });
+    expect(await run.next({ event: "outcome", workload: name })).toMatchObject({ verdict: "clean" });
+    expect(await bystander.hear()).toEqual({ line: "ok" });
+    expect((await run.control.programs())[0]).toMatchObject({ pid, phase: "running" });
     await run.control.program(name, "stop");
   },
   testMs,
