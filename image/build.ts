@@ -32,10 +32,10 @@ async function build(options: BuildOptions): Promise<void> {
   await mkdir(cache, { recursive: true, mode: 0o755 });
   await mkdir(out, { recursive: true });
   const tell = (text: string): void => steps.say(text);
-  const tools = await steps.run("tools", () => openTools(cache, facts.builtAtMs / 1000, tell));
+  const tools = await steps.run("tools", () => openTools(options.archive, cache, facts.builtAtMs / 1000, tell));
   const bun = options.bun ?? (await steps.run("runtime", () => fetchBun(architecture, cache, tell)));
   await checkProgram(bun, architecture);
-  const tree = await steps.run("system", () => unpackSystem(tools, cache, architecture, tell));
+  const tree = await steps.run("system", () => unpackSystem(tools, options.archive, cache, architecture, tell));
   const keys = options.keys ?? (await testKeys(cache, tell));
   await steps.run("service", () => putService(tree.path, facts, bun, tell));
   await cp(keys.certificate, join(tree.path, "etc/rauc/keyring.pem"));

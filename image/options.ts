@@ -5,12 +5,14 @@
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { ImageError } from "./commands.ts";
+import type { LockUse } from "./lock.ts";
 import type { ImageArchitecture } from "./packages.ts";
+import type { Archive } from "./tools.ts";
 
 export const usage = `usage: image/build [--arch arm64|x86_64] [--out DIR] [--version TEXT] [--no-pack] [--no-bundle]
                    [--hypervisor FILE --hypervisor-sha256 SUM [--hypervisor-dynamic]] [--bun FILE] [--cache DIR]
                    [--device-tree VENDOR/NAME.dtb] [--firmware FILE@BYTES]…
-                   [--sign-key PEM --sign-certificate PEM]
+                   [--sign-key PEM --sign-certificate PEM] [--mirror ADDRESS] [--lock follow|obey|write]
 
   Builds DIR/holdfast-VERSION-ARCH.img (default: arm64, into .cache/image/out of this checkout), packed (.zst), with its block
   map, list of components (SPDX), update bundle and sums. Try it with image/run FILE, write it to a card with image/flash FILE DEVICE.
@@ -19,6 +21,8 @@ export const usage = `usage: image/build [--arch arm64|x86_64] [--out DIR] [--ve
   --device-tree: of Debian's kernel, for a board whose firmware hands over none (as rockchip/rk3588-rock-5b.dtb).
   --firmware: the vendor's boot firmware, written at that place before the first partition (16 MiB).
   --sign-key: signs the update bundle; the box takes updates of that certificate only. Left out: a test key.
+  --lock: packages that are not those of image/lock are told (follow), refused (obey), or become the lock (write).
+  --mirror: another archive of Debian, such as one of snapshots.
   --bun: the runtime of that architecture, otherwise got through npm. Needs root and mmdebstrap
   (apt-get install mmdebstrap); about 3 GB of disk, a few minutes the first time, then about one.`;
 
@@ -45,6 +49,7 @@ export type BuildOptions = {
   readonly firmware: readonly Firmware[];
   /** null: keys for trying. */
   readonly keys: Keys | null;
+  readonly archive: Archive;
 };
 
 /** null: help was asked for. @throws ImageError image.input */
@@ -64,6 +69,8 @@ export function readOptions(words: string[], top: string): BuildOptions | null {
       "device-tree": { type: "string" },
       "sign-key": { type: "string" },
       "sign-certificate": { type: "string" },
+      mirror: { type: "string" },
+      lock: { type: "string", default: "follow" },
       firmware: { type: "string", multiple: true, default: [] },
       bundle: { type: "boolean", default: true },
       pack: { type: "boolean", default: true },
@@ -89,6 +96,7 @@ export function readOptions(words: string[], top: string): BuildOptions | null {
     bundles: values.bundle,
     deviceTree: deviceTreeOf(values["device-tree"]),
     firmware: values.firmware.map(firmwareOf),
+    archive: { mirror: values.mirror ?? null, lock: lockUseOf(values.lock) },
     keys: keysOf(values["sign-key"], values["sign-certificate"]),
   };
 }
@@ -115,6 +123,11 @@ function firmwareOf(text: string): Firmware {
     throw new ImageError("image.input", `--firmware wants FILE@BYTES, from byte ${firmwareLeast} on, not ${text}`);
   }
   return { file: resolve(file), atBytes };
+}
+
+function lockUseOf(text: string): LockUse {
+  if (text === "follow" || text === "obey" || text === "write") return text;
+  throw new ImageError("image.input", `--lock wants follow, obey or write, not ${text}`);
 }
 
 function keysOf(key: string | undefined, certificate: string | undefined): Keys | null {

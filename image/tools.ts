@@ -9,7 +9,11 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ImageError, run } from "./commands.ts";
+import { compareWithLock, type LockUse } from "./lock.ts";
 import { suite, toolPackages, toolsVersion } from "./packages.ts";
+
+/** Where Debian's packages come from (null: as this machine's own apt is told), and what the lock is worth. */
+export type Archive = { readonly mirror: string | null; readonly lock: LockUse };
 
 export type Tools = {
   /** The folder that the tools see as /build. */
@@ -23,13 +27,19 @@ export type Tools = {
 const path = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /** `sourceDateEpoch`: the seconds that every tool takes for now. */
-export async function openTools(cache: string, sourceDateEpoch: number, tell: (text: string) => void): Promise<Tools> {
+export async function openTools(
+  archive: Archive,
+  cache: string,
+  sourceDateEpoch: number,
+  tell: (text: string) => void,
+): Promise<Tools> {
   const own = process.arch === "arm64" ? "arm64" : "amd64";
   const root = join(cache, `tools-${own}-${toolsVersion}`);
   if (!existsSync(root)) {
     tell(`making the folder of tools (Debian ${suite}, ${own}), once`);
-    await unpackDebian(own, toolPackages, root);
+    await unpackDebian(archive, own, toolPackages, root);
   }
+  await compareWithLock(`tools-${own}`, join(root, packageRecord), archive.lock, tell);
   for (const name of await readdir(root)) {
     const isLeft = /^build-\d+$/.test(name) && !existsSync(`/proc/${name.slice("build-".length)}`);
     if (isLeft) await rm(join(root, name), { recursive: true });
@@ -65,6 +75,7 @@ const recordPackages = join(import.meta.dir, "system/record-packages");
  * out what is not to be kept.
  */
 export async function unpackDebian(
+  archive: Archive,
   architecture: string,
   packages: readonly string[],
   target: string,
@@ -78,7 +89,16 @@ export async function unpackDebian(
   try {
     const include = `--include=${packages.join(",")}`;
     const hook = `--extract-hook=${recordPackages}`;
-    await run(["mmdebstrap", "--variant=extract", `--architectures=${architecture}`, include, hook, suite, draft]);
+    await run([
+      "mmdebstrap",
+      "--variant=extract",
+      `--architectures=${architecture}`,
+      include,
+      hook,
+      suite,
+      draft,
+      ...(archive.mirror === null ? [] : [archive.mirror]),
+    ]);
   } finally {
     process.umask(umask);
   }

@@ -9,6 +9,7 @@ import { existsSync } from "node:fs";
 import { appendFile, chown, cp, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ImageError, run } from "./commands.ts";
+import { compareWithLock } from "./lock.ts";
 import {
   bootPackages,
   debianName,
@@ -19,7 +20,7 @@ import {
   systemPackages,
   treeVersion,
 } from "./packages.ts";
-import { packageRecord, type Tools, unpackDebian } from "./tools.ts";
+import { type Archive, packageRecord, type Tools, unpackDebian } from "./tools.ts";
 
 export type SystemTree = {
   readonly path: string;
@@ -57,6 +58,7 @@ const maskedUnits = [
 
 export async function unpackSystem(
   tools: Tools,
+  archive: Archive,
   cache: string,
   architecture: ImageArchitecture,
   tell: (text: string) => void,
@@ -65,8 +67,9 @@ export async function unpackSystem(
   if (!existsSync(debian)) {
     tell(`unpacking Debian ${suite} for ${architecture}, once`);
     const packages = [...systemPackages, ...bootPackages[architecture]];
-    await unpackDebian(debianName[architecture], packages, debian, removeUnneeded);
+    await unpackDebian(archive, debianName[architecture], packages, debian, removeUnneeded);
   }
+  await compareWithLock(`debian-${debianName[architecture]}`, join(debian, packageRecord), archive.lock, tell);
   const path = join(tools.work, "tree");
   await run(["cp", "-a", "--reflink=auto", debian, path]);
   await rm(join(path, packageRecord));
