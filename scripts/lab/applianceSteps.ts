@@ -8,8 +8,8 @@ import type { BootedBox } from "./bootedBox.ts";
 import { LabError } from "./commands.ts";
 import { RedisClient } from "./redisClient.ts";
 
-const readyMsMax = 180_000;
-const slotMsMax = 600_000;
+const readyMsMax = 400_000;
+const slotMsMax = 900_000;
 const spoiltBytes = 4 * 1_048_576;
 
 function expect(holdsTrue: boolean, what: string): void {

@@ -21,8 +21,8 @@ export type BoxParts = {
 };
 
 /** Firmware, kernel and services under software emulation, on a busy machine. */
-export const bootMsMax = 300_000;
-const answerMsMax = 120_000;
+export const bootMsMax = 600_000;
+const answerMsMax = 300_000;
 const memoryMiB = 1_536;
 const processors = 2;
 
