@@ -33,7 +33,7 @@ const kernelOptions = {
   arm64: "",
   x86_64: "console=ttyS0,115200 console=tty0 ",
 } as const;
-const alwaysOptions = "panic=5 loglevel=4 systemd.gpt_auto=no systemd.getty_auto=no systemd.condition_needs_update=no";
+const alwaysOptions = "quiet panic=5 systemd.gpt_auto=no systemd.getty_auto=no systemd.condition_needs_update=no";
 const environmentBytes = 1_024;
 const ext4Features = "^metadata_csum_seed,^orphan_file";
 

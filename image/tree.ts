@@ -54,6 +54,19 @@ const maskedUnits = [
   "e2scrub_reap.service",
   "fstrim.timer",
   "wpa_supplicant.service",
+  // Not on a box without a screen, a keyboard, and formats of other machines: each costs its start.
+  "systemd-binfmt.service",
+  "proc-sys-fs-binfmt_misc.automount",
+  "sys-kernel-debug.mount",
+  "sys-fs-fuse-connections.mount",
+  "systemd-rfkill.socket",
+  "systemd-sysext.socket",
+  "systemd-creds.socket",
+  "systemd-initctl.socket",
+  "systemd-network-generator.service",
+  "systemd-networkd-persistent-storage.service",
+  "systemd-ask-password-console.path",
+  "systemd-ask-password-wall.path",
 ];
 
 export async function unpackSystem(

@@ -3,7 +3,7 @@
  * The steps of the appliance's lab. Each starts a box, does one thing to it, and throws where the promise is not kept.
  */
 import { partitionOf } from "#image/layout.ts";
-import { type ApplianceStep, holds, page, replaceOnEsp, type Scene, spoil } from "./appliance.ts";
+import { type ApplianceStep, claimBox, holds, page, replaceOnEsp, type Scene, spoil } from "./appliance.ts";
 import type { BootedBox } from "./bootedBox.ts";
 import { LabError } from "./commands.ts";
 import { RedisClient } from "./redisClient.ts";
@@ -43,7 +43,9 @@ async function firstBoot(scene: Scene): Promise<Record<string, unknown>> {
   expect(grownMiB > 2 * partitionOf("data").sizeMiB, `data has ${grownMiB} MiB: it did not grow`);
   expect((await box.shell("cat /run/holdfast-degraded 2>/dev/null || echo none")) === "none", "the box is degraded");
   const fault = await takeFault(scene);
-  return { slot: await slotOf(box), grownMiB, fault };
+  const claimed = await claimBox(scene.pagePort);
+  expect(claimed === 200, `the page answers its admin with ${claimed}`);
+  return { slot: await slotOf(box), grownMiB, fault, claimed };
 }
 
 const slotOf = async (box: BootedBox): Promise<string> =>
@@ -52,10 +54,14 @@ const slotOf = async (box: BootedBox): Promise<string> =>
 /** A native server takes a crash and goes on, with its data. */
 async function takeFault(scene: Scene): Promise<string> {
   const connect = async (): Promise<RedisClient> => await RedisClient.connect("127.0.0.1", scene.redisPort);
-  const client = await holds("redis answers", connect, readyMsMax);
+  const answering = async (): Promise<RedisClient | null> => {
+    const client = await connect();
+    return (await client.ask("PING")).includes("PONG") ? client : null;
+  };
+  const client = await holds("redis answers", answering, readyMsMax);
   await client.ask("SET kept yes");
   const answer = await client.ask("DEBUG SEGFAULT").catch((error: unknown) => String(error));
-  using again = await holds("redis answers after its fault", connect, readyMsMax);
+  using again = await holds("redis answers after its fault", answering, readyMsMax);
   const kept = await again.ask("GET kept");
   client[Symbol.dispose]();
   expect(kept.includes("yes"), `redis lost its data: ${kept}`);
@@ -101,7 +107,11 @@ async function freezeService(scene: Scene): Promise<Record<string, unknown>> {
     },
     readyMsMax,
   );
-  await ready(box, scene).catch(() => {});
+  await holds(
+    "the page of the new supervisor",
+    async () => ((await page(scene.pagePort, "/readyz")).status === 200 ? true : null),
+    readyMsMax,
+  );
   return { before: before.replace("\n", " ") };
 }
 

@@ -17,7 +17,7 @@ import { BootedBox } from "#scripts/lab/bootedBox.ts";
 import { long, type Need, need } from "#tests/skip.ts";
 
 const out = join(import.meta.dir, "../../.cache/image/out");
-const slotMsMax = 120_000;
+const slotMsMax = 240_000;
 const stepMsMax = 20 * 60_000;
 
 const image: Need = () => {
