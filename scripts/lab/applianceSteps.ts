@@ -10,6 +10,8 @@ import { RedisClient } from "./redisClient.ts";
 
 const readyMsMax = 400_000;
 const slotMsMax = 900_000;
+/** As the boot loader counts them. */
+const slotTries = 3;
 const spoiltBytes = 4 * 1_048_576;
 
 function expect(holdsTrue: boolean, what: string): void {
@@ -68,18 +70,16 @@ async function takeFault(scene: Scene): Promise<string> {
   return answer.trim().slice(0, 80);
 }
 
-/** A slot that cannot be started is tried three times, then the other one comes. */
+/** A slot that cannot be started is tried three times, then the other one comes. Watched as far as its system is found. */
 const badSlot =
-  (name: string, spoilIt: (scene: Scene) => Promise<void>): ApplianceStep["run"] =>
+  (spoilIt: (scene: Scene) => Promise<void>): ApplianceStep["run"] =>
   async (scene) => {
     await spoilIt(scene);
     await using box = scene.boot();
-    await box.says(/holdfast-setup: the system is on/, slotMsMax);
-    await box.shellReady();
-    const slot = await slotOf(box);
-    expect(slot === "B", `${name}: slot ${slot} was started`);
-    const tries = [...box.console.matchAll(/slot A|cannot be started/g)].length;
-    return { slot, tries, environment: await box.shell("grub-editenv /esp/grub/grubenv list | tr '\\n' ' '") };
+    await box.says(/Holdfast: slot B on \S+/, slotMsMax);
+    const starts = [...box.console.matchAll(/BdsDxe: starting/g)].length;
+    expect(starts === slotTries + 1, `slot B came with start ${starts}, not ${slotTries + 1}`);
+    return { starts };
   };
 
 const lostEnvironment =
@@ -155,8 +155,8 @@ async function factoryReset(scene: Scene): Promise<Record<string, unknown>> {
 
 export const applianceSteps: readonly ApplianceStep[] = [
   { name: "first boot, claimed and healthy", run: firstBoot },
-  { name: "slot A empty", run: badSlot("empty", ({ disk }) => spoil(disk, "boot_A", spoiltBytes)) },
-  { name: "root A corrupt", run: badSlot("corrupt", ({ disk }) => spoil(disk, "root_A", spoiltBytes, 0x5a)) },
+  { name: "slot A empty", run: badSlot(({ disk }) => spoil(disk, "boot_A", spoiltBytes)) },
+  { name: "root A corrupt", run: badSlot(({ disk }) => spoil(disk, "root_A", spoiltBytes, 0x5a)) },
   {
     name: "environment empty",
     run: lostEnvironment(({ disk }) => replaceOnEsp(disk, "grub/grubenv", new Uint8Array())),
