@@ -31,7 +31,7 @@ export type ApplianceStep = {
 
 const diskGiB = 4;
 const gib = 1_073_741_824;
-const claimCode = "H0LDFAST-77";
+export const claimCode = "H0LDFAST-77";
 const configuration = `[status]
 listen = "0.0.0.0:8443"
 openHealth = true
