@@ -132,15 +132,24 @@ const problemResponse: JsonSchema = {
   content: { "application/problem+json": { schema: { $ref: "#/components/schemas/Problem" } } },
 };
 
+/** One event of the stream. */
+const streamEvent: JsonSchema = {
+  type: "object",
+  properties: {
+    id: { type: "string" },
+    event: { type: "string", enum: ["snapshot", "fault", "outcome", "event", "state", "ended"] },
+    data: { type: "string", description: "JSON: a summary, a fault or an event" },
+  },
+  required: ["data"],
+};
+
 const streamOperation: JsonSchema = {
   operationId: "getStream",
   summary: "Server-sent events: snapshot, then fault, outcome, event and state; ids are journal cursors",
   "x-role": "view",
-  parameters: [
-    { name: "Last-Event-ID", in: "header", required: false, schema: { type: "string", pattern: "^\\d{1,15}$" } },
-  ],
+  parameters: [{ name: "Last-Event-ID", in: "header", required: false, schema: { type: "string" } }],
   responses: {
-    200: { description: "events", content: { "text/event-stream": { schema: { type: "string" } } } },
+    200: { description: "events", content: { "text/event-stream": { schema: streamEvent } } },
     401: problemResponse,
     429: problemResponse,
     503: problemResponse,
