@@ -2,7 +2,8 @@
 /**
  * What a whole supervisor takes while nothing happens: `holdfast run` with four idle programs, against a bare runtime.
  *
- * Gives resident memory above that of a bare Bun process that only waits, and processor time (user and system, of all its
+ * Gives resident memory above that of a bare Bun process that only waits, and how much of it is memory of its own (not pages of
+ * files, which the machine holds once for all), and processor time (user and system, of all its
  * threads, from /proc) as a share of a core, in windows between which a bare process is measured too. Its stubs are told
  * apart. `--windows N`, `--seconds N` a window, `--json FILE`.
  */
@@ -27,9 +28,11 @@ const guardedMsMax = 180_000;
 /** What the attach and the rehearsals left behind is collected by then. */
 const settleMs = 45_000;
 
-const look = (pid: number): { cpuSeconds: number; residentBytes: number } => {
+const look = (pid: number): { cpuSeconds: number; residentBytes: number; ownBytes: number } => {
   const stat = parseProcessStat(systemBox.text(`/proc/${pid}/stat`) ?? "");
-  return { cpuSeconds: stat?.cpuSeconds ?? 0, residentBytes: (stat?.residentPages ?? 0) * pageBytesOfMachine() };
+  const own = /^Anonymous: +(\d+) kB$/m.exec(systemBox.text(`/proc/${pid}/smaps_rollup`) ?? "")?.[1] ?? 0;
+  const residentBytes = (stat?.residentPages ?? 0) * pageBytesOfMachine();
+  return { cpuSeconds: stat?.cpuSeconds ?? 0, residentBytes, ownBytes: Number(own) * 1024 };
 };
 
 async function measure(windows: number, seconds: number) {
@@ -51,7 +54,7 @@ async function measure(windows: number, seconds: number) {
   try {
     await untilGuarded(join(directory, "run"));
     await systemClock.sleep(settleMs);
-    const windowsSeen: { share: number; bareShare: number; aboveBare: number }[] = [];
+    const windowsSeen: { share: number; bareShare: number; aboveBare: number; ownAboveBare: number }[] = [];
     for (let window = 0; window < windows; window += 1) {
       const [from, fromBare, fromNs] = [look(supervisor.pid), look(bare.pid), systemClock.monotonicNs()];
       await systemClock.sleep(seconds * 1000);
@@ -61,6 +64,7 @@ async function measure(windows: number, seconds: number) {
         share: (to.cpuSeconds - from.cpuSeconds) / passed,
         bareShare: (toBare.cpuSeconds - fromBare.cpuSeconds) / passed,
         aboveBare: to.residentBytes - toBare.residentBytes,
+        ownAboveBare: to.ownBytes - toBare.ownBytes,
       });
     }
     return windowsSeen;
@@ -101,6 +105,7 @@ const results = {
     median: rounded(median(seen.map(({ aboveBare }) => aboveBare / mebibyte)), 1),
     limit: rssMebibytesMax,
   },
+  mebibytesOwnAboveBare: { median: rounded(median(seen.map(({ ownAboveBare }) => ownAboveBare / mebibyte)), 1) },
   shareOfCore: { median: rounded(median(seen.map(({ share }) => share)), 4), limit: shareMax },
   bareShareOfCore: { median: rounded(median(seen.map(({ bareShare }) => bareShare)), 4) },
   control: controlResult(seen.map(({ share }) => share + 1e-6)),

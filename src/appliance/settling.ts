@@ -5,6 +5,9 @@
  *
  *     first program: many rounds, until our own code is compiled ─▶ others: a few, for how they wait
  *     quiet for `quietMs` ─▶ collect, give back ─▶ a few rounds more bring back what the fault path needs
+ *                                  └─▶ every `collectEveryMs` from then on: collect, beside all else
+ *
+ * Left to itself the engine lets garbage grow to as much again as there is, and code that was read counts for that.
  */
 import { giveBackOwnPages } from "#board/native/ownPages.ts";
 import type { Clock } from "#clock.ts";
@@ -17,6 +20,7 @@ const knownRounds = 8;
 /** What a rehearsal leaves behind is collected before it can spread over the heap: 25 rounds leave some 10 MiB. */
 const roundsPerCollection = 25;
 const quietMs = 10_000;
+const collectEveryMs = 60_000;
 
 /** Runs so many rounds of a rehearsal; none where its program is gone. */
 export type Rehearse = (rounds: number) => Promise<void>;
@@ -24,6 +28,7 @@ export type Rehearse = (rounds: number) => Promise<void>;
 export class Settling {
   #compiled = false;
   #waiting = false;
+  #collecting = false;
   #lastNs = 0;
   #last: Rehearse = async () => {};
 
@@ -31,6 +36,7 @@ export class Settling {
     private readonly clock: Clock,
     private readonly tasks: TaskGroup,
     private readonly giveBack: () => void = giveBackMemory,
+    private readonly collect: () => void = () => Bun.gc(false),
   ) {}
 
   /** Rehearses for one process. `isChild`: a process that shares its code with one that was rehearsed for. */
@@ -56,6 +62,12 @@ export class Settling {
     this.#waiting = false;
     this.giveBack();
     await this.#last(knownRounds);
+    if (this.#collecting) return;
+    this.#collecting = true;
+    while (!signal.aborted) {
+      await this.clock.sleep(collectEveryMs, signal);
+      this.collect();
+    }
   }
 }
 
