@@ -45,7 +45,7 @@ export class Settling {
     this.#compiled ||= full;
     for (let done = 0; full && done < fullRounds; done += roundsPerCollection) {
       await rehearse(roundsPerCollection);
-      Bun.gc(true);
+      this.collect();
     }
     if (!full) await rehearse(knownRounds);
     this.#last = rehearse;
@@ -71,8 +71,8 @@ export class Settling {
   }
 }
 
+/** Not `Bun.shrink` nor a blocking collection: these throw compiled code away (first stop after it: 500 ms for 50 to 100). */
 function giveBackMemory(): void {
-  Bun.gc(true);
-  Bun.shrink();
+  Bun.gc(false);
   giveBackOwnPages();
 }

@@ -19,7 +19,7 @@ test("the first program is rehearsed for at length, memory is given back once al
   );
   const rehearsal = (name: string) => async (rounds: number) => void seen.push(`${name} ${rounds}`);
   await settling.rehearse(rehearsal("first"), false);
-  expect(seen.splice(0)).toEqual(Array.from({ length: 8 }, () => "first 25"));
+  expect(seen.splice(0)).toEqual(Array.from({ length: 8 }, () => ["first 25", "collected"]).flat());
   await clock.advance(6_000);
   await settling.rehearse(rehearsal("second"), false);
   await settling.rehearse(rehearsal("child"), true);
