@@ -26,7 +26,7 @@ test("24 h at 10 s, 7 days at 1 min, hours before that; what is older is gone", 
     });
     for (let hour = 0; hour < days * 24; hour += 1) {
       const rows = Array.from({ length: hourMs / everyMs }, (_, index) => ({
-        ...{ ...series, unit: "", atMs: clock.wallMs() + index * everyMs, value: index },
+        ...{ ...series, kind: "sample" as const, unit: "", atMs: clock.wallMs() + index * everyMs, value: index },
       }));
       history.write(rows);
       await clock.advance(hourMs);
