@@ -26,7 +26,7 @@ export type LabRoot = {
 export type RootKind = "guest" | "tests";
 
 /** Raised when what is built here changes. */
-const version = 4;
+const version = 5;
 const suite = "bookworm";
 const debianName = { x86_64: "amd64", arm64: "arm64" } as const;
 const packages = [
@@ -185,6 +185,9 @@ async function setUpServices(tree: string): Promise<void> {
     "[Service]\nExecStart=\nExecStart=-/bin/sh -i\nStandardInput=tty\nStandardOutput=tty\nStandardError=tty\n";
   await mkdir(join(units, "serial-getty@.service.d"), { recursive: true });
   await writeFile(join(units, "serial-getty@.service.d/shell.conf"), shell);
+  // Its serial line may be found later than systemd waits for a device.
+  await mkdir(join(tree, "etc/systemd/system.conf.d"), { recursive: true });
+  await writeFile(join(tree, "etc/systemd/system.conf.d/slow.conf"), "[Manager]\nDefaultDeviceTimeoutSec=1200\n");
   for (const unit of [
     "systemd-timesyncd.service",
     "apt-daily.timer",

@@ -31,7 +31,6 @@ const paceMargin = 4;
 let patienceMs = bootMs;
 const console_ = { x86_64: "ttyS0", arm64: "ttyAMA0" } as const;
 
-/** Its serial line's device may take longer to be found than systemd waits for one. */
 const cmdlineFor = (architecture: string): string => `console=${console_[architecture as "x86_64"]} quiet panic=0`;
 
 const configFor = (architecture: string): string => `
