@@ -255,7 +255,7 @@ async function comeBack(context: Context): Promise<Facts> {
   process.kill((await control.show("debian")).pid!, "SIGKILL");
   const restore = await supervisor.next({ event: "restore" }, patienceMs);
   const fromNs = systemClock.monotonicNs();
-  const when = await redis("GET when");
+  const when = await redisSoon("GET when");
   const firstAnswerMs = Math.round((systemClock.monotonicNs() - fromNs) / 1e6);
   const outcome = await supervisor.next({ event: "guestOutcome", rung: "restore" }, patienceMs);
   const marker = await inGuest(context, "echo 3 > /proc/sys/vm/drop_caches; cat /marker");
@@ -320,6 +320,19 @@ async function showConsole(control: ControlClient): Promise<void> {
     for (const line of text.split("\n").slice(-70)) console.log(`  | ${line.trimEnd()}`);
   } catch {
     console.log("  | (the guest has printed nothing)");
+  }
+}
+
+/** A guest that has just come back needs a moment to be found on its network. */
+async function redisSoon(command: string): Promise<string> {
+  const limitNs = systemClock.monotonicNs() + patienceMs * 1e6;
+  for (;;) {
+    try {
+      return await redis(command);
+    } catch (error) {
+      if (systemClock.monotonicNs() > limitNs) throw error;
+      await systemClock.sleep(100);
+    }
   }
 }
 
