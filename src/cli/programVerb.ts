@@ -17,7 +17,7 @@ export const runOption = [
   "run directory of the supervisor (default: /run/holdfast, or your own)",
 ] as const;
 const summaries = {
-  start: "start a program that is stopped, or is held down",
+  start: "start a program that is stopped or in error",
   stop: "stop a program: SIGTERM first, then by force",
   restart: "stop a program and start it again",
 } as const;

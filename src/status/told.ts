@@ -16,7 +16,7 @@ export type Known<Value> =
 
 export const unknown = (why: string): { readonly known: false; readonly why: string } => ({ known: false, why });
 
-/** How a workload is. `guarded` and `up` are good; `held` and `ended` are ends that somebody or something decided. */
+/** How a workload is. `guarded` and `up` are good; `error` and `ended` are ends that somebody or something decided. */
 export const workloadStates = [
   "starting",
   "guarded",
@@ -25,7 +25,7 @@ export const workloadStates = [
   "paused",
   "restarting",
   "down",
-  "held",
+  "error",
   "ended",
 ] as const;
 export type WorkloadState = (typeof workloadStates)[number];

@@ -29,9 +29,9 @@ describe("bad input", () => {
     const toml = [guest("good"), guest("silent"), guest("taken")].join("\n");
     await using run = new GuestRun(ground, toml, { stopGuests: true });
     await run.next({ event: "guest", workload: "good", phase: "up" });
-    const socket = await run.next({ event: "guest", workload: "taken", phase: "held" });
+    const socket = await run.next({ event: "guest", workload: "taken", phase: "error" });
     expect(socket).toMatchObject({ why: expect.stringContaining("another process listens at") });
-    const silent = await run.next({ event: "guest", workload: "silent", phase: "held" });
+    const silent = await run.next({ event: "guest", workload: "silent", phase: "error" });
     expect(silent).toMatchObject({ why: expect.stringContaining("has not answered vmm.ping within") });
     expect(ground.processOf("silent")).toBeNull();
     expect(await run.control.show("good")).toMatchObject({ phase: "up" });

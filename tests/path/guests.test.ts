@@ -57,7 +57,7 @@ describe("guests under supervision", () => {
     await run.next(up("web"));
     process.kill(ground.processOf("web")!, "SIGKILL");
     expect(await run.next({ event: "guestFault" })).toMatchObject({ act: "hold" });
-    await run.next({ event: "guest", phase: "held" });
+    await run.next({ event: "guest", phase: "error" });
     expect(await run.control.command("web", "start")).toMatchObject({ attempts: 0 });
   });
 
@@ -145,12 +145,12 @@ describe("guests under supervision", () => {
     ].join("\n");
     await using run = new GuestRun(ground, toml);
     await run.next(up("good"));
-    expect(await run.next({ event: "guest", workload: "old", phase: "held" })).toMatchObject({
+    expect(await run.next({ event: "guest", workload: "old", phase: "error" })).toMatchObject({
       why: "Cloud Hypervisor v40.0 is too old: install v52.0 or later (version=40.0.0)",
     });
-    const broken = await run.next({ event: "guest", workload: "broken", phase: "held" });
+    const broken = await run.next({ event: "guest", workload: "broken", phase: "error" });
     expect(broken).toMatchObject({ why: expect.stringContaining("Bad argument") });
-    const bridgeless = await run.next({ event: "guest", workload: "bridgeless", phase: "held" });
+    const bridgeless = await run.next({ event: "guest", workload: "bridgeless", phase: "error" });
     expect(bridgeless).toMatchObject({ why: expect.stringContaining("there is no network device no-such-bridge") });
     const imageless = await run.next({ event: "guestFault", workload: "imageless" });
     expect(imageless).toMatchObject({ why: expect.stringContaining("Cannot open the kernel image") });

@@ -54,9 +54,9 @@ guarded(
       if (life > 0)
         expect(await run.next({ event: "programOutcome" })).toMatchObject({ rung: "restart", verdict: "clean" });
     }
-    await run.next({ event: "program", workload: "falls", phase: "held" });
+    await run.next({ event: "program", workload: "falls", phase: "error" });
     expect(await run.show("falls")).toMatchObject({
-      phase: "held",
+      phase: "error",
       pid: null,
       guarded: false,
       attempts: 2,
@@ -103,10 +103,10 @@ guarded(
     );
     await run.guarding("stands");
     expect(await run.show("missing")).toMatchObject({
-      phase: "held",
+      phase: "error",
       why: expect.stringContaining("no-such-program"),
     });
-    expect(await run.show("wrong")).toMatchObject({ phase: "held", lastFault: { kind: "exitCode" } });
+    expect(await run.show("wrong")).toMatchObject({ phase: "error", lastFault: { kind: "exitCode" } });
     await expect(run.control.program("mising", "start")).rejects.toMatchObject({ code: "config.argument" });
     await run.stopAll();
   },

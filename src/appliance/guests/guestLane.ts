@@ -107,7 +107,7 @@ export class GuestLane implements AsyncDisposable {
     this.#input({ kind: "command", command });
     await this.until(({ phase }) => this.#trouble !== null || reached[command].includes(phase.kind), signal);
     const { phase } = this.#state;
-    const trouble = this.#trouble ?? (phase.kind === "held" ? phase.why : null);
+    const trouble = this.#trouble ?? (phase.kind === "error" ? phase.why : null);
     if (trouble !== null) throw new HypervisorError("hypervisor.state", `${this.name}: ${command} failed: ${trouble}`);
   }
 
@@ -159,7 +159,7 @@ export class GuestLane implements AsyncDisposable {
     const { section, directory } = this.parts;
     await closeCards(section.name, section.machine.net);
     const put = (phase: Phase): void => this.#set({ ...this.#state, phase });
-    if (memory?.held != null) put({ kind: "held", why: memory.held });
+    if (memory?.held != null) put({ kind: "error", why: memory.held });
     else if (memory !== null && !memory.wanted) put({ kind: "down", why: "it was down before" });
     else if (memory?.ran || memory?.arriving != null) {
       // It ran when we were last here, or was about to, and has ended since: that is news like any other end.
@@ -211,7 +211,7 @@ export class GuestLane implements AsyncDisposable {
     const wanted = phase.kind !== "down" && !(phase.kind === "ending" && phase.after.kind === "down");
     try {
       this.parts.directory.make(this.parts.user);
-      const [held, ran] = [phase.kind === "held" ? phase.why : null, ranIn.includes(phase.kind)];
+      const [held, ran] = [phase.kind === "error" ? phase.why : null, ranIn.includes(phase.kind)];
       const arriving = this.#arrival?.restore.progress.checkpoint ?? this.#bringing;
       writeMemory(this.parts.directory.memory, { wanted, ran, held, attempts, arriving });
     } catch (error) {
@@ -355,7 +355,7 @@ export class GuestLane implements AsyncDisposable {
   /** Of a guest that stays down nothing is left behind, but its logs. */
   async #clearAway(): Promise<void> {
     const { section, directory } = this.parts;
-    if (this.#state.phase.kind !== "down" && this.#state.phase.kind !== "held") return;
+    if (this.#state.phase.kind !== "down" && this.#state.phase.kind !== "error") return;
     await this.#letGo();
     directory.removeSockets();
     await closeCards(section.name, section.machine.net);
@@ -373,12 +373,12 @@ const ranIn: readonly Phase["kind"][] = ["booting", "up", "paused", "resetting",
 
 /** Where a command leads, in the good case or in the end. */
 const reached: Readonly<Record<GuestCommand, readonly Phase["kind"][]>> = {
-  start: ["booting", "up", "held", "down"],
+  start: ["booting", "up", "error", "down"],
   stop: ["down"],
-  pause: ["paused", "down", "held"],
-  resume: ["booting", "up", "down", "held"],
-  reset: ["booting", "up", "down", "held"],
-  restore: ["booting", "up", "paused", "down", "held"],
+  pause: ["paused", "down", "error"],
+  resume: ["booting", "up", "down", "error"],
+  reset: ["booting", "up", "down", "error"],
+  restore: ["booting", "up", "paused", "down", "error"],
 };
 
 /** Trying again would end the same way until somebody changes something on this box. */

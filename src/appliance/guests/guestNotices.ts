@@ -15,7 +15,7 @@ import type { GuestFault } from "./guestFault.ts";
 import type { GuestEffect, Phase } from "./supervision.ts";
 
 /** Phases that people want to hear of. */
-const told: readonly Phase["kind"][] = ["starting", "up", "paused", "down", "held"];
+const told: readonly Phase["kind"][] = ["starting", "up", "paused", "down", "error"];
 
 export class GuestNotices {
   #faults = 0;

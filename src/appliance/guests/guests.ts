@@ -71,7 +71,7 @@ export type GuestStatus = {
 const guestDirectory = (runDirectory: string, name: string): string => join(runDirectory, "guests", name);
 
 /** Phases after which those that wait for a guest need wait no longer. */
-const decided: readonly Phase["kind"][] = ["up", "paused", "down", "held"];
+const decided: readonly Phase["kind"][] = ["up", "paused", "down", "error"];
 
 export class Guests implements AsyncDisposable {
   readonly #lanes = new Map<string, GuestLane>();
@@ -129,7 +129,7 @@ export class Guests implements AsyncDisposable {
     const { section, directory, clock } = lane.parts;
     const { phase, attempts } = lane.state;
     const { cpus, memory, serial } = section.machine;
-    const lives = phase.kind !== "down" && phase.kind !== "held";
+    const lives = phase.kind !== "down" && phase.kind !== "error";
     const hypervisor = lives ? (lane.current?.hypervisor ?? null) : null;
     return {
       name,

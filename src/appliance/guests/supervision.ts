@@ -21,7 +21,7 @@ import { chooseStep, type GuestRung } from "./guestRung.ts";
 
 export type Phase =
   | { readonly kind: "down"; readonly why: string }
-  | { readonly kind: "held"; readonly why: string }
+  | { readonly kind: "error"; readonly why: string }
   | { readonly kind: "waiting"; readonly rung: GuestRung }
   | { readonly kind: "starting" }
   | { readonly kind: "resetting" }
@@ -31,7 +31,7 @@ export type Phase =
   | { readonly kind: "ending"; readonly after: AfterEnd };
 export type AfterEnd =
   | { readonly kind: "down"; readonly why: string }
-  | { readonly kind: "held"; readonly why: string }
+  | { readonly kind: "error"; readonly why: string }
   | { readonly kind: "start"; readonly rung: GuestRung; readonly waitMs: number };
 
 export type Supervised = {
@@ -131,7 +131,7 @@ export function supervise(
 const at = (state: Supervised, phase: Phase): Supervised => ({ ...state, phase });
 /** No process is there. While a reset is backing off there is one. */
 const isDown = (phase: Phase): boolean =>
-  phase.kind === "down" || phase.kind === "held" || (phase.kind === "waiting" && phase.rung !== "reset");
+  phase.kind === "down" || phase.kind === "error" || (phase.kind === "waiting" && phase.rung !== "reset");
 const runs = ({ phase }: Supervised): boolean => phase.kind === "booting" || phase.kind === "up";
 
 function obey(state: Supervised, command: GuestCommand): SuperviseStep {
@@ -182,7 +182,7 @@ function takeFault(
   if (step.kind === "note") return next(state, { kind: "fault", fault, act: "note" });
   if (step.kind !== "act") {
     const after: AfterEnd =
-      step.kind === "hold" ? { kind: "held", why: `${fault.why}; ${step.why}` } : { kind: "down", why: fault.why };
+      step.kind === "hold" ? { kind: "error", why: `${fault.why}; ${step.why}` } : { kind: "down", why: fault.why };
     const told: GuestEffect = { kind: "fault", fault, act: step.kind };
     const untried: Supervised = { ...state, trial: null };
     if (isGone(fault)) return next(at(untried, after), ...failed, told);
@@ -227,7 +227,7 @@ function startFailed(
   const fault: GuestFault = { kind: "startFailed", why };
   if (!final) return takeFault(state, fault, atMs, policy, abilities);
   const failed = failedTrial(state, fault, atMs);
-  const held: Supervised = { ...state, trial: null, phase: { kind: "held", why } };
+  const held: Supervised = { ...state, trial: null, phase: { kind: "error", why } };
   return next(held, ...failed, { kind: "fault", fault, act: "hold" });
 }
 

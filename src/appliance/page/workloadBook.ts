@@ -85,7 +85,7 @@ export class WorkloadBook {
 
 const phases: Readonly<Record<string, WorkloadState>> = {
   stopped: "down",
-  held: "held",
+  error: "error",
   starting: "starting",
   running: "starting",
   ending: "restarting",

@@ -16,7 +16,7 @@ const checkpointsMax = 100;
 
 const guestStates: Readonly<{ [Phase in GuestStatus["phase"]]: WorkloadState }> = {
   down: "down",
-  held: "held",
+  error: "error",
   waiting: "restarting",
   starting: "starting",
   resetting: "restarting",
@@ -27,7 +27,7 @@ const guestStates: Readonly<{ [Phase in GuestStatus["phase"]]: WorkloadState }> 
 };
 const programStates: Readonly<{ [Phase in ProgramStatus["phase"]]: WorkloadState }> = {
   stopped: "down",
-  held: "held",
+  error: "error",
   starting: "starting",
   running: "unguarded",
   ending: "restarting",
@@ -104,4 +104,4 @@ export class WorkloadsTold {
 }
 
 const verbsIn = (state: WorkloadState): VerbName[] =>
-  state === "down" || state === "held" ? ["workload.release"] : ["workload.restart", "workload.hold"];
+  state === "down" || state === "error" ? ["workload.release"] : ["workload.restart", "workload.hold"];

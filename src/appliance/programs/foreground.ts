@@ -28,7 +28,7 @@ export type ForegroundParts = Omit<
 };
 
 /** A service that systemd owns comes back: it is over when we are told to let it go. */
-const isOver: readonly ProgramPhase["kind"][] = ["stopped", "held"];
+const isOver: readonly ProgramPhase["kind"][] = ["stopped", "error"];
 
 /** @throws GdbError, ProgramError, StorageError where it could not be started or guarded */
 export async function guardInForeground(parts: ForegroundParts): Promise<ProgramEnd | null> {

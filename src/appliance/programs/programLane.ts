@@ -106,7 +106,7 @@ export class ProgramLane implements AsyncDisposable {
 
   /** It cannot be run here at all: the reason is its state. */
   refuse(why: string): void {
-    this.#set({ ...this.#state, phase: { kind: "held", why } });
+    this.#set({ ...this.#state, phase: { kind: "error", why } });
   }
 
   /**
@@ -116,7 +116,7 @@ export class ProgramLane implements AsyncDisposable {
     this.#input({ kind: "command", command });
     await this.until(({ phase }) => reached[command].includes(phase.kind), signal);
     const { phase } = this.#state;
-    if (phase.kind !== "held") return;
+    if (phase.kind !== "error") return;
     throw new ProgramError("program.state", `${this.name}: ${command} failed: ${phase.why}`);
   }
 
@@ -166,7 +166,7 @@ export class ProgramLane implements AsyncDisposable {
     while (!signal.aborted) {
       await this.parts.clock.sleep(appearLookMs, signal).catch(() => {});
       const { kind } = this.#state.phase;
-      if (signal.aborted || this.#life !== null || (kind !== "stopped" && kind !== "held")) continue;
+      if (signal.aborted || this.#life !== null || (kind !== "stopped" && kind !== "error")) continue;
       const found = this.parts.source.appeared!();
       if (found !== null) this.#adopt(found);
     }
@@ -174,7 +174,7 @@ export class ProgramLane implements AsyncDisposable {
 
   async #nothingFound(memory: WorkloadMemory | null, ready: () => Promise<void>): Promise<void> {
     const put = (phase: ProgramPhase): void => this.#set({ ...this.#state, phase });
-    if (memory?.held != null) put({ kind: "held", why: memory.held });
+    if (memory?.held != null) put({ kind: "error", why: memory.held });
     else if (memory !== null && !memory.wanted) put({ kind: "stopped", why: "it was stopped before" });
     else if (memory?.ran) {
       // It ran when a supervisor was last here, and has ended since: that is news like any other end.
@@ -220,7 +220,7 @@ export class ProgramLane implements AsyncDisposable {
     const { phase, attempts } = this.#state;
     const wanted = phase.kind !== "stopped" && !(phase.kind === "ending" && phase.after.kind === "stopped");
     try {
-      const held = phase.kind === "held" ? phase.why : null;
+      const held = phase.kind === "error" ? phase.why : null;
       const ran = phase.kind === "running" || phase.kind === "ending";
       writeMemory(this.#memoryPath, { wanted, ran, held, attempts });
     } catch (error) {
@@ -339,9 +339,9 @@ export class ProgramLane implements AsyncDisposable {
 
 /** Where a command leads, in the good case or in the end. */
 const reached: Readonly<Record<ProgramCommand, readonly ProgramPhase["kind"][]>> = {
-  start: ["running", "held", "stopped", "backoff"],
+  start: ["running", "error", "stopped", "backoff"],
   stop: ["stopped"],
-  restart: ["running", "held", "stopped", "backoff"],
+  restart: ["running", "error", "stopped", "backoff"],
 };
 
 /** Trying again would end the same way until somebody changes something on this box. */

@@ -32,7 +32,7 @@ export class ProgramNotices {
   phase(phase: ProgramPhase, pid: number | null): void {
     const why = "why" in phase ? phase.why : null;
     this.storage.event(`program.${phase.kind}`, this.name, { pid, why });
-    if (this.quiet && phase.kind !== "held") return;
+    if (this.quiet && phase.kind !== "error") return;
     this.notices.tell({
       event: "program",
       workload: this.name,

@@ -87,7 +87,7 @@ export class Programs implements AsyncDisposable {
   async decided(name: string, signal: AbortSignal): Promise<void> {
     await this.find(name)?.until(({ phase }) => {
       if (phase.kind === "running") return phase.serves;
-      return phase.kind === "held" || (phase.kind === "stopped" && phase.why !== notStarted);
+      return phase.kind === "error" || (phase.kind === "stopped" && phase.why !== notStarted);
     }, signal);
   }
 

@@ -27,10 +27,10 @@ export type ProgramPhase =
   | { readonly kind: "ending"; readonly after: AfterEnd }
   | { readonly kind: "backoff"; readonly why: string }
   /** Down until a person starts it. */
-  | { readonly kind: "held"; readonly why: string };
+  | { readonly kind: "error"; readonly why: string };
 export type AfterEnd =
   | { readonly kind: "stopped"; readonly why: string }
-  | { readonly kind: "held"; readonly why: string }
+  | { readonly kind: "error"; readonly why: string }
   | { readonly kind: "start" }
   | { readonly kind: "backoff"; readonly why: string; readonly waitMs: number };
 
@@ -114,7 +114,7 @@ export function superviseProgram(state: Program, input: ProgramInput, policy: Re
 }
 
 const at = (state: Program, phase: ProgramPhase): Program => ({ ...state, phase });
-const isDown = ({ kind }: ProgramPhase): boolean => kind === "stopped" || kind === "held" || kind === "backoff";
+const isDown = ({ kind }: ProgramPhase): boolean => kind === "stopped" || kind === "error" || kind === "backoff";
 
 function obey(state: Program, command: ProgramCommand): ProgramStep {
   const { phase } = state;
@@ -144,7 +144,7 @@ function endFirst(state: Program, after: AfterEnd): ProgramStep {
 }
 
 function asked(state: Program, why: string): ProgramStep {
-  if (state.phase.kind === "stopped" || state.phase.kind === "held") return next(state);
+  if (state.phase.kind === "stopped" || state.phase.kind === "error") return next(state);
   const fresh: Program = { ...state, trial: null };
   if (state.phase.kind === "backoff") return next(at(fresh, { kind: "stopped", why }));
   return next(at(fresh, { kind: "ending", after: { kind: "stopped", why } }));
@@ -167,7 +167,7 @@ function takeFault(
   const untried: Program = { ...state, trial: null };
   if (!isToReturn(state, fault, policy)) return go({ kind: "stopped", why: fault.why }, "stayDown", untried);
   const choice = chooseRestart(state.attempts, atMs, policy);
-  if (choice.kind === "spent") return go({ kind: "held", why: `${fault.why}; ${choice.why}` }, "hold", untried);
+  if (choice.kind === "spent") return go({ kind: "error", why: `${fault.why}; ${choice.why}` }, "hold", untried);
   const attempts = [...attemptsInWindow(state.attempts, atMs, policy), atMs];
   const tried: Program = { ...state, attempts, trial: { fault, sinceMs: atMs } };
   return go({ kind: "backoff", why: fault.why, waitMs: choice.waitMs }, "restart", tried);
@@ -205,7 +205,7 @@ function startFailed(
   const fault: ProgramFault = { kind: "startFailed", why };
   if (!final) return takeFault(state, fault, atMs, policy, false);
   const failed = failedTrial(state, fault, atMs);
-  return next({ ...state, trial: null, phase: { kind: "held", why } }, ...failed, {
+  return next({ ...state, trial: null, phase: { kind: "error", why } }, ...failed, {
     kind: "fault",
     fault,
     act: "hold",

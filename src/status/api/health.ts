@@ -15,7 +15,7 @@ import { metricsText } from "./metricsText.ts";
 type Check = { readonly name: string; readonly good: boolean; readonly says: string };
 
 /** States in which a workload is unprotected because somebody wants it so. */
-const wanted: readonly string[] = ["paused", "held", "starting"];
+const wanted: readonly string[] = ["paused", "error", "starting"];
 
 /** What readiness is judged by. */
 export type ReadySight = {

@@ -81,14 +81,14 @@ function workloadIssues(workload: WorkloadTold): Issue[] {
       },
     ];
   }
-  if (state === "held") {
+  if (state === "error") {
     const spent = restarts !== null && restarts.used >= restarts.max;
     return [
       {
         ...about,
-        code: spent ? "workload.budgetSpent" : "workload.held",
+        code: spent ? "workload.budgetSpent" : "workload.error",
         severity: spent ? "failing" : "attention",
-        title: spent ? `${name} used up its restarts` : `${name} is held down`,
+        title: spent ? `${name} used up its restarts` : `${name} is in the error state`,
         effect: `It stays down until somebody releases it.${cause}`,
         fix: spent
           ? "Find out what ends it (last faults, logs), then release it."

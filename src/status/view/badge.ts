@@ -49,7 +49,7 @@ const states: Readonly<Record<WorkloadState, Tone>> = {
   paused: "note",
   restarting: "note",
   down: "bad",
-  held: "warn",
+  error: "warn",
   ended: "bad",
 };
 export const stateBadge = (state: WorkloadState): Html => badge(states[state], state);

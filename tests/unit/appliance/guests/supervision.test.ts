@@ -110,7 +110,7 @@ describe("a guest's life", () => {
     const once = drive([...up, ...reset]);
     expect(once.state).toMatchObject({ phase: { kind: "booting" }, attempts: [3] });
     const often = drive([...up, ...reset, ...reset, ...reset, ...reset]);
-    expect(often.state.phase).toMatchObject({ kind: "ending", after: { kind: "held" } });
+    expect(often.state.phase).toMatchObject({ kind: "ending", after: { kind: "error" } });
   });
 
   test("out of memory in the guest is noted and left to its probes", () => {
@@ -123,14 +123,14 @@ describe("a guest's life", () => {
   test("the budget holds it down until somebody starts it", () => {
     const round: Bare[] = [exit("killed"), { kind: "timer" }, { kind: "booted" }];
     const { state, effects } = drive([...up, ...round, ...round, ...round, exit("killed")]);
-    expect(state.phase).toMatchObject({ kind: "held" });
+    expect(state.phase).toMatchObject({ kind: "error" });
     expect(effects.filter((effect) => effect.kind === "wait").map((effect) => effect.waitMs)).toEqual([0, 100, 200]);
     expect(drive([command("start")], state).state).toMatchObject({ phase: { kind: "starting" }, attempts: [] });
   });
 
   test("a start that can never succeed is held at once; another is tried again", () => {
     const failed = (final: boolean): Bare => ({ kind: "startFailed", why: "no /dev/kvm", final });
-    expect(drive([command("start"), failed(true)]).state.phase).toEqual({ kind: "held", why: "no /dev/kvm" });
+    expect(drive([command("start"), failed(true)]).state.phase).toEqual({ kind: "error", why: "no /dev/kvm" });
     expect(drive([command("start"), failed(false), { kind: "timer" }]).kinds).toBe("launch fault wait launch");
     expect(drive([command("start"), command("stop"), failed(false)]).state.phase.kind).toBe("down");
   });
@@ -174,7 +174,7 @@ describe("random walks", () => {
           expect(launches).toBe(step.state.phase.kind === "starting" && state.phase.kind !== "starting" ? 1 : 0);
           // A launch only where no process can be left.
           const before = state.phase.kind === "waiting" ? state.phase.rung : state.phase.kind;
-          if (launches > 0) expect(["down", "held", "restore", "coldboot"]).toContain(before);
+          if (launches > 0) expect(["down", "error", "restore", "coldboot"]).toContain(before);
           const ends = step.effects.filter((effect) => effect.kind === "kill" || effect.kind === "stop").length;
           if (ends > 0) expect(step.state.phase.kind).toBe("ending");
           expect(step.state.attempts.length).toBeLessThanOrEqual(policy.attemptsMax + 1);

@@ -60,7 +60,7 @@ describe("rung 6", () => {
     const { state, effects } = drive([...up, died, ...again, died, ...again, died, ...again, died]);
     const waits = effects.flatMap((effect) => (effect.kind === "wait" ? [effect.waitMs] : []));
     expect(waits).toEqual([0, 100, 200]);
-    expect(state.phase.kind).toBe("held");
+    expect(state.phase.kind).toBe("error");
     expect(effects.at(-1)).toMatchObject({ kind: "fault", act: "hold" });
     // Only a person clears it.
     for (const input of [{ kind: "timer" }, died, zombie, { kind: "serves" }] as Bare[]) {
@@ -147,7 +147,7 @@ describe("what is respected", () => {
 
   test("a final failure to start is an error at once", () => {
     const { state } = drive([start, { kind: "startFailed", why: "no such program", final: true }]);
-    expect(state.phase).toEqual({ kind: "held", why: "no such program" });
+    expect(state.phase).toEqual({ kind: "error", why: "no such program" });
   });
 });
 
