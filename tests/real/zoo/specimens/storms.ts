@@ -26,8 +26,12 @@ const endsWith = (program: string, culprits: number): Expected => ({
 const culprits = 6;
 const turns = 5;
 
-/** Each comes back as often as it is cut. Gives how many of them ever went without an answer. */
-async function storm({ enter }: Stage): Promise<readonly string[]> {
+/** Cuts of one address whose close is seen at once; that of a later one is withheld for longer than a client waits. */
+const cutsSeenAtOnce = 2;
+const verdictsMsMax = 30_000;
+
+/** Each comes back as often as it is cut. Gives how many went without an answer that no withheld close explains. */
+async function storm({ enter, guarded: { guard } }: Stage): Promise<readonly string[]> {
   const heard = await Promise.all(
     Array.from({ length: culprits }, async () => {
       const own: string[] = [];
@@ -38,7 +42,12 @@ async function storm({ enter }: Stage): Promise<readonly string[]> {
       return own;
     }),
   );
-  return [`silent ${heard.flat().filter((word) => word === "silent").length}`];
+  const silent = heard.flat().filter((word) => word === "silent").length;
+  if (silent === 0) return ["silent 0"];
+  const faults = guard.events.filter(({ event }) => event === "fault").length;
+  await guard.waitFor((seen) => seen.event === "exit" || guard.outcomes().length >= faults, verdictsMsMax);
+  const cuts = guard.outcomes().filter(({ rung }) => rung === "quarantine").length;
+  return [`silent ${Math.max(0, silent - Math.max(0, cuts - cutsSeenAtOnce))}`];
 }
 
 /** Halted by SIGSTOP, the program is asked; it faults when it goes on. */
