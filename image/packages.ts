@@ -38,7 +38,7 @@ export const toolPackages = list(`
 export const leftOut = list(`
   usr/share/doc usr/share/man usr/share/info usr/share/locale usr/share/bash-completion usr/share/lintian
   usr/share/gdb usr/share/polkit-1 usr/share/zsh usr/lib/udev/hwdb.d var/cache/apt var/lib/apt/lists
-  usr/lib/python3 etc/rcS.d etc/rc0.d etc/rc1.d etc/rc2.d etc/rc3.d etc/rc4.d etc/rc5.d etc/rc6.d etc/init.d usr/lib/udev/hwdb.d
+  usr/lib/python3 etc/rcS.d etc/rc0.d etc/rc1.d etc/rc2.d etc/rc3.d etc/rc4.d etc/rc5.d etc/rc6.d etc/init.d
   usr/share/grub etc/grub.d etc/default/grub
 `);
 
