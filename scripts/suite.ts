@@ -36,7 +36,7 @@ const tests = await runTests({ top, folders, form: name, fileTimeoutMs, show: "a
 const total = codeOk
   ? { ...tests, passed: tests.passed + 1 }
   : { ...tests, failed: tests.failed + 1, problems: ["failed: format, types or tidy (see above)", ...tests.problems] };
-for (const line of total.problems) console.log(line);
+for (const line of [...total.details, ...total.problems]) console.log(line);
 if (total.skips.length > 0) console.log(["skipped:", ...skipLines(total.skips)].join("\n"));
 console.log(summaryLine(total));
 process.exit(total.failed === 0 && tests.passed > 0 ? 0 : 1);

@@ -204,8 +204,10 @@ export type FaultReport = {
   readonly sessions: readonly SessionEvidence[];
   /** Address of the thread's restartable-sequence pointer where that is what the kernel stumbled over; else null. */
   readonly damagedSequence: VirtualAddress | null;
-  /** Multiplexers (epoll) of a program whose descriptors other processes share; empty where nobody does. */
-  readonly sharedMultiplexers: readonly number[];
+  /** True where other processes may hold the program's connections too. */
+  readonly connectionsShared: boolean;
+  /** The program's multiplexers (epoll), where somebody else holds, or is about to hold, its connections; null: not looked up. */
+  readonly multiplexers: readonly number[] | null;
   /** Raw stack from the stack pointer upwards, hex. */
   readonly stack: { readonly from: VirtualAddress; readonly bytes: string };
   /** The fatal signal that this thread was given before and that its handler may be working on; null where there is none. */

@@ -5,10 +5,10 @@
  */
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { deadline } from "#clock.ts";
+import { deadline, systemClock } from "#clock.ts";
 import { AssertionError } from "#errors.ts";
 import { formVariable } from "./forms.ts";
-import { addTallies, emptyTally, readReport, type Tally } from "./tally.ts";
+import { addTallies, emptyTally, failureDetails, readReport, type Tally } from "./tally.ts";
 
 export type RunOptions = {
   /** Top of the checkout. */
@@ -23,6 +23,8 @@ export type RunOptions = {
 
 /** A single test may take this long where it does not say otherwise; unit tests take a fraction of it. */
 const testTimeoutMs = 60_000;
+/** How long what a test file left behind may still write after the runner has ended. */
+const lastWordsMs = 500;
 const sharedFolders = ["tests/unit", "tests/fuzz"];
 
 export async function runTests(options: RunOptions): Promise<Tally> {
@@ -66,14 +68,11 @@ async function runFiles(files: readonly string[], options: RunOptions, report: s
   const child = Bun.spawn([process.execPath, "test", ...words, ...files.map((file) => `./${file}`)], {
     cwd: options.top,
     env: { ...process.env, [formVariable]: options.form },
-    stdin: "ignore",
-    stdout: options.show === "all" ? "inherit" : "pipe",
-    stderr: options.show === "all" ? "inherit" : "pipe",
+    stdio: ["ignore", "pipe", "pipe"],
     signal: limit.signal,
     killSignal: "SIGKILL",
   });
-  const output = options.show !== "all" ? await Promise.all([child.stdout!.text(), child.stderr!.text()]) : [];
-  await child.exited;
+  const output = await hear([child.stdout, child.stderr], options.show === "all", child.exited);
   const xml = await Bun.file(report)
     .text()
     .catch(() => "");
@@ -83,8 +82,30 @@ async function runFiles(files: readonly string[], options: RunOptions, report: s
       ? ` (${child.signalCode})`
       : "";
   const tally = settle(readReport(xml, files, ending), child.exitCode, files);
-  if (options.show === "failures" && tally.failed > 0) console.log(output.join("").trim());
-  return tally;
+  if (options.show === "failures" && tally.failed > 0) console.log(output.trim());
+  return options.show === "all" ? { ...tally, details: failureDetails(output) } : tally;
+}
+
+/**
+ * All that is written, also passed on as it comes where it is shown. What a program left behind may keep the pipe open for
+ * ever: after the runner has ended it is heard no longer.
+ */
+async function hear(
+  streams: readonly ReadableStream<Uint8Array>[],
+  shown: boolean,
+  ended: Promise<unknown>,
+): Promise<string> {
+  const parts: Uint8Array[] = [];
+  const readers = streams.map((stream) => stream.getReader());
+  const reading = readers.map(async (reader) => {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      parts.push(next.value);
+      if (shown) process.stderr.write(next.value);
+    }
+  });
+  await Promise.race([Promise.all(reading), ended.then(() => systemClock.sleep(lastWordsMs))]);
+  for (const reader of readers) await reader.cancel();
+  return Buffer.concat(parts).toString();
 }
 
 /** The runner also fails for errors outside any test; its report does not name those. */

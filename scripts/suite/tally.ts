@@ -14,15 +14,18 @@ export type Tally = {
   readonly skips: readonly Skip[];
   /** One line for each failed test. */
   readonly problems: readonly string[];
+  /** What the runner wrote of each failed test. */
+  readonly details: readonly string[];
 };
 
-export const emptyTally: Tally = { passed: 0, failed: 0, skips: [], problems: [] };
+export const emptyTally: Tally = { passed: 0, failed: 0, skips: [], problems: [], details: [] };
 
 export const addTallies = (a: Tally, b: Tally): Tally => ({
   passed: a.passed + b.passed,
   failed: a.failed + b.failed,
   skips: [...a.skips, ...b.skips],
   problems: [...a.problems, ...b.problems],
+  details: [...a.details, ...b.details],
 });
 
 /** How a skipped test carries its reason: `name [needs redis-server: apt-get install redis-server]`. */
@@ -73,6 +76,19 @@ function attribute(attributes: string, name: string): string {
 }
 
 const entities: Readonly<Record<string, string>> = { lt: "<", gt: ">", quot: '"', apos: "'", amp: "&" };
+
+const detailLinesMax = 40;
+const verdictLine = /^\((pass|fail|skip|todo)\) /;
+
+/** The last lines before each `(fail)`, back to the test before it: they say what was expected. */
+export function failureDetails(output: string): string[] {
+  const lines = output.split("\n");
+  const ends = [...lines.keys()].filter((at) => verdictLine.test(lines[at]!));
+  return ends
+    .map((end, index) => ({ from: (ends[index - 1] ?? -1) + 1, end }))
+    .filter(({ end }) => lines[end]!.startsWith("(fail)"))
+    .map(({ from, end }) => lines.slice(Math.max(from, end - detailLinesMax), end + 1).join("\n"));
+}
 
 /** Skipped tests by reason: a line for each reason, and one for each file under it. */
 export function skipLines(skips: readonly Skip[]): string[] {

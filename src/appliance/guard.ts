@@ -111,14 +111,15 @@ class Guard implements AsyncDisposable {
     // What another program has left under this name holds for its addresses alone.
     if (!program.served) removeSpines(parts.runDirectory);
     const { nextFaultId } = storage;
+    this.#closes = startWithholding(parts, tasks);
+    const keepsCut = (): boolean => this.#closes.mayHold;
     this.#watching = new Watching(
-      { name, pid, clock, log, nextFaultId, runDirectory: parts.runDirectory, code: parts.code },
+      { name, pid, clock, log, nextFaultId, runDirectory: parts.runDirectory, code: parts.code, keepsCut },
       tasks.signal,
     );
     const stuck = (why: string): void => this.#tellStuck(why);
     this.#locks = lockKeeperOf({ name, clock, storage, notices, stuck }, () => this.#present);
     tasks.start((signal) => this.#locks.run(signal));
-    this.#closes = startWithholding(parts, tasks);
     this.#settling = parts.settling ?? new Settling(clock, tasks);
     startHangKeeper(parts, tasks, () => this.#present);
     this.#acts = new UnfinishedActs(parts.runDirectory);

@@ -25,6 +25,8 @@ export type WatchingOptions = {
   readonly nextFaultId: () => FaultId;
   readonly runDirectory: string;
   readonly code?: SharedCode | undefined;
+  /** True where a connection that is cut next may be held open by us. */
+  readonly keepsCut: () => boolean;
 };
 
 export class Watching implements AsyncDisposable {
@@ -43,14 +45,14 @@ export class Watching implements AsyncDisposable {
   /** `fresh`: nothing is known of the program yet. @throws ProgramError, BinaryError */
   look(client: GdbClient): Seen & { readonly fresh: boolean } {
     if (this.#seen !== null) return { ...this.#seen, fresh: false };
-    const { name, pid, clock, log, nextFaultId, runDirectory, code } = this.options;
-    const watch = Watch.open({ workload: name, pid, architecture: client.architecture, clock, log, nextFaultId, code });
-    watch.spines.restore(readSpines(runDirectory), readThreads(pid));
+    const { name, runDirectory, ...options } = this.options;
+    const watch = Watch.open({ ...options, workload: name, architecture: client.architecture });
+    watch.spines.restore(readSpines(runDirectory), readThreads(options.pid));
     const looking = new TaskGroup(this.parent);
     this.#seen = { watch, looking };
     looking.start((signal) => watch.learn(signal));
     looking.start((signal) => watch.prepare(signal));
-    looking.start((signal) => noteSpines(watch.spines, runDirectory, clock, signal));
+    looking.start((signal) => noteSpines(watch.spines, runDirectory, options.clock, signal));
     return { watch, looking, fresh: true };
   }
 

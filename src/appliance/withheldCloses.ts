@@ -48,12 +48,21 @@ export class WithheldCloses implements Disposable {
     return this.#held.length;
   }
 
+  /** True where the next cut may be one whose close is withheld: its connection must then leave the program's multiplexers. */
+  get mayHold(): boolean {
+    return this.#origins.values().some((origin) => origin.cuts >= freeCuts && this.#isRecent(origin));
+  }
+
   /** Before the act: afterwards the descriptor is another one. */
-  before(report: Pick<FaultReport, "sharedMultiplexers">, { cut, session }: Pick<Decision, "cut" | "session">): void {
+  before(
+    report: Pick<FaultReport, "connectionsShared" | "multiplexers">,
+    { cut, session }: Pick<Decision, "cut" | "session">,
+  ): void {
     if (!cut || session === null) return;
     const withheldMs = withheldFor(this.#count(originOf(session.peer)));
-    // Where processes share a connection it is shut down, which its client sees whoever holds it.
-    if (withheldMs === 0 || report.sharedMultiplexers.length > 0) return;
+    // Where processes share a connection it is shut down, which its client sees whoever holds it. And one that stayed in a
+    // multiplexer would go on to tell of events of a session that the program has freed.
+    if (withheldMs === 0 || report.connectionsShared || report.multiplexers === null) return;
     const socket = this.parts.hold(session.fd);
     if (socket === null) return;
     if (this.#held.length >= heldMax) this.#held.shift()?.socket[Symbol.dispose]();
@@ -85,11 +94,15 @@ export class WithheldCloses implements Disposable {
   #count(name: string): number {
     const nowNs = this.parts.clock.monotonicNs();
     const known = this.#origins.get(name);
-    const cuts = known !== undefined && nowNs - known.lastNs < peaceMs * 1e6 ? known.cuts + 1 : 1;
+    const cuts = known !== undefined && this.#isRecent(known) ? known.cuts + 1 : 1;
     this.#origins.delete(name);
     if (this.#origins.size >= originsMax) this.#origins.delete(this.#origins.keys().next().value!);
     this.#origins.set(name, { cuts, lastNs: nowNs });
     return cuts;
+  }
+
+  #isRecent({ lastNs }: Origin): boolean {
+    return this.parts.clock.monotonicNs() - lastNs < peaceMs * 1e6;
   }
 }
 

@@ -111,7 +111,8 @@ export function decodeFault(facts: StopFacts, program: ProgramKnowledge): Unsite
     spine,
     sessions: sessionEvidence(connections, kept, frames, spine, program),
     damagedSequence: damagedSequence(facts, program),
-    sharedMultiplexers: connections.sharedMultiplexers,
+    connectionsShared: connections.shared,
+    multiplexers: connections.multiplexers,
     complete: unwinding.end === "outermost",
     instruction:
       code.length === 0 || loop !== null

@@ -32,7 +32,7 @@ export function rehearsalOf(
     caught: false,
     deliveredBefore: null,
     blockedSince: null,
-    connections: { sockets: [], sharedMultiplexers: [] },
+    connections: { sockets: [], shared: false, multiplexers: null },
     loop: null,
   };
 }

@@ -26,8 +26,10 @@ export type SeenSocket = ForeignSocket & { readonly elsewhere: boolean };
 
 export type Connections = {
   readonly sockets: readonly SeenSocket[];
-  /** The program's multiplexers, where children of it may hold its connections too. */
-  readonly sharedMultiplexers: readonly number[];
+  /** True where children of the program may hold its connections too. */
+  readonly shared: boolean;
+  /** The program's multiplexers where a connection that is cut will live on elsewhere; null: not looked up. */
+  readonly multiplexers: readonly number[] | null;
 };
 
 export class Sessions implements Disposable {
@@ -41,6 +43,8 @@ export class Sessions implements Disposable {
       readonly own: number | null;
       readonly others: readonly number[];
     },
+    /** True where we are about to hold on to a connection that the program lets go of. */
+    private readonly keepsCut: () => boolean = () => false,
   ) {
     this.#sockets = openSockets(view.pid, log);
   }
@@ -53,7 +57,8 @@ export class Sessions implements Disposable {
     const elsewhere = tid === null ? new Set<number>() : watchedElsewhere(pid, this.multiplexersFor(tid));
     return {
       sockets: this.#connections(descriptors).map((socket) => ({ ...socket, elsewhere: elsewhere.has(socket.fd) })),
-      sharedMultiplexers: shared ? multiplexersOf(pid, descriptors) : [],
+      shared,
+      multiplexers: shared || this.keepsCut() ? multiplexersOf(pid, descriptors) : null,
     };
   }
 

@@ -89,6 +89,8 @@ export class Watch implements Disposable {
     nextFaultId: () => FaultId;
     /** What was read for other programs already. */
     code?: SharedCode | undefined;
+    /** True where a connection that is cut next may be held open by us. */
+    keepsCut?: (() => boolean) | undefined;
   }): Watch {
     const watch = new Watch(options, instructionsOf(options.architecture));
     watch.#code.refresh();
@@ -105,7 +107,7 @@ export class Watch implements Disposable {
     this.#code = new CodeLoader(this.#view, options.log, code);
     this.#callSites = new CallSites(instructions, this.#facts);
     this.#sequences = new RestartableSequences(this.#view);
-    this.#sessions = new Sessions(this.#view, options.log, (tid) => this.spines.multiplexersFor(tid));
+    this.#sessions = new Sessions(this.#view, options.log, (tid) => this.spines.multiplexersFor(tid), options.keepsCut);
     this.#census = new ThreadCensus(() => readThreads(options.pid), options.clock);
     this.#lockWaits = new LockWaits(options.pid, options.architecture);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));

@@ -24,11 +24,12 @@ export async function quarantine(
 ): Promise<string | null> {
   try {
     const fd = BigInt(session.fd);
-    // A connection that a child shares outlives our replacement: it must leave the multiplexers and be shut by hand.
-    for (const multiplexer of report.sharedMultiplexers) {
+    // A connection that somebody else holds outlives our replacement. In a multiplexer it would go on to tell of events of a
+    // session that the program has freed; where it is a child's too, it is also shut by hand.
+    for (const multiplexer of report.multiplexers ?? []) {
       await control.systemCall("epoll_ctl", [BigInt(multiplexer), epollDelete, fd, 0n]);
     }
-    if (report.sharedMultiplexers.length > 0) await control.systemCall("shutdown", [fd, shutBoth]);
+    if (report.connectionsShared) await control.systemCall("shutdown", [fd, shutBoth]);
     const inert = await control.systemCall("timerfd_create", [clockMonotonic, timerFlags]);
     if (inert < 0n) return `timerfd_create gave ${inert}`;
     const replaced = await control.systemCall("dup3", [inert, fd, closeOnExec]);

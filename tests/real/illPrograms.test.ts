@@ -105,6 +105,30 @@ guarded(
   testMs,
 );
 
+guarded(
+  "a connection whose close is withheld tells the program nothing more, whatever its client does",
+  async () => {
+    using ground = new Playground();
+    await using lives = await Lives.start(ground, "memory.c", "epoll");
+    const first = await lives.guarding();
+    const acts = 8;
+    for (let act = 1; act <= acts; act += 1) {
+      // From the third on the supervisor holds the socket open, while the program has freed the session.
+      using culprit = await lives.open();
+      culprit.send("die load\n");
+      const outcome = await lives.next({ event: "outcome", workload: name });
+      expect(outcome).toMatchObject({ rung: "quarantine", verdict: "clean" });
+      culprit.send("echo late\n");
+    }
+    using later = await lives.open();
+    expect(await later.ask("add 1")).toEqual({ line: "1" });
+    expect((await lives.control.programs())[0]).toMatchObject({ pid: first, phase: "running" });
+    expect(lives.notices.filter(({ event }) => event === "fault")).toHaveLength(acts);
+    await lives.stopAll();
+  },
+  testMs,
+);
+
 /** A server of tests/programs that prints its port, as `[[program]]`. */
 async function startPrinted(ground: Playground, source: string, words: readonly string[], ...lines: string[]) {
   const [program, said] = [join(ground.path, source), join(ground.path, "said")];

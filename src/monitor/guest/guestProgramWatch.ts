@@ -46,7 +46,7 @@ const [rehearsalRoundsMin, rehearsalMsMax] = [3, 5_000];
 const spineFramesMax = 128;
 /** Fetched at once at every stop: most stacks of a server at work fit. */
 const stackBytes = 16 << 10;
-const noConnections = { sockets: [], sharedMultiplexers: [] };
+const noConnections = { sockets: [], shared: false, multiplexers: null };
 
 export type GuestProgramOptions = {
   readonly workload: string;

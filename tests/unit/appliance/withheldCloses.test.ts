@@ -25,9 +25,10 @@ function stage() {
   const end = new AbortController();
   void closes.run(end.signal);
   let fds = 0;
-  const cut = (peer: string, sharedMultiplexers: readonly number[] = []): void => {
+  const cut = (peer: string, connectionsShared = false): void => {
     fds += 1;
-    closes.before({ sharedMultiplexers }, { cut: true, session: { fd: fds, peer, confidence: 1 } });
+    const multiplexers = connectionsShared || closes.mayHold ? [7] : null;
+    closes.before({ connectionsShared, multiplexers }, { cut: true, session: { fd: fds, peer, confidence: 1 } });
   };
   return { clock, open, hungUp, told, closes, cut };
 }
@@ -65,8 +66,11 @@ test("a client that goes by itself is let go, and peace makes up for the past", 
 
 test("what nobody can withhold is not held, and what is held is bounded", () => {
   const { open, closes, cut } = stage();
-  for (let port = 1; port <= 5; port += 1) cut(`10.0.0.1:${port}`, [7]);
-  closes.before({ sharedMultiplexers: [] }, { cut: false, session: { fd: 99, peer: "10.0.0.1:9", confidence: 1 } });
+  for (let port = 1; port <= 5; port += 1) cut(`10.0.0.1:${port}`, true);
+  const alone = { connectionsShared: false, multiplexers: [7] };
+  closes.before(alone, { cut: false, session: { fd: 99, peer: "10.0.0.1:9", confidence: 1 } });
+  const unknown = { connectionsShared: false, multiplexers: null };
+  closes.before(unknown, { cut: true, session: { fd: 98, peer: "10.0.0.1:8", confidence: 1 } });
   expect(open.size).toBe(0);
   for (let port = 1; port <= 400; port += 1) cut(`10.0.0.1:${port}`);
   expect(open.size).toBe(256);

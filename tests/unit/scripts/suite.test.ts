@@ -6,7 +6,7 @@ import { expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { runTests } from "#scripts/suite/run.ts";
-import { readReport, skipLines, summaryLine, withReason } from "#scripts/suite/tally.ts";
+import { failureDetails, readReport, skipLines, summaryLine, withReason } from "#scripts/suite/tally.ts";
 import { need, programPath } from "#tests/skip.ts";
 
 test("a report gives counts, and skips their reasons", () => {
@@ -29,6 +29,13 @@ test("a file without a report is a failure", () => {
   const tally = readReport("", ["a.test.ts"], " (SIGKILL)");
   expect(tally.problems).toEqual(["failed: a.test.ts: no test of it ended (SIGKILL)"]);
   expect(summaryLine({ ...tally, failed: 0 })).toBe("0 passed, 0 failed");
+});
+
+test("what a failed test said is repeated, without its neighbours", () => {
+  const said = ["(pass) one", "error: 1 is not 2", "(fail) two [3ms]", "(pass) three", " 1 fail"].join("\n");
+  expect(failureDetails(said)).toEqual(["error: 1 is not 2\n(fail) two [3ms]"]);
+  const [long] = failureDetails(`${"line\n".repeat(99)}(fail) four`);
+  expect(long!.split("\n")).toHaveLength(41);
 });
 
 test("the runner's own report is read: passed, failed, out of time, died, empty", async () => {

@@ -35,7 +35,7 @@ test("an unarmed timer takes the place of the socket, and its own number is give
 });
 
 test("a connection that children share leaves the multiplexers and is shut first", async () => {
-  const { trouble, calls } = await run({ sharedMultiplexers: [5, 9] }, healthy);
+  const { trouble, calls } = await run({ connectionsShared: true, multiplexers: [5, 9] }, healthy);
   expect(trouble).toBeNull();
   expect(calls.slice(0, 3)).toEqual(["epoll_ctl 5 2 40 0", "epoll_ctl 9 2 40 0", "shutdown 40 2"]);
 });
