@@ -73,6 +73,7 @@ async function runFiles(files: readonly string[], options: RunOptions, report: s
     killSignal: "SIGKILL",
   });
   const output = await hear([child.stdout, child.stderr], options.show === "all", child.exited);
+  await child.exited;
   const xml = await Bun.file(report)
     .text()
     .catch(() => "");
