@@ -24,6 +24,7 @@ export type MetricDefinition = {
 
 const stopBounds = [0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1];
 const longBounds = [0.00001, 0.0001, 0.001, 0.01, 0.1, 1, 10, 60];
+const pageBounds = [0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.1, 1, 10, 60];
 
 const counter = (group: MetricGroup, help: string, ...labels: string[]): MetricDefinition => ({
   ...{ kind: "counter", group, unit: "", labels, help },
@@ -76,7 +77,7 @@ export const metricCatalogue = {
   detections_total: counter("workload", "Troubles that the detector has found", "workload", "detector"),
   guests: gauge("guest", "", "Guests by state", "state"),
   restore_seconds: seconds("guest", longBounds, "Restore of a guest, from request to first answer", "workload"),
-  restore_page_seconds: seconds("guest", longBounds, "Wait of a restored guest for one page", "workload"),
+  restore_page_seconds: seconds("guest", pageBounds, "Wait of a restored guest for one page", "workload"),
   checkpoint_pause_seconds: seconds("guest", longBounds, "Pause of a guest for a checkpoint", "workload"),
   restore_pages_total: counter("guest", "Pages of restored guests by where they came from", "workload", "source"),
   guest_exits_total: counter("guest", "Exits of virtual processors by reason", "workload", "reason"),

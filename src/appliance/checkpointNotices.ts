@@ -3,6 +3,7 @@
  * What a supervisor tells of checkpoints and restores, as values and as sentences. Sizes are bytes.
  */
 
+import type { PageWaits } from "#restoration/pageWaits.ts";
 import type { Held, Sealed } from "#restoration/takeCheckpoint.ts";
 
 /** What came of taking one. */
@@ -35,6 +36,10 @@ export type CheckpointNotice =
       prefetchedBytes: number;
       demandedBytes: number;
       backgroundBytes: number;
+      /** See RestoreProgress. */
+      waitUsP50: number | null;
+      waitUsP99: number | null;
+      waits: PageWaits;
     };
 
 export function checkpointSentence(notice: CheckpointNotice): string {

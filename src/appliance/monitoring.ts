@@ -111,9 +111,10 @@ export class Monitoring implements AsyncDisposable {
         registry.observe("checkpoint_pause_seconds", [workload], notice.stillMs / 1_000);
         break;
       case "restored": {
-        const { prefetchedBytes, backgroundBytes, demandedBytes } = notice;
+        const { prefetchedBytes, backgroundBytes, demandedBytes, waits } = notice;
         registry.add("restore_pages_total", [workload, "prefetch"], (prefetchedBytes + backgroundBytes) / pageBytes);
         registry.add("restore_pages_total", [workload, "demand"], demandedBytes / pageBytes);
+        registry.merge("restore_page_seconds", [workload], waits);
         break;
       }
     }

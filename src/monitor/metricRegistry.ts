@@ -10,6 +10,7 @@ import { type MetricName, type MetricSample, type MetricSource, metricDefinition
 
 export const seriesMax = 8_192;
 
+type Times = { readonly buckets: readonly number[]; readonly count: number; readonly sum: number };
 type Series = {
   readonly name: MetricName;
   readonly labels: readonly string[];
@@ -52,6 +53,17 @@ export class MetricRegistry {
     series.sum += seconds;
     series.buckets ??= bounds.map(() => 0);
     for (const [index, bound] of bounds.entries()) if (seconds <= bound) series.buckets[index]! += 1;
+  }
+
+  /** Puts times into a histogram that were counted elsewhere; `buckets` are cumulative. */
+  merge(name: MetricName, labels: readonly string[], times: Times): void {
+    const { bounds } = metricDefinition(name);
+    assert(bounds?.length === times.buckets.length, "a histogram has the bounds of the catalogue", { name });
+    const series = this.#seriesOf(name, labels);
+    if (series === null) return;
+    series.value += times.count;
+    series.sum += times.sum;
+    series.buckets = times.buckets.map((count, index) => count + (series.buckets?.[index] ?? 0));
   }
 
   /** Asks `source` at each collection, until disposed of. */

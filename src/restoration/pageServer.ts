@@ -16,6 +16,7 @@ import { stepError } from "#vm/offload/receiver.ts";
 import { decodeRange, decodeRequest, encodeResponse, messageBytes } from "#vm/offload/wire.ts";
 import type { PageFill } from "./pageFill.ts";
 import { chunkPages } from "./pageMap.ts";
+import { addWait, waitsBytes } from "./pageWaits.ts";
 import { touchesMax } from "./touchOrder.ts";
 
 /** A request is two writes right after one another. */
@@ -36,11 +37,15 @@ export class PageServer {
   #backlog: Iterator<number> | null;
   /** Null before the guest runs, and once it has had its time. */
   #quietUntilNs: number | null = null;
+  /** Nothing was asked for then. */
+  #silentNs = 0;
 
   constructor(
     private readonly stream: UnixStream,
     private readonly fill: PageFill,
     private readonly recorded: readonly number[],
+    /** Where the guest's waits are counted; may be shared. */
+    private readonly waits: BigInt64Array = new BigInt64Array(waitsBytes / 8),
   ) {
     this.#cursors = fill.map.ram.regions.map(({ firstPage, bytes }) => new FillCursor(firstPage, bytes / pageBytes));
     this.#backlog = backlogOf(fill, recorded);
@@ -53,6 +58,7 @@ export class PageServer {
 
   /** Answers the request that waits, if one does. False once Cloud Hypervisor has hung up. @throws see `#answer` */
   serveWaiting(): boolean {
+    this.#silentNs = systemClock.monotonicNs();
     const came = this.#during(() => this.stream.readNow(this.#request));
     return came === 0 || this.#take(came);
   }
@@ -64,11 +70,14 @@ export class PageServer {
 
   /** Waits for the next request, bringing pages meanwhile. False once Cloud Hypervisor has hung up. @throws see `#answer` */
   serveNext(): boolean {
+    this.#silentNs = systemClock.monotonicNs();
     for (;;) {
       const came = this.#during(() => this.stream.readNow(this.#request));
       if (came !== 0) return this.#take(came);
+      this.#silentNs = systemClock.monotonicNs();
       if (this.#isQuiet() || !this.bringSome()) {
         if (!this.#during(() => this.stream.awaitReadable(idleMsMax))) throw silent();
+        this.#silentNs = systemClock.monotonicNs();
       }
     }
   }
@@ -111,15 +120,18 @@ export class PageServer {
     const { fill } = this;
     const { gpa, bytes } = decodeRange(this.#request, messageBytes);
     const first = pageIn(fill.map.ram, gpa, bytes);
+    let wanted = false;
     let spread: { page: number; extent: Parameters<PageFill["spread"]>[1] } | null = null;
     for (let page = first; page < first + bytes / pageBytes; page += 1) {
       const again = fill.ask(page);
       const touched = this.#isTouch(page) || again;
+      wanted ||= touched;
       if (touched && this.touched.length < touchesMax) this.touched.push(page);
       const extent = fill.answer(page, again, touched);
       if (extent !== null) spread = { page, extent };
     }
     this.#during(() => this.stream.write(this.#ok, answerMsMax));
+    if (wanted) addWait(this.waits, systemClock.monotonicNs() - this.#silentNs);
     if (spread !== null) fill.counts.background += fill.spread(spread.page, spread.extent);
   }
 

@@ -7,7 +7,8 @@
  * served ends Cloud Hypervisor before its connection is closed, so that the guest never computes on zeros.
  */
 import { pageBytes } from "#vm/offload/guestRam.ts";
-import { progressBytes, progressPlaces } from "./restoreProgress.ts";
+import { type PageWaits, readWaits, waitUsWithin } from "./pageWaits.ts";
+import { progressBytes, progressPlaces, waitsOffset } from "./restoreProgress.ts";
 import type { RestoreCall } from "./restoreWorker.ts";
 import type { Prepared, RestoreOrder } from "./runRestore.ts";
 import { WorkerPort } from "./workerPort.ts";
@@ -20,6 +21,9 @@ export type RestoreProgress = {
   readonly prefetchedBytes: number;
   readonly demandedBytes: number;
   readonly backgroundBytes: number;
+  /** Microseconds that the guest waited for a page it touched: half of the waits at most, 99 % at most. Null without any. */
+  readonly waitUsP50: number | null;
+  readonly waitUsP99: number | null;
 };
 
 /** A Worker for one restore; `warm` it where a restore is to be expected, for it takes longer to start than a guest. */
@@ -65,6 +69,7 @@ export class Restore implements Disposable {
 
   get progress(): RestoreProgress {
     const { mode, contentBytes } = this.prepared;
+    const { waits } = this;
     const bytesAt = (place: number): number => Number(this.#progress[place]!) * pageBytes;
     return {
       checkpoint: this.order.checkpoint,
@@ -73,7 +78,13 @@ export class Restore implements Disposable {
       prefetchedBytes: bytesAt(progressPlaces.prefetched),
       demandedBytes: bytesAt(progressPlaces.demanded),
       backgroundBytes: bytesAt(progressPlaces.background),
+      waitUsP50: waitUsWithin(waits, 0.5),
+      waitUsP99: waitUsWithin(waits, 0.99),
     };
+  }
+
+  get waits(): PageWaits {
+    return readWaits(new BigInt64Array(this.#shared, waitsOffset));
   }
 
   [Symbol.dispose](): void {

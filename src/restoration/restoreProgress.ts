@@ -4,6 +4,10 @@
  * Worker's own file, which only a Worker may load: it listens, and whoever listens does not end.
  */
 
+import { waitsBytes } from "./pageWaits.ts";
+
 /** Places, 8 bytes each: the Worker's to write, but `wanted`, which says that Cloud Hypervisor is there. */
 export const progressPlaces = { prefetched: 0, demanded: 1, background: 2, empty: 3, wanted: 4 } as const;
-export const progressBytes = 5 * 8;
+/** Behind them: the guest's waits for pages, see pageWaits.ts. */
+export const waitsOffset = 5 * 8;
+export const progressBytes = waitsOffset + waitsBytes;

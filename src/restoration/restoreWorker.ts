@@ -3,7 +3,7 @@
  * The Worker of one restore: the page server. It blocks on its socket, so that a page costs one thread wake-up and nothing
  * else of the supervisor can delay it. What it does is in runRestore.ts; progress is in shared memory.
  */
-import { progressBytes, progressPlaces } from "./restoreProgress.ts";
+import { progressBytes, progressPlaces, waitsOffset } from "./restoreProgress.ts";
 import { type Prepared, type RestoreOrder, Restoring } from "./runRestore.ts";
 import { answerCalls } from "./workerPort.ts";
 
@@ -30,7 +30,7 @@ answerCalls<RestoreCall>(self, (call, tell): Prepared | readonly number[] => {
   }
   if (call.kind === "prepare") {
     progress = new BigInt64Array(call.progress);
-    restoring = new Restoring(call.restore, rehearsed);
+    restoring = new Restoring(call.restore, rehearsed, new BigInt64Array(call.progress, waitsOffset));
     rehearsed?.[Symbol.dispose]();
     rehearsed = null;
     return restoring.prepare(() => Atomics.load(progress, progressPlaces.wanted) !== 0n);

@@ -78,6 +78,7 @@ export class Restoring implements Disposable {
   constructor(
     private readonly order: RestoreOrder,
     rehearsed: Restoring | null = null,
+    private readonly waits?: BigInt64Array,
   ) {
     this.#reader = PageReader.open(order.path);
     this.map = new LazyMap(this.#reader, order.checkpoint);
@@ -182,7 +183,7 @@ export class Restoring implements Disposable {
   #openFaults(socket: string): void {
     this.#fault = connectTo(socket);
     stepping("fault", () => this.#fault!.write(faultRole, stepMsMax));
-    this.#server = new PageServer(this.#fault, this.fill, this.#recorded);
+    this.#server = new PageServer(this.#fault, this.fill, this.#recorded, this.waits);
   }
 
   #ask(command: CommandName, payload?: Uint8Array, msMax = stepMsMax): void {

@@ -61,6 +61,9 @@ export type ArrivingTold = {
   readonly prefetchedBytes: number;
   readonly demandedBytes: number;
   readonly backgroundBytes: number;
+  /** Microseconds that it waited for a page: half of the waits at most, 99 % at most. Null while it waited for none. */
+  readonly waitUsP50: number | null;
+  readonly waitUsP99: number | null;
 };
 
 export type UplinkTold = {

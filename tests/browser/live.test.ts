@@ -79,6 +79,7 @@ describe("a page that is open", () => {
                   ...{ checkpoint: "c-1", mode: "lazy", contentBytes: 400 * mebibyte },
                   ...{ prefetchedBytes: 20 * mebibyte, demandedBytes: 10 * mebibyte },
                   backgroundBytes: (arrivedMiB - 30) * mebibyte,
+                  ...{ waitUsP50: 50, waitUsP99: 2_000 },
                 },
         }),
       ],
@@ -88,6 +89,7 @@ describe("a page that is open", () => {
     const { page } = window;
     await until(async () => (await page.goto(`${host.url}workloads/cache`))!.status() === 200);
     await says(page, '[data-part="workload"]', "25 %: 100 MiB of 400 MiB");
+    await says(page, '[data-part="workload"]', "half of them at most 50 µs, 99 % at most 2.0 ms");
     host.told = guest(300);
     await says(page, '[data-part="workload"]', "75 %: 300 MiB of 400 MiB");
     host.told = guest(null);

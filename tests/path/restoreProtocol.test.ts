@@ -8,6 +8,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync, truncateSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pageFilePath } from "#restoration/checkpoints.ts";
+import { type PageWaits, waitUsWithin } from "#restoration/pageWaits.ts";
 import { Restore } from "#restoration/restore.ts";
 import type { RestoreOrder } from "#restoration/runRestore.ts";
 import { CheckpointTaking } from "#restoration/takeCheckpoint.ts";
@@ -43,7 +44,12 @@ beforeAll(async () => {
 }, 30_000);
 
 type Seen = { readonly end: string; readonly wrong: number; readonly edited: boolean; readonly killed: boolean };
-type Result = { readonly seen: Seen; readonly touched: readonly number[] | null; readonly failure: unknown };
+type Result = {
+  readonly seen: Seen;
+  readonly waits: PageWaits | null;
+  readonly touched: readonly number[] | null;
+  readonly failure: unknown;
+};
 
 /** A copy of the store, with this done to it. */
 function storeWith(damage: (directory: string) => void): string {
@@ -68,6 +74,7 @@ async function restore(
   const settings = { path: pageFilePath(directory), checkpoint, guest: "g", eagerBytesMax: 0, prefetchMsMax: 5_000 };
   const mode = script.lazy ? "lazy" : "eager";
   let [touched, failure]: [readonly number[] | null, unknown] = [null, null];
+  let waits: PageWaits | null = null;
   try {
     using restoring = new Restore({ ...settings, mode, disks: {}, ...options });
     await restoring.ready();
@@ -75,6 +82,7 @@ async function restore(
     const { running, served } = restoring.run(socket, taker.pid);
     await running;
     touched = await served;
+    waits = restoring.waits;
   } catch (error) {
     failure = error;
     // One that nobody came to has nothing to wait for.
@@ -84,7 +92,7 @@ async function restore(
   const said = (await taker.stdout.text()).trim();
   const killed = taker.signalCode === "SIGKILL";
   const seen = said === "" ? { end: "nothing", wrong: 0, edited: false } : (JSON.parse(said) as Seen);
-  return { seen: { ...seen, killed }, touched, failure };
+  return { seen: { ...seen, killed }, touched, waits, failure };
 }
 
 /** Changes the page file as no statement of ours would. */
@@ -109,6 +117,11 @@ describe("a restore", () => {
     const busy = await restore({ lazy: true, seed, touches: 2_000 });
     expect(busy.seen).toMatchObject({ end: "whole", wrong: 0 });
     expect(busy.touched!.length).toBeGreaterThan(20);
+    // Each touch waited; half of the waits are no longer than 99 % of them.
+    const { count, sum } = busy.waits!;
+    expect(count).toBe(busy.touched!.length);
+    expect(sum).toBeGreaterThan(0);
+    expect(waitUsWithin(busy.waits!, 0.5)!).toBeLessThanOrEqual(waitUsWithin(busy.waits!, 0.99)!);
   });
 
   test("lazy: the recorded working set is there before it runs", async () => {

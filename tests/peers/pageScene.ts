@@ -33,6 +33,8 @@ export const busyBox = (nowMs: number): Partial<Told> => ({
         prefetchedBytes: 96 * mebibyte,
         demandedBytes: 21 * mebibyte,
         backgroundBytes: 240 * mebibyte,
+        waitUsP50: 50,
+        waitUsP99: 2_000,
       },
     }),
   ],

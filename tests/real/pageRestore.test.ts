@@ -63,6 +63,7 @@ need(...realGuest)(
     const metrics = await ask("metrics");
     expect(metrics).toMatch(/holdfast_checkpoint_pause_seconds_count\{workload="tiny"\} [1-9]/);
     expect(metrics).toMatch(/holdfast_restore_pages_total\{workload="tiny",source="prefetch"\} [1-9]/);
+    expect(metrics).toMatch(/holdfast_restore_page_seconds_bucket\{workload="tiny",le="\+Inf"\} \d+/);
     const [job] = (JSON.parse(await ask("api/v1/jobs")) as { items: { verb: string; state: string }[] }).items;
     expect(job).toMatchObject({ verb: "guest.restore", state: "succeeded" });
   },

@@ -54,7 +54,7 @@ export function follow(
     .then(
       async (touched) => {
         keepDisks(paths);
-        notices.restored(restore.progress);
+        notices.restored(restore.progress, restore.waits);
         if (touched.length > 0) await checkpoints.touched(section.name, touched);
       },
       async (error) => {

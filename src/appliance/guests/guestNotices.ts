@@ -5,6 +5,7 @@
  * Guest-level faults are journal events, not fault rows: they have no stopped thread and no registers.
  */
 import type { Clock } from "#clock.ts";
+import type { PageWaits } from "#restoration/pageWaits.ts";
 import type { RestoreProgress } from "#restoration/restore.ts";
 import type { Prepared } from "#restoration/runRestore.ts";
 import type { Storage } from "#storage/storage.ts";
@@ -77,9 +78,9 @@ export class GuestNotices {
     this.notices.tell({ event: "restore", workload: this.guest, checkpoint, mode, contentBytes, prefetchedBytes });
   }
 
-  restored(progress: RestoreProgress): void {
+  restored(progress: RestoreProgress, waits: PageWaits): void {
     this.storage.event("guest.restored", this.guest, progress);
-    this.notices.tell({ event: "restored", workload: this.guest, ...progress });
+    this.notices.tell({ event: "restored", workload: this.guest, ...progress, waits });
   }
 
   badCheckpoint(checkpoint: string, why: string): void {

@@ -92,6 +92,8 @@ export const workload = v.object({
       prefetchedBytes: number,
       demandedBytes: number,
       backgroundBytes: number,
+      waitUsP50: maybe(number),
+      waitUsP99: maybe(number),
     }),
   ),
   suppressionOff: v.boolean(),

@@ -2,6 +2,7 @@
 /**
  * Workloads as they are shown: what the supervisor told of each, beside what the record counts for it. Pure.
  */
+import { type MetricSample, metricDefinition } from "#metrics.ts";
 import type { ArrivingTold, Told, WorkloadTold } from "../told.ts";
 import { stopBounds } from "./issues.ts";
 import { type FaultLine, type ReadModel, type Tally, verdictOf } from "./readModel.ts";
@@ -67,4 +68,11 @@ function medianOf({ stopBuckets, stopCount, stopUsMax }: Readonly<Tally>): numbe
   const index = stopBuckets.findIndex((count) => count * 2 >= stopCount);
   const bound = index < 0 ? stopUsMax : stopBounds[index]! * 1e6;
   return Math.min(bound, stopUsMax);
+}
+
+/** Microseconds that this share of a histogram's times took at most; null without any, or where it is beyond its bounds. */
+export function timeWithin(sample: MetricSample | null, share: number): number | null {
+  if (sample?.kind !== "histogram" || sample.count === 0) return null;
+  const bound = metricDefinition(sample.name).bounds?.[sample.buckets.findIndex((n) => n >= share * sample.count)];
+  return bound === undefined ? null : Math.round(bound * 1e6);
 }

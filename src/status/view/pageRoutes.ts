@@ -116,11 +116,10 @@ function workloadRoute(c: Ask): Response {
   const faults = record.faults({ limit: limits.faultsKept, workload: name, since: view.nowMs - dayMs });
   const chart = faultChart(faultBars(faults, view.nowMs, dayMs, 48), "last 24 hours");
   const issues = view.issues.filter(({ workload }) => workload === name);
-  return pageAnswer(
-    c,
-    name,
-    workloadPage({ line, faults: faults.slice(0, 20), chart, issues, nowMs: view.nowMs, viewer: viewerOf(c)! }),
-  );
+  const restored =
+    view.told.metrics.find((sample) => sample.name === "restore_page_seconds" && sample.labels[0] === name) ?? null;
+  const told = { line, faults: faults.slice(0, 20), chart, issues, nowMs: view.nowMs, viewer: viewerOf(c)!, restored };
+  return pageAnswer(c, name, workloadPage(told));
 }
 
 function historyRoute(c: Ask): Response {

@@ -3,10 +3,11 @@
  * One program or guest: its state, what it survived and by which rung, its last faults, what can be done. Gives HTML.
  */
 import { rungs } from "#fault.ts";
+import type { MetricSample } from "#metrics.ts";
 import type { Issue } from "../model/issue.ts";
 import type { FaultLine } from "../model/readModel.ts";
 import type { WorkloadLine } from "../model/workloads.ts";
-import { arrivedShare } from "../model/workloads.ts";
+import { arrivedShare, timeWithin } from "../model/workloads.ts";
 import type { ArrivingTold, WorkloadTold } from "../told.ts";
 import { stateBadge } from "./badge.ts";
 import { faultTable } from "./faultList.ts";
@@ -24,14 +25,17 @@ export type WorkloadView = {
   readonly issues: readonly Issue[];
   readonly nowMs: number;
   readonly viewer: Viewer;
+  /** How long the guest waited for pages after restores; null where it never did. */
+  readonly restored: MetricSample | null;
 };
 
-export function workloadPage({ line, faults, chart, issues, nowMs, viewer }: WorkloadView): Html {
+export function workloadPage({ line, faults, chart, issues, nowMs, viewer, restored }: WorkloadView): Html {
   const { told } = line;
   const facts: Pair[] = [
     ["State", html`${stateBadge(told.state)} for ${duration(nowMs - told.sinceMs)}`],
     ["Protected", protection(told)],
     ...(told.arriving === null ? [] : [["Memory arriving", arriving(told.arriving)] as const]),
+    ...waits(told.arriving, restored),
     ["Kind", told.kind],
     ["Process", told.pid === null ? dash : `${told.pid}${told.threads === null ? "" : `, ${told.threads} threads`}`],
     [
@@ -64,6 +68,17 @@ function arriving(told: ArrivingTold): Html {
   const share = arrivedShare(told);
   const words = `${percent(share)}: ${bytes(share * contentBytes)} of ${bytes(contentBytes)}`;
   return html`${meter(share, words)}<span class="soft">from checkpoint <code>${checkpoint}</code>: ${bytes(prefetchedBytes)} before it ran, ${bytes(demandedBytes)} when it asked, ${bytes(backgroundBytes)} behind its back</span>`;
+}
+
+/** For each page that a restored guest touched too early: of this restore while it goes on, else of all since we run. */
+function waits(arriving: ArrivingTold | null, restored: MetricSample | null): Pair[] {
+  const [half, most] =
+    arriving === null
+      ? [timeWithin(restored, 0.5), timeWithin(restored, 0.99)]
+      : [arriving.waitUsP50, arriving.waitUsP99];
+  if (half === null) return [];
+  const late = most === null ? "some longer than a minute" : `99 % at most ${micros(most)}`;
+  return [["Waits for a page", `half of them at most ${micros(half)}, ${late}`]];
 }
 
 function rungTable({ outcomes }: WorkloadLine): Html {
