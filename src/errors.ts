@@ -124,7 +124,7 @@ export class ConfigError extends HoldfastError<
 
 /** The status page: what it cannot open, and what it does not do. */
 export class StatusError extends HoldfastError<
-  "status.listen" | "status.certificate" | "status.accounts" | "status.refused" | "status.tool"
+  "status.listen" | "status.certificate" | "status.accounts" | "status.refused" | "status.tool" | "status.upload"
 > {}
 
 /** The program to be guarded cannot be: not there, not executable, of a kind we do not guard. */

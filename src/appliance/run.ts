@@ -101,7 +101,7 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   const perform = pageVerbs({ orders, suppression, storage, clock, tasks });
   const shown = { book, notices, suppression, perform, ...fleetPage, ...monitored.told };
   const told = new WorkloadsTold(guests, programs, checkpoints, suppression);
-  const machineTold = new MachineTold(machine);
+  const machineTold = new MachineTold(machine, directory);
   const page = { directory, storage, clock, version, mode: "run", machine: machineTold, ...shown } as const;
   await using _page = openPageOf(config.status, page, told);
   const workloads = (): readonly WorkloadTold[] => told.collect(clock.wallMs());

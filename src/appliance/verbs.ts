@@ -44,6 +44,8 @@ export type VerbPorts = {
   readonly reboot: ((job: string) => Promise<void>) | { readonly why: string };
   /** Slots to install into; null where there are none, with the reason. */
   readonly update: UpdateOrders | { readonly why: string };
+  /** Erases all data of the box, in a moment; null where there is no such box. @throws HoldfastError */
+  readonly wipe: (() => void) | null;
   readonly wait: (delayMs: number, signal: AbortSignal) => Promise<void>;
   /** Does it later, unless the supervisor ends first. */
   readonly later: (delayMs: number, act: () => void | Promise<void>) => void;
@@ -55,6 +57,7 @@ type Act = (job: VerbJob, ports: VerbPorts) => VerbResult | null | Promise<VerbR
 const done: VerbResult = { kind: "succeeded" };
 const failed = (why: string): VerbResult => ({ kind: "failed", why });
 const noGuests = "this supervisor has no guests: checkpoints are theirs";
+export const noReset = "a wipe is for flashed boxes; here, remove the state directory";
 export const noSlots = { why: "this installation has no slots to install into; update it by its package" };
 
 const acts: Partial<Record<VerbName, Act>> = {
@@ -138,7 +141,11 @@ const acts: Partial<Record<VerbName, Act>> = {
     update.rollback(whoIn(job));
     return done;
   },
-  wipe: () => failed("a wipe is for flashed boxes; here, remove the state directory"),
+  wipe: (_, { wipe }) => {
+    if (wipe === null) return failed(noReset);
+    wipe();
+    return done;
+  },
 };
 
 /** Does what was asked and ends the job, whatever comes of it. A bug is thrown on. */

@@ -18,6 +18,7 @@ import type { Issue } from "./model/issue.ts";
 import { findIssues, type Headline, headlineOf } from "./model/issues.ts";
 import { rateSpanMs } from "./model/rates.ts";
 import { ReadModel } from "./model/readModel.ts";
+import { Upload } from "./model/upload.ts";
 import { type DayFacts, dayOf, type WorkloadLine, workloadLines } from "./model/workloads.ts";
 import { limits, type StatusSettings } from "./settings.ts";
 import type { LookTold, Told } from "./told.ts";
@@ -69,6 +70,7 @@ export class Page {
   readonly tries: Tries;
   readonly requests: Limiter;
   readonly scrapes: Limiter;
+  readonly upload: Upload;
   /** Names by which we may be asked. */
   readonly hosts: ReadonlySet<string>;
   readonly #hooks: PageHooks;
@@ -97,6 +99,7 @@ export class Page {
     this.tries = new Tries(clock);
     this.requests = new Limiter(clock, limits.requestsPerSecond, limits.requestsBurst);
     this.scrapes = new Limiter(clock, limits.metricsPerSecond, limits.metricsBurst);
+    this.upload = new Upload(start.directory);
     this.hosts = new Set([...ownNames(start.names), ...start.settings.hosts].map((name) => name.toLowerCase()));
   }
 

@@ -4,11 +4,13 @@
  * it can be read and done, and by keyboard every part is reached and seen.
  */
 import { afterAll, beforeAll, describe, expect } from "bun:test";
+import { readFileSync } from "node:fs";
 import type { Browser, Page } from "playwright-core";
+import { uploadPath } from "#status/model/upload.ts";
 import { PageHost, until, workload } from "#tests/peers/pageHost.ts";
 import { busyBox } from "#tests/peers/pageScene.ts";
 import { need } from "#tests/skip.ts";
-import { openBrowser, openWindow } from "./browser.ts";
+import { axe, openBrowser, openWindow } from "./browser.ts";
 
 const test = need("chromium");
 const waitMs = 30_000;
@@ -146,6 +148,28 @@ describe("a page that is open", () => {
     await page.click('a[href="/account"]');
     await page.click("text=Log out");
     expect(page.url()).toEndWith("/login");
+  }, 60_000);
+
+  test("an update from a file of the browser's machine: brought in slices, and asked for as a job", async () => {
+    await using host = await PageHost.open();
+    host.told = { boxVerbs: ["update.install"] };
+    await using window = await open(host);
+    const { page } = window;
+    await until(async () => {
+      await page.goto(`${host.url}actions/update`);
+      return (await page.locator("#bring").count()) > 0;
+    });
+    expect(await axe(page)).toEqual([]);
+    const bundle = Buffer.alloc(3_000_000, "a bundle ");
+    await page.setInputFiles("#file", { name: "two.raucb", mimeType: "application/octet-stream", buffer: bundle });
+    await page.click("text=Install");
+    await page.waitForURL(`${host.url}actions`);
+    await says(page, '[data-part="jobs"]', "Update from a file");
+    expect(host.requests.map(({ verb, args }) => ({ verb, args }))).toEqual([
+      { verb: "update.install", args: { uploaded: true, older: false } },
+    ]);
+    expect(readFileSync(uploadPath(host.directory)).equals(bundle)).toBe(true);
+    expect(window.complaints).toEqual([]);
   }, 60_000);
 
   test("by keyboard: skip link first, then every control once, each seen beside the bar, and no trap", async () => {

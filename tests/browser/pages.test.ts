@@ -31,6 +31,7 @@ const places = [
   "actions",
   "actions/bundle",
   "actions/backup",
+  "actions/update",
   "account",
   "help",
 ];

@@ -4,7 +4,9 @@
  * by whoever may, and by nobody else.
  */
 import { expect, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
 import { systemClock } from "#clock.ts";
+import { uploadPath } from "#status/model/upload.ts";
 import type { Told, UpdateTold } from "#status/told.ts";
 import { loginAs, PageHost, password, until } from "#tests/peers/pageHost.ts";
 
@@ -22,7 +24,7 @@ const told = (change: Partial<UpdateTold> = {}): Partial<Told> => ({
   update: { known: true, value: { ...update, ...change } },
   updateLock: { known: true, value: change.lock == null ? "" : `ada: ${change.lock.why}` },
   boots: [{ atMs, reason: "watchdog", why: "the hardware watchdog reset the box (boot status 32)" }],
-  boxVerbs: ["reboot", "maintenance", "update.rollback"],
+  boxVerbs: ["reboot", "maintenance", "wipe", "update.rollback", "update.install"],
 });
 const lock = { why: "an audit", by: "ada", atMs, untilMs: null };
 
@@ -72,6 +74,59 @@ test("updates are held back and let go; role, form and password are asked for", 
   expect(host.requests.at(-1)).toMatchObject({ verb: "maintenance", args: { on: false } });
   expect(await ask(operator, "reboot")).toBe(303);
   expect(await ask(admin, "rollback")).toBe(303);
-  expect(host.requests.map(({ verb }) => verb)).toEqual(["maintenance", "maintenance", "reboot", "update.rollback"]);
-  expect(host.audits.filter(({ event }) => event === "page.act")).toHaveLength(4);
+  expect(await ask(operator, "reset")).toBe(403);
+  expect(await ask(admin, "reset")).toBe(303);
+  const asked = ["maintenance", "maintenance", "reboot", "update.rollback", "wipe"];
+  expect(host.requests.map(({ verb }) => verb as string)).toEqual(asked);
+  expect(host.audits.filter(({ event }) => event === "page.act")).toHaveLength(5);
+});
+
+test("an update is brought in slices: in order, by an admin of a fresh login, whole, and to one place only", async () => {
+  await using host = await PageHost.open();
+  host.told = told();
+  const admin = await host.claimed();
+  const operator = await loginAs(host, admin, "operate");
+  await until(async () => (await (await host.get("actions", { cookie: admin })).text()).includes("Update from a file"));
+  const bundle = Buffer.alloc(1_200_000, "a bundle, not read by the page ");
+  const half = 600_000;
+  const begin = async (cookie: string, more: Record<string, string>): Promise<Response> =>
+    host.post("actions/update", { csrf: await host.csrf(cookie), password, ...more }, { cookie });
+  const csrf = await host.csrf(admin);
+  const headers = { cookie: admin, origin: host.url.slice(0, -1), "x-csrf-token": csrf };
+  const slice = (id: string, offset: number | string, bytes: Buffer, change: Record<string, string> = {}) =>
+    host.send(`actions/update/slice?id=${id}&offset=${offset}`, bytes.toString("latin1"), { ...headers, ...change });
+  const end = (id: string) => host.post("actions/update/end", { csrf, id }, { cookie: admin });
+
+  expect((await begin(operator, { size: "10" })).status).toBe(403);
+  expect((await begin(admin, { size: "10", csrf: "x" })).status).toBe(403);
+  for (const size of ["0", "-1", "1e3", "3000000000", "99999999999999"])
+    expect([size, (await begin(admin, { size })).status]).toEqual([size, 409]);
+  const { id } = (await (await begin(admin, { size: String(bundle.length) })).json()) as { id: string };
+  expect((await slice(id, 0, bundle.subarray(0, half), { "x-csrf-token": "x" })).status).toBe(403);
+  expect((await slice(id, 0, bundle.subarray(0, half), { origin: "https://evil.example" })).status).toBe(403);
+  expect((await slice("../../x", 0, bundle.subarray(0, half))).status).toBe(409);
+  expect((await slice(id, "1e1", bundle.subarray(0, half))).status).toBe(400);
+  expect((await slice(id, 5, bundle.subarray(0, half))).status).toBe(409);
+  expect((await slice(id, 0, Buffer.alloc(2 ** 20 + 1))).status).toBe(413);
+  expect(await (await slice(id, 0, bundle.subarray(0, half))).json()).toEqual({ have: half });
+  // Sent again after a lost answer.
+  expect(await (await slice(id, 0, bundle.subarray(0, half))).json()).toEqual({ have: half });
+  expect((await end(id)).status).toBe(409);
+  expect((await slice(id, half, Buffer.alloc(half + 1))).status).toBe(409);
+  expect(await (await slice(id, half, bundle.subarray(half))).json()).toEqual({ have: bundle.length });
+  expect(existsSync(uploadPath(host.directory))).toBe(false);
+  expect((await end(id)).status).toBe(200);
+  expect(readFileSync(uploadPath(host.directory)).equals(bundle)).toBe(true);
+  expect((await slice(id, bundle.length, bundle.subarray(0, 1))).status).toBe(409);
+  expect(host.requests.map(({ verb, args }) => ({ verb, args }))).toEqual([
+    { verb: "update.install", args: { uploaded: true, older: false } },
+  ]);
+  // One that was begun and not ended is gone with the supervisor.
+  expect((await begin(admin, { size: "10" })).status).toBe(200);
+  expect(existsSync(`${uploadPath(host.directory)}.part`)).toBe(true);
+  await host.end();
+  await host.start();
+  expect(existsSync(`${uploadPath(host.directory)}.part`)).toBe(false);
+  host.told = told({ lock });
+  await until(async () => (await host.get("actions/update", { cookie: admin })).status === 200);
 });

@@ -33,6 +33,7 @@ const pages = [
   "actions/confirm",
   "actions/box",
   "actions/bundle",
+  "actions/update",
   "account",
   "help",
 ];
@@ -41,6 +42,9 @@ const changes = [
   "actions/box",
   "actions/bundle",
   "actions/backup",
+  "actions/update",
+  "actions/update/slice",
+  "actions/update/end",
   "account/password",
   "account/logins/end",
   "account/put",

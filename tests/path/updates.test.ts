@@ -10,13 +10,16 @@ import { controlPath } from "#appliance/control.ts";
 import type { GateTimes } from "#appliance/update/gate.ts";
 import { Rauc } from "#appliance/update/rauc.ts";
 import { systemClock } from "#clock.ts";
+import { uploadPath } from "#status/model/upload.ts";
 import { Authority } from "#tests/peers/certificates.ts";
 import { until } from "#tests/peers/guardRun.ts";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { Mosquitto } from "#tests/peers/mosquitto.ts";
 import { Observer } from "#tests/peers/observer.ts";
 import { holdfast, Operator } from "#tests/peers/operator.ts";
-import { SlottedTree } from "#tests/peers/slottedTree.ts";
+import { until as answered } from "#tests/peers/pageHost.ts";
+import { PageVisitor } from "#tests/peers/pageVisitor.ts";
+import { compatible, SlottedTree } from "#tests/peers/slottedTree.ts";
 import { need, root, tracing } from "#tests/skip.ts";
 
 const times: GateTimes = { holdMs: 1_000, withinMs: 0, leastMs: 20_000, everyMs: 200 };
@@ -210,6 +213,41 @@ guarded(
     expect((await say("clear", "2.0")).code).toBe(0);
     expect((await say("clear", "2.0")).error).toContain("not refused");
     expect(await say("mark", "good")).toMatchObject({ code: 0 });
+  },
+  60_000,
+);
+
+guarded(
+  "the page: a factory reset is noted for the next start; a bundle from a browser is checked and installed",
+  async () => {
+    await using box = new Box();
+    const brought = uploadPath(box.ground.stateDirectory);
+    await using run = box.supervise(`${programs}\n[status]\nlisten = "127.0.0.1:0"\n`);
+    const { url, claim } = (await run.next({ event: "status" })) as { url: string; claim: string };
+    await run.next({ event: "guarding" });
+    const page = await PageVisitor.claim(url, claim);
+    await answered(async () => (await page.get("actions")).includes("Update from a file"));
+    const bring = async (version: string, compatible: string): Promise<{ state: string; why: string }> => {
+      const file = box.tree.bundle("brought.raucb", { version, compatible });
+      const id = await page.bring(readFileSync(file, "latin1"));
+      let told = { state: "running", why: "" };
+      await answered(async () => {
+        told = JSON.parse(await page.get(`api/v1/jobs/${id}`));
+        return told.state !== "running";
+      });
+      return told;
+    };
+    expect(await bring("2.0", "toaster")).toMatchObject({ state: "failed", why: saying("for toaster") });
+    expect(await bring("0.9", compatible)).toMatchObject({ state: "failed", why: saying("not newer") });
+    expect(existsSync(brought)).toBe(false);
+    expect(await page.post("actions/box", { act: "reset" })).toBe(303);
+    await box.restarted();
+    expect(existsSync(box.tree.box.resetMarkPath)).toBe(true);
+    rmSync(box.rebooted);
+    expect(await bring("2.0", compatible)).toMatchObject({ state: "succeeded" });
+    await box.restarted();
+    expect(existsSync(brought)).toBe(false);
+    expect(box.tree.powerOn()).toMatchObject({ slot: "B", image: { version: "2.0" } });
   },
   60_000,
 );

@@ -3,7 +3,9 @@
  * The machine as the page shows it: slots, update, lock, why it was started; and the verbs that the page may ask for it. Gets
  * whoever looks after the machine, or null; gives plain data, and performs restart, lock and going back.
  */
+import { rmSync } from "node:fs";
 import { explainInLine, HoldfastError } from "#errors.ts";
+import { uploadPath } from "#status/model/upload.ts";
 import { type BootTold, type Told, type UpdateTold, unknown } from "#status/told.ts";
 import type { VerbName, VerbRequest, VerbResult } from "#verbs.ts";
 import type { MachineCare } from "../update/machineCare.ts";
@@ -12,7 +14,11 @@ import type { UpdatePhase } from "../update/updateBook.ts";
 import type { Updates } from "../update/updates.ts";
 
 export class MachineTold {
-  constructor(private readonly machine: MachineCare | null) {}
+  /** `directory`: where the page leaves a bundle that was brought to it. */
+  constructor(
+    private readonly machine: MachineCare | null,
+    private readonly directory = "",
+  ) {}
 
   collect(): Pick<Told, "update" | "updateLock" | "boots" | "boxVerbs"> {
     const { machine } = this;
@@ -27,8 +33,24 @@ export class MachineTold {
       update: { known: true, value: updateTold(updates) },
       updateLock: { known: true, value: lock === null ? "" : `${lock.by}: ${lock.why}` },
       boots,
-      boxVerbs: ["reboot", "maintenance", ...(mayGoBack(updates) ? (["update.rollback"] as const) : [])],
+      boxVerbs: [
+        ...(["reboot", "maintenance", "wipe"] as const),
+        ...(mayGoBack(updates) ? (["update.rollback"] as const) : []),
+        ...(lock === null && !busyPhases.includes(updates.book.phase.kind) ? (["update.install"] as const) : []),
+      ],
     };
+  }
+
+  /** Done once the bundle is found good and its installation has begun. @throws UpdateError */
+  async #install(updates: Updates, olderToo: boolean): Promise<void> {
+    const path = uploadPath(this.directory);
+    try {
+      const order = { path, olderToo, job: null, passing: true };
+      await updates.install(order, AbortSignal.timeout(checkMsMax), () => {});
+    } catch (error) {
+      rmSync(path, { force: true });
+      throw error;
+    }
   }
 
   /** null where this is no verb of the box. */
@@ -38,7 +60,9 @@ export class MachineTold {
     const { updates } = machine;
     try {
       if (verb === "reboot") await machine.restart("operator");
+      else if (verb === "wipe") machine.wipe();
       else if (updates === null) return { kind: "failed", why: "this box has no slots" };
+      else if (verb === "update.install") await this.#install(updates, args.older === true);
       else if (verb === "update.rollback") updates.give({ kind: "back", by: by.who });
       else if (args.on === false) updates.give({ kind: "lock", lock: null });
       else {
@@ -53,7 +77,11 @@ export class MachineTold {
   }
 }
 
-const boxVerbs: readonly VerbName[] = ["reboot", "maintenance", "update.rollback"];
+const boxVerbs: readonly VerbName[] = ["reboot", "maintenance", "wipe", "update.rollback", "update.install"];
+/** Another bundle has to wait for these to end. */
+const busyPhases: readonly UpdatePhase["kind"][] = ["installing", "installed", "trial"];
+/** A whole bundle is read and its hash tree checked. */
+const checkMsMax = 900_000;
 
 const mayGoBack = ({ box, book, slots: environment }: Updates): boolean => {
   const other = otherSlot(box.slot);

@@ -31,7 +31,7 @@ export function pageVerbs(parts: PageVerbParts): (request: VerbRequest) => Promi
     maintenance: () => {
       throw new ConfigError("config.argument", notHere);
     },
-    ...{ reboot: { why: notHere }, update: { why: notHere } },
+    ...{ reboot: { why: notHere }, update: { why: notHere }, wipe: null },
     wait: (delayMs, signal) => clock.sleep(delayMs, signal),
     later: (delayMs, act) =>
       tasks.start(async (ended) => {

@@ -11,4 +11,6 @@ export interface Machine {
   readonly bootReason: string;
   /** null where this is no flashed box. */
   readonly updates: Updates | null;
+  /** Erases all data and restarts the box, in a moment. @throws UpdateError where that cannot be, with the reason */
+  wipe(): void;
 }

@@ -8,6 +8,7 @@
 import { join } from "node:path";
 import { systemBox } from "#board/box.ts";
 import type { Clock } from "#clock.ts";
+import { explainInLine, HoldfastError, UpdateError } from "#errors.ts";
 import type { MonitorView } from "#health.ts";
 import type { Log } from "#log.ts";
 import { judgeBoot, readBootFacts } from "#monitor/bootReason.ts";
@@ -19,6 +20,8 @@ import { type BoxRestart, boxRestartBy } from "../boxRestart.ts";
 import { ownCommand } from "../demo/guardProcess.ts";
 import type { Hearers } from "../hearers.ts";
 import type { UplinkSeat } from "../uplink/startUplink.ts";
+import { noReset } from "../verbs.ts";
+import { leaveForReset, markReset } from "./factoryReset.ts";
 import type { GateCheck, GateTimes } from "./gate.ts";
 import type { Machine } from "./machine.ts";
 import { Rauc, type UpdateTool } from "./rauc.ts";
@@ -97,6 +100,22 @@ export class MachineCare implements Machine, AsyncDisposable {
   }
   get bootReason(): string {
     return this.#boots.newest.reason;
+  }
+  wipe(): void {
+    const { updates } = this;
+    if (updates === null) throw new UpdateError("update.noSlots", noReset);
+    const { clock, storage, log } = this.options;
+    markReset(updates.box);
+    storage.event("box.reset", "", { severity: 3 });
+    this.#tasks.start(async (signal) => {
+      try {
+        await leaveForReset(updates.box, this.restart, clock, signal);
+      } catch (error) {
+        if (signal.aborted || !(error instanceof HoldfastError) || error.code === "bug") throw error;
+        log("error", "box.notReset", { why: explainInLine(error) });
+        storage.event("box.notReset", "", { why: explainInLine(error), severity: 3 });
+      }
+    });
   }
   /** Rejects with the first bug in what runs here in the background. */
   get failed(): Promise<never> {

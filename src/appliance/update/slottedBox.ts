@@ -30,6 +30,8 @@ export type SlottedBox = {
   /** Room for a bundle that is fetched. */
   readonly downloadDirectory: string;
   readonly toolConfig: string;
+  /** Where it is there at a start of the box, the setup of the image erases all data first. */
+  readonly resetMarkPath: string;
 };
 
 export function openSlottedBox(top = "/"): SlottedBox | null {
@@ -44,6 +46,7 @@ export function openSlottedBox(top = "/"): SlottedBox | null {
     bootsDirectory: join(top, "state/boots"),
     downloadDirectory: join(top, "data/update"),
     toolConfig: join(top, "etc/rauc/system.conf"),
+    resetMarkPath: join(top, "state/factory-reset"),
   };
 }
 

@@ -215,6 +215,7 @@ export class Uplink implements AsyncDisposable {
       },
       reboot: this.#reboots.order,
       update: this.#fleetUpdates ?? noSlots,
+      wipe: this.#wipe(),
       wait: (delayMs, ended) => this.#options.clock.sleep(delayMs, ended),
       later: (delayMs, act) =>
         this.#tasks.start(async (ended) => {
@@ -226,6 +227,12 @@ export class Uplink implements AsyncDisposable {
       // A long one holds up no other.
       this.#tasks.start(() => executeVerb(job, ports));
     }
+  }
+
+  /** Of a flashed box alone. */
+  #wipe(): (() => void) | null {
+    const { machine } = this.#options;
+    return machine === null || machine.updates === null ? null : () => machine.wipe();
   }
 
   #diagnose(): Readonly<Record<string, VerbScalar>> {

@@ -42,6 +42,51 @@
   }
   if (idleMs > warnMs / 2) warnLater();
 
+  // An update from a file: in slices, each asked for again where the connection was lost.
+  const sliceBytes = 512 * 1024;
+  const triesMax = 8;
+  const bring = document.getElementById("bring");
+  const bringText = document.getElementById("bring-text");
+  async function send(path, body, headers) {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        const answer = await fetch(path, { method: "POST", body, headers });
+        if (answer.ok) return await answer.json();
+        if (answer.status !== 429 || tries === triesMax) throw new RangeError((await answer.json()).detail);
+      } catch (error) {
+        if (error instanceof RangeError || tries === triesMax) throw error;
+      }
+      await new Promise((later) => setTimeout(later, 1000));
+    }
+  }
+  async function bringFile() {
+    const form = new URLSearchParams(new FormData(bring));
+    const file = document.getElementById("file").files[0];
+    form.set("size", file.size);
+    const { id } = await send("/actions/update", form);
+    const headers = { "x-csrf-token": form.get("csrf"), "content-type": "application/octet-stream" };
+    for (let at = 0; at < file.size; ) {
+      bringText.textContent = "Brought " + Math.floor((at / file.size) * 100) + " %: keep this page open.";
+      const path = "/actions/update/slice?id=" + id + "&offset=" + at;
+      at = (await send(path, file.slice(at, at + sliceBytes), headers)).have;
+    }
+    form.set("id", id);
+    await send("/actions/update/end", form);
+    location.href = "/actions";
+  }
+  if (bring)
+    bring.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const button = bring.querySelector("button");
+      button.disabled = true;
+      try {
+        await bringFile();
+      } catch (error) {
+        bringText.textContent = error.message;
+        button.disabled = false;
+      }
+    });
+
   if (isLive !== "yes" || !window.EventSource) return;
   const box = document.getElementById("live");
   const text = document.getElementById("live-text");

@@ -7,9 +7,9 @@ import { StatusError } from "#errors.ts";
 import { type Role, roles } from "#verbs.ts";
 import { limits } from "../settings.ts";
 import { type Ask, mayAct, pageAnswer, viewerOf, type Web } from "../web.ts";
-import { isFresh } from "./actionRoutes.ts";
 import { when } from "./format.ts";
 import { tokenField } from "./forms.ts";
+import { isFresh } from "./freshness.ts";
 import { type Html, html, nothing } from "./html.ts";
 import { begin, type Cookie, isOwnForm, readForm } from "./loginRoutes.ts";
 

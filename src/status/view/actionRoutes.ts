@@ -11,9 +11,11 @@ import { type Ask, mayAct, pageAnswer, viewerOf, type Web } from "../web.ts";
 import { badge } from "./badge.ts";
 import { when } from "./format.ts";
 import { tokenField, verbForm, verbWords } from "./forms.ts";
+import { freshField, isFresh } from "./freshness.ts";
 import { type Html, html, nothing } from "./html.ts";
 import { isOwnForm, readForm } from "./loginRoutes.ts";
 import { boxActs, boxForms } from "./slots.ts";
+import { addUploadRoutes } from "./uploadRoutes.ts";
 
 const effects: Readonly<Partial<{ [Name in VerbName]: string }>> = {
   "workload.restart": "All its sessions end, and it starts again.",
@@ -37,6 +39,7 @@ export function actionRoutes(): Hono<Web> {
   app.post("/actions/bundle", bundle);
   app.get("/actions/backup", (c) => pageAnswer(c, "Backup", backupPage(c), { live: false }));
   app.post("/actions/backup", backup);
+  addUploadRoutes(app);
   return app;
 }
 
@@ -53,7 +56,7 @@ function actionsPage(c: Ask): Html {
             html`<h3>${name}</h3><div class="buttons">${verbs.map((verb) => verbForm(verb, name, viewer))}</div>`,
         )
   }</section>
-<section aria-labelledby="box"><h2 id="box">This box</h2><div class="buttons"><a class="button" href="/actions/bundle">Diagnostics bundle</a><a class="button" href="/actions/backup">Backup of the record</a>${boxForms(view.told, viewer)}</div></section>
+<section aria-labelledby="box"><h2 id="box">This box</h2><div class="buttons"><a class="button" href="/actions/bundle">Diagnostics bundle</a><a class="button" href="/actions/backup">Backup of the record</a>${view.told.boxVerbs.includes("update.install") ? html`<a class="button" href="/actions/update">Update from a file</a>` : nothing}${boxForms(view.told, viewer)}</div></section>
 <section aria-labelledby="jobs"><h2 id="jobs">What was asked for</h2><div data-part="jobs">${jobTable(jobs)}</div></section>`;
 }
 
@@ -111,26 +114,6 @@ async function actOnBox(c: Ask): Promise<Response> {
   const once = /^[\w-]{8,64}$/.exec(form.once ?? "")?.[0];
   page.ask(act.verb, "", { name: asker.name, role: asker.role, from: c.env.from }, once, act.args);
   return c.redirect("/actions", 303);
-}
-
-/** Destructive acts ask for the password again where it was given longer than five minutes ago. */
-function freshField(c: Ask): Html {
-  const asker = c.get("asker");
-  if (asker?.kind === "login" && c.get("page").logins.isFresh(asker.login)) return nothing;
-  return html`<label for="password">Your password, once more</label><input id="password" name="password" type="password" autocomplete="current-password" required maxlength="256">`;
-}
-
-/** True where the password was given lately, or is right now. */
-export async function isFresh(c: Ask, form: Readonly<Record<string, string>>): Promise<boolean> {
-  const asker = c.get("asker");
-  const page = c.get("page");
-  if (asker?.kind !== "login") return false;
-  if (page.logins.isFresh(asker.login)) return true;
-  if (page.tries.waitSeconds(c.env.from) > 0) return false;
-  const right = (await page.accounts.verify(asker.name, form.password ?? "")) !== null;
-  if (right) page.logins.refresh(asker.login);
-  else page.tries.wrong(c.env.from);
-  return right;
 }
 
 async function act(c: Ask): Promise<Response> {

@@ -17,7 +17,9 @@ export const verbWords: Readonly<Partial<{ [Name in VerbName]: string }>> = {
   "suppression.on": "Suppress again",
   maintenance: "Maintenance",
   reboot: "Restart the box",
+  "update.install": "Update from a file",
   "update.rollback": "Go back to the other version",
+  wipe: "Factory reset",
 };
 
 export const tokenField = (viewer: Viewer): Html => html`<input type="hidden" name="csrf" value="${viewer.csrf}">`;

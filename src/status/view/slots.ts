@@ -43,6 +43,12 @@ export const boxActs: Readonly<Record<string, BoxAct>> = {
     effect: "The box restarts into the other slot. The version that runs now is refused from then on.",
     fits: (told) => told.boxVerbs.includes("update.rollback"),
   },
+  reset: {
+    ...{ verb: "wipe", args: {}, word: "Factory reset" },
+    effect:
+      "The box restarts and erases all that is on it: records, checkpoints, accounts, trusted keys. Its name, its certificate and its two versions stay. This cannot be undone: take a backup first.",
+    fits: (told) => told.boxVerbs.includes("wipe"),
+  },
 };
 
 /** A button for each act that fits now; those that the role does not allow are named. */

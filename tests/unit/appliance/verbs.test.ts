@@ -49,6 +49,7 @@ function scene(changes: Partial<VerbPorts> = {}) {
       rollback: (by) => void done.push(`rollback ${by}`),
     },
     reboot: async (job) => void done.push(`reboot ${job}`),
+    wipe: () => void done.push("wipe"),
     wait: (delayMs) => Promise.resolve(void done.push(`wait ${delayMs}`)),
     later: (delayMs, act) => void done.push(`later ${delayMs} ${act.length}`),
     ...changes,
