@@ -6,7 +6,7 @@ import * as v from "valibot";
 import { readFault } from "#storage/journalReader.ts";
 import { roleAllows, type VerbName, verbRoles } from "#verbs.ts";
 import { readSpan } from "../model/curves.ts";
-import { readLogs } from "../model/logs.ts";
+import { logFilter, readLogs } from "../model/logs.ts";
 import { type Ask, problemAnswer } from "../web.ts";
 import {
   countersAnswer,
@@ -22,7 +22,6 @@ import { type Endpoint, missingAnswer } from "./endpoint.ts";
 import * as s from "./schemas.ts";
 
 const defaultLimit = 50;
-const minuteMs = 60_000;
 const list = <Schema extends v.GenericSchema>(item: Schema) =>
   v.object({ items: v.array(item), before: v.nullable(v.number()) });
 const cursorOf = (text: string | undefined): number => (text === undefined ? Number.POSITIVE_INFINITY : Number(text));
@@ -166,9 +165,7 @@ export const endpoints: readonly Endpoint[] = [
     query: s.logsQuery,
     answer: s.logs,
     run: async (c, { query }) => {
-      const { unit = "", level = "6", text = "", since = "60" } = query;
-      const filter = { unit, level: Number(level), text, sinceMs: Number(since) * minuteMs };
-      return await readLogs(filter, c.get("page").clock.wallMs());
+      return await readLogs(logFilter(query), c.get("page").clock.wallMs());
     },
   },
   {

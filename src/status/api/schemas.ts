@@ -219,6 +219,7 @@ export const logsQuery = v.object({
   level: v.optional(v.pipe(text, v.regex(/^[0-7]$/, "wants 0 to 7"))),
   text: v.optional(name),
   since: v.optional(v.pipe(text, v.regex(/^\d{1,6}$/, "wants minutes"))),
+  until: v.optional(v.pipe(text, v.regex(/^\d{1,6}$/, "wants minutes"))),
 });
 export const curveQuery = v.object({ series: name, workload: v.optional(name), span: v.optional(v.picklist(spans)) });
 export const idParameter = v.object({ id: v.pipe(text, v.regex(/^[0-9a-z-]{1,40}$/)) });

@@ -8,25 +8,52 @@ import { limits } from "../settings.ts";
 import { redact } from "./redact.ts";
 
 export type LogFilter = {
-  /** A unit, or "" for ours. */
+  /** A unit, or "" for ours, or `kernelLog`. */
   readonly unit: string;
   /** 0 (emergency) to 7 (debug): this and worse. */
   readonly level: number;
   readonly text: string;
+  /** From so long ago until so long ago. */
   readonly sinceMs: number;
+  readonly untilMs: number;
 };
 export type LogLine = { readonly atMs: number; readonly unit: string; readonly level: number; readonly text: string };
 export type Logs = { readonly known: boolean; readonly why: string | null; readonly lines: readonly LogLine[] };
 
 const lineLength = 2_000;
+/** Instead of a unit. */
+export const kernelLog = "kernel";
+const minuteMs = 60_000;
+export const logLevels = ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"] as const;
 
-export async function readLogs(filter: LogFilter, nowMs: number): Promise<Logs> {
-  const tool = Bun.which("journalctl");
+/** What was asked for, in words that were checked; what is left out is the last hour of ours, down to info. */
+export const logFilter = (asked: { unit?: string; level?: string; text?: string; since?: string; until?: string }) =>
+  ({
+    ...{ unit: asked.unit ?? "", level: Number(asked.level ?? "6"), text: asked.text ?? "" },
+    sinceMs: Number(asked.since ?? "60") * minuteMs,
+    untilMs: Number(asked.until ?? "0") * minuteMs,
+  }) satisfies LogFilter;
+
+/** As a file: oldest first, one line each, in UTC. */
+export const logText = ({ lines }: Logs): string =>
+  lines
+    .toReversed()
+    .map(
+      ({ atMs, level, unit, text }) => `${new Date(atMs).toISOString()} ${logLevels[level] ?? level} ${unit} ${text}\n`,
+    )
+    .join("");
+
+export async function readLogs(
+  filter: LogFilter,
+  nowMs: number,
+  tool: string | null = Bun.which("journalctl"),
+): Promise<Logs> {
   if (tool === null) return none("this machine has no journalctl: its init system keeps no journal that could be read");
-  const since = `@${Math.floor((nowMs - filter.sinceMs) / 1_000)}`;
-  const unit = filter.unit === "" ? "holdfast*" : filter.unit;
+  const at = (agoMs: number): string => `@${Math.floor((nowMs - agoMs) / 1_000)}`;
+  const times = [`--since=${at(filter.sinceMs)}`, ...(filter.untilMs === 0 ? [] : [`--until=${at(filter.untilMs)}`])];
+  const source = filter.unit === kernelLog ? "--dmesg" : `--unit=${filter.unit === "" ? "holdfast*" : filter.unit}`;
   const words = ["--output=json", "--no-pager", "--quiet", "--reverse", `--lines=${limits.logLinesMax}`];
-  const child = Bun.spawn([tool, ...words, `--since=${since}`, `--priority=${filter.level}`, `--unit=${unit}`], {
+  const child = Bun.spawn([tool, ...words, ...times, `--priority=${filter.level}`, source], {
     stdio: ["ignore", "pipe", "pipe"],
     timeout: limits.logMs,
     maxBuffer: limits.logBytesMax,

@@ -5,8 +5,9 @@
 import { Hono } from "hono";
 import { isVerbName, roleAllows, type VerbName, verbRoles } from "#verbs.ts";
 import { makeBackup } from "../model/backup.ts";
-import { makeBundle } from "../model/bundle.ts";
+import { bundleFiles, makeBundle } from "../model/bundle.ts";
 import type { Job } from "../page.ts";
+import { limits } from "../settings.ts";
 import { type Ask, mayAct, pageAnswer, viewerOf, type Web } from "../web.ts";
 import { badge } from "./badge.ts";
 import { when } from "./format.ts";
@@ -14,6 +15,7 @@ import { tokenField, verbForm, verbWords } from "./forms.ts";
 import { freshField, isFresh } from "./freshness.ts";
 import { type Html, html, nothing } from "./html.ts";
 import { isOwnForm, readForm } from "./loginRoutes.ts";
+import { pairs } from "./pairs.ts";
 import { boxActs, boxForms } from "./slots.ts";
 import { addUploadRoutes } from "./uploadRoutes.ts";
 
@@ -135,7 +137,7 @@ async function act(c: Ask): Promise<Response> {
 function bundlePage(c: Ask): Html {
   const viewer = viewerOf(c)!;
   const admin = mayAct(c, "admin");
-  return html`<h1>Diagnostics bundle</h1><p>One file to send to whoever helps you. Secrets are taken out. It holds: versions, issues, workloads, the host, events, and faults with their stacks.</p><form method="post" action="/actions/bundle" class="card">${tokenField(viewer)}<label class="check"><input type="checkbox" name="clients" value="hide" checked> Hide the addresses of clients</label>${
+  return html`<h1>Diagnostics bundle</h1><p>One file to send to whoever helps you. Secrets are taken out, and it has at most ${limits.bundleBytesMax >> 20} MiB.</p><details><summary>What is in it</summary>${pairs(bundleFiles)}</details><form method="post" action="/actions/bundle" class="card">${tokenField(viewer)}<label class="check"><input type="checkbox" name="clients" value="hide" checked> Hide the addresses of clients</label>${
     admin
       ? html`<label class="check"><input type="checkbox" name="memory" value="yes"> With registers and stack memory of faults: this can hold data of users</label>`
       : html`<p class="soft">Registers and stack memory are left out: only an admin can add them.</p>`
@@ -147,7 +149,7 @@ async function bundle(c: Ask): Promise<Response> {
   if (!isOwnForm(c, form)) return refuse(c, "The form is not from this login.", 403);
   const memory = form.memory === "yes" && mayAct(c, "admin");
   const page = c.get("page");
-  const made = makeBundle(page, { memory, clients: form.clients === "hide" });
+  const made = await makeBundle(page, { memory, clients: form.clients === "hide" });
   page.audit("page.bundle", c.get("asker")!.name, c.env.from, { memory });
   return download(made);
 }

@@ -8,7 +8,7 @@ import { readFlight } from "#storage/flightReader.ts";
 import { readFault } from "#storage/journalReader.ts";
 import { ends, eventsQuery, faultsQuery, logsQuery } from "../api/schemas.ts";
 import { readSpan, type Span, seriesOf, spanMs } from "../model/curves.ts";
-import { readLogs } from "../model/logs.ts";
+import { logFilter, logText, readLogs } from "../model/logs.ts";
 import { limits } from "../settings.ts";
 import { type Ask, pageAnswer, viewerOf, type Web } from "../web.ts";
 import { faultBars, faultChart } from "./chart.ts";
@@ -27,7 +27,6 @@ import { workloadPage } from "./workloadPage.ts";
 
 const dayMs = 24 * 3_600_000;
 const lastFaults = 10;
-const minuteMs = 60_000;
 /** As many as the box or a workload has; more would make the page heavy. */
 const curvesMax = 8;
 /** Pages of figures that never stand still are asked for again this often while somebody looks. */
@@ -47,6 +46,7 @@ export function pageRoutes(): Hono<Web> {
   app.get("/system", (c) => pageAnswer(c, "System", systemPage(c.get("page").view, c.get("page").record)));
   app.get("/events", eventsRoute);
   app.get("/logs", logsRoute);
+  app.get("/logs/file", logFileRoute);
   app.get("/help", (c) => pageAnswer(c, "Help", helpPage(), { live: false }));
   return app;
 }
@@ -169,18 +169,36 @@ function eventsRoute(c: Ask): Response {
 }
 
 async function logsRoute(c: Ask): Promise<Response> {
-  const query = c.req.query();
-  const read = v.safeParse(logsQuery, {
-    unit: query.unit || undefined,
-    level: query.level || undefined,
-    text: query.text || undefined,
-    since: query.since || undefined,
-  });
-  if (!read.success) return badQuery(c);
-  const { unit = "", level = "6", text = "", since = "60" } = read.output;
-  const filter = { unit, level: Number(level), text, sinceMs: Number(since) * minuteMs };
+  const asked = readLogQuery(c);
+  if (asked === null) return badQuery(c);
+  const follow = c.req.query("follow") === "yes";
+  const filter = logFilter(asked);
   const logs = await readLogs(filter, c.get("page").view.nowMs);
-  return pageAnswer(c, "Logs", logsPage(logs, filter), { live: false });
+  const file = `/logs/file?${new URLSearchParams(asked)}`;
+  return pageAnswer(c, "Logs", logsPage(logs, filter, { follow, file }), { ...moving, live: follow });
+}
+
+async function logFileRoute(c: Ask): Promise<Response> {
+  const asked = readLogQuery(c);
+  if (asked === null) return badQuery(c);
+  const { nowMs } = c.get("page").view;
+  const logs = await readLogs(logFilter(asked), nowMs);
+  const name = `holdfast-${new Date(nowMs).toISOString().slice(0, 19).replaceAll(":", "")}.log`;
+  return c.body(logText(logs), 200, {
+    "content-type": "text/plain; charset=utf-8",
+    "content-disposition": `attachment; filename="${name}"`,
+    "cache-control": "no-store",
+  });
+}
+
+/** null where it is not understood. */
+function readLogQuery(c: Ask): Record<string, string> | null {
+  const query = c.req.query();
+  const words = ["unit", "level", "text", "since", "until"].flatMap((name) =>
+    query[name] ? [[name, query[name]]] : [],
+  );
+  const read = v.safeParse(logsQuery, Object.fromEntries(words));
+  return read.success ? (read.output as Record<string, string>) : null;
 }
 
 const badQuery = (c: Ask): Response =>
