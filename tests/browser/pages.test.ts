@@ -58,6 +58,8 @@ const states: readonly State[] = [
         "history?span=1h",
         "history?workload=shop",
         "actions/confirm?verb=guest.restore&workload=cache",
+        "actions/box?act=reset",
+        "logs?follow=yes&until=10",
       ];
     },
   },
@@ -105,6 +107,14 @@ const states: readonly State[] = [
         `logs?text=${encodeURIComponent(attack)}`,
         `${encodeURIComponent(attack)}`,
       ];
+    },
+  },
+  {
+    name: "two hundred workloads",
+    set: async (host) => {
+      const all = Array.from({ length: 200 }, (_, index) => workload(`service-${index}`, { pid: 1_000 + index }));
+      host.told = { workloads: all };
+      return ["workloads/service-199"];
     },
   },
   {
@@ -159,6 +169,29 @@ describe("pages", () => {
         }, 240_000);
       }
     }
+  }
+
+  // At length: without script one flow runs in every suite (live.test.ts).
+  if (long("path"))
+    test("without script every page has its heading, its charts and its tables", readsWithoutScript, 60_000);
+
+  async function readsWithoutScript(): Promise<void> {
+    await using host = await PageHost.open();
+    const [state] = states;
+    const more = await state!.set(host);
+    const cookie = await host.claimed();
+    await using bare = await openWindow(browser, { width: 320, theme: "dark", cookie, url: host.url, script: false });
+    const heading = async (path: string): Promise<string> => {
+      await bare.page.goto(`${host.url}${path}`);
+      return (await bare.page.locator("h1").textContent()) ?? "";
+    };
+    const missing: string[] = [];
+    for (const path of [...places, ...more]) if ((await heading(path)) === "") missing.push(path);
+    expect(missing).toEqual([]);
+    await heading("history");
+    expect(await bare.page.locator("main svg").count()).toBeGreaterThan(0);
+    expect(await bare.page.locator("main details table").count()).toBeGreaterThan(0);
+    expect(await bare.page.locator("#live").isVisible()).toBe(false);
   }
 
   test("claim and log in, by keyboard alone, in both widths", async () => {

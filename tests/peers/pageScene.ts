@@ -68,6 +68,7 @@ export const busyBox = (nowMs: number): Partial<Told> => ({
     { atMs: nowMs - 12 * dayMs, reason: "watchdog", why: "the hardware watchdog reset the box (boot status 32)" },
     { atMs: nowMs - 3 * dayMs, reason: "orderly", why: "the boot before ended in order" },
   ],
+  boxVerbs: ["reboot", "maintenance", "wipe", "update.rollback", "update.install"],
   warnings: [{ atMs: nowMs - hourMs, workload: "cache", text: "guest cache: no checkpoint was taken: it is busy" }],
   monitor: busyLook(nowMs),
   metrics: [

@@ -59,11 +59,16 @@ export async function readLogs(
     maxBuffer: limits.logBytesMax,
   });
   const [text, said, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
-  if (code !== 0 && text === "") return none(said.trim().split("\n")[0] || `journalctl ended with code ${code}`);
+  if (code !== 0 && text === "") return none(whyNone(said.trim().split("\n")[0] ?? "", filter.unit, code));
   const lines = text.split("\n").flatMap((line) => parseLine(line) ?? []);
   const wanted = filter.text.toLowerCase();
   return { known: true, why: null, lines: lines.filter((line) => line.text.toLowerCase().includes(wanted)) };
 }
+
+const whyNone = (said: string, unit: string, code: number): string =>
+  said.startsWith("Failed to add filter")
+    ? `the journal of this machine knows no unit ${unit === "" ? "of ours" : unit}`
+    : said || `journalctl ended with code ${code}`;
 
 const none = (why: string): Logs => ({ known: false, why, lines: [] });
 
