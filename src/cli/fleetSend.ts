@@ -56,8 +56,7 @@ export async function send(wish: SignedWish, flags: SendFlags): Promise<void> {
     );
     const job = await Promise.race([ended.promise, late, link.ended.then(() => null)]);
     if (device === toAll ? boxes.size > 0 : job?.s === "succeeded") return;
-    if (job === null)
-      process.stderr.write(`holdfast: no end of job ${id} within ${flags.wait} s; it goes on if the box has it\n`);
+    if (job === null) process.stderr.write(`${silence(id, flags.wait)}\n`);
     process.exitCode = exitCodes.no;
   });
 }
@@ -107,3 +106,8 @@ function show(box: string, job: JobPayload, json: boolean): void {
   ].filter((part) => part !== "");
   process.stdout.write(`${printable([box, job.s, ...more].join("  "))}\n`);
 }
+
+/** A box tells strangers nothing, not even that it heard them. */
+const silence = (id: string, waitSeconds: number): string =>
+  `holdfast: no end of job ${id} within ${waitSeconds} s; it goes on if the box has it. A box gives no answer to a key ` +
+  "that it does not believe: holdfast keys list there, for a guard with --name NAME";

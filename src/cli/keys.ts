@@ -7,6 +7,7 @@ import { type Command, InvalidArgumentError } from "commander";
 import { fromHex } from "#bytes.ts";
 import { systemClock } from "#clock.ts";
 import { ConfigError } from "#errors.ts";
+import { stateDirectories } from "#storage/inspect.ts";
 import { editOutbox, type OutboxEdit } from "#storage/outboxEdit.ts";
 import { readKeys, readNotes } from "#storage/outboxReader.ts";
 import { defaultStateDirectory, guardDirectory } from "#storage/ownership.ts";
@@ -19,6 +20,7 @@ import { makeKeyFiles, readKeyFile } from "./keyFiles.ts";
 import { printable, table } from "./table.ts";
 
 const daySeconds = 86_400;
+const namesMax = 8;
 
 type Place = { state?: string; name?: string };
 
@@ -87,6 +89,14 @@ function add(keyText: string, flags: Place & { as: KeyUse; label: string; days: 
   if (!fits) throw new ConfigError("config.argument", "the trust list is full; remove a key first");
   editOutbox(directoryOf(flags), rows, systemClock);
   print(`${key.id} is believed as ${flags.as}`);
+  const guards =
+    flags.name === undefined ? stateDirectories(directoryOf(flags)).flatMap(({ guard }) => guard || []) : [];
+  if (guards.length > 0) {
+    const names = printable(guards.slice(0, namesMax).join(", "));
+    process.stderr.write(
+      `holdfast: by holdfast run; guards here have lists of their own (${names}): add it with --name for those\n`,
+    );
+  }
 }
 
 function remove(id: string, flags: Place): void {

@@ -44,6 +44,13 @@ test("keys: made, believed, listed, removed; the grant of a box; wrong words get
   const [listed] = (await keys("list", "--json")).out.split("\n").map((line) => JSON.parse(line || "null"));
   expect(listed).toMatchObject({ id, use: "operate", label: "night shift" });
   expect((await keys("list")).out).toContain("night shift");
+  // A guard has a list of its own: who forgets that would wait for an answer that never comes.
+  expect(await keys("add", `${file}.pub`, "--as", "view", "--label", "x", "--name", "shop")).toMatchObject({
+    complaint: "",
+  });
+  expect((await keys("add", `${file}.pub`, "--as", "operate", "--label", "night shift")).complaint).toContain(
+    "lists of their own (shop): add it with --name",
+  );
   expect(await keys("remove", "0123456789abcdef")).toMatchObject({ code: 66 });
   expect(await keys("remove", id)).toMatchObject({ code: 0 });
   expect((await keys("list")).out).toStartWith("Nobody is believed yet");
