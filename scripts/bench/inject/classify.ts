@@ -40,7 +40,7 @@ export type Judgement = {
   readonly strict: boolean;
   readonly harmed: number;
   readonly wrongAnswers: number;
-  /** Connections that ended although no request of theirs was under way: certainly bystanders. */
+  /** Connections that ended although no request of theirs can have been under way: certainly bystanders. */
   readonly resets: number;
   readonly falseVerdict: boolean;
   /** Judged failed although it was survived: too careful, but no lie. */

@@ -34,7 +34,10 @@ export type ClientFate = {
   readonly peer: string;
   readonly fate: Fate;
   readonly words: string;
-  /** Whether a request was under way when the connection ended. */
+  /**
+   * Whether a request may have been under way when the connection ended: it had no answer yet, or its answer was among the
+   * last that anybody got. A server may fault after it has answered, and nobody is answered while it is stopped.
+   */
   readonly waiting: boolean;
 };
 
@@ -51,6 +54,11 @@ const thinkMsMax = 16;
 const tickMs = 1;
 const silentMs = 1_500;
 const settleMsMax = 5_000;
+/** Answers that are on their way at once reach us in any order. */
+const lastAnswers = 4;
+
+/** Answers to all clients so far. */
+type Crowd = { answered: number };
 
 export class Load implements AsyncDisposable {
   readonly #clients: Client[] = [];
@@ -61,9 +69,10 @@ export class Load implements AsyncDisposable {
   /** @throws ProgramError where a connection cannot be opened */
   static async start(options: LoadOptions): Promise<Load> {
     const load = new Load(options);
+    const crowd: Crowd = { answered: 0 };
     try {
       for (let number = 0; number < options.connections; number += 1)
-        load.#clients.push(await Client.open(number, options));
+        load.#clients.push(await Client.open(number, options, crowd));
     } catch (error) {
       for (const client of load.#clients) client.leave();
       throw error;
@@ -119,6 +128,8 @@ class Client {
   #connection!: Connection;
   #peer = "";
   #asked: { exchange: Exchange; atNs: number } | null = null;
+  /** Of all answers to anybody, the number of the last one to this client. */
+  #answered = 0;
   #dueNs = 0;
   readonly #random: Random;
   readonly #traffic: Traffic;
@@ -126,13 +137,14 @@ class Client {
   private constructor(
     private readonly number: number,
     private readonly options: LoadOptions,
+    private readonly crowd: Crowd,
   ) {
     this.#random = seededRandom(options.seed * 1000 + number);
     this.#traffic = options.talk.traffic(number, this.#random, options.prefix);
   }
 
-  static async open(number: number, options: LoadOptions): Promise<Client> {
-    const client = new Client(number, options);
+  static async open(number: number, options: LoadOptions, crowd: Crowd): Promise<Client> {
+    const client = new Client(number, options, crowd);
     client.#connection = await Connection.open(options.port, options.talk.framing, {
       answer: (bytes) => client.#hear(bytes),
       end: (how) => client.#lose(how),
@@ -167,6 +179,8 @@ class Client {
       return;
     }
     this.#asked = null;
+    this.crowd.answered += 1;
+    this.#answered = this.crowd.answered;
     this.#dueNs = asked.atNs + this.#random() * thinkMsMax * 1e6;
     const { essence, refused } = this.options.talk;
     if (essence(bytes) === essence(asked.exchange.expected)) this.answers += 1;
@@ -179,7 +193,7 @@ class Client {
   #harm(fate: Fate, words: string): void {
     this.fate = fate;
     this.#words = words;
-    this.#waiting = this.#asked !== null;
+    this.#waiting = this.#asked !== null || this.crowd.answered - this.#answered < lastAnswers;
     if (fate !== "silent") this.#connection.leave();
   }
 
