@@ -48,7 +48,7 @@ export function plan(report: FaultReport, trials: readonly PastTrial[], policy: 
     ...usedLast(report, [...interfaceEdits(report, policy), ...outermostEdits(report, policy)]),
     ...inwardEdits(report, policy),
   ]);
-  const ladder = [...wholeFirst(report, abandoning), ...neutraliseEdits(report, policy)];
+  const ladder = endingLast(report, [...wholeFirst(report, abandoning), ...neutraliseEdits(report, policy)]);
   const chosen = learnedFirst(report, ladder, trials).slice(0, policy.editsMax);
   const park = parkEdits(report, policy);
   // A mend goes before everything: whatever worked here before was for a fault of another kind. A spine frame that
@@ -126,6 +126,15 @@ function wholeFirst({ frames, architecture }: FaultReport, edits: readonly Edit[
   return [...edits.filter(isSound), ...edits.filter((edit) => !isSound(edit))];
 }
 
+/** A value that ends the loop that all live by is the end of the program: a made-up value is still better. */
+function endingLast({ frames }: FaultReport, edits: readonly Edit[]): Edit[] {
+  const isEnding = (edit: Edit): boolean => {
+    const loopValue = edit.kind === "abandon" ? frames[edit.point.frame]!.loopValue : null;
+    return loopValue != null && edit.kind === "abandon" && edit.point.returnValue !== loopValue;
+  };
+  return [...edits.filter((edit) => !isEnding(edit)), ...edits.filter(isEnding)];
+}
+
 /** Only the function that failed, then its caller, and so on outwards: for state that makes every request fail. */
 function inwardEdits(report: FaultReport, policy: Policy): Edit[] {
   if (!policy.rungs.has("inward") || report.inAllocator) return [];
@@ -179,7 +188,6 @@ function returning(rung: "abandon" | "inward", frames: readonly Frame[], frame: 
 
 /** In the order in which they are tried; `usual` where nothing is known. A value that nobody reads is tried once. */
 function valuesFor({ symbol, afterCall, failureValue, loopValue }: Frame, usual: bigint): readonly bigint[] {
-  // The loop that all live by ends with the other one: a program that leaves it in good order is gone all the same.
   if (loopValue != null) return [loopValue, loopValue === nothing ? usualError : nothing];
   // An allocator that fails says so by a null pointer, and by nothing else.
   if (isAllocatorEntry(symbol)) return [nothing];

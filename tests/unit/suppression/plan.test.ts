@@ -100,7 +100,9 @@ describe("plan", () => {
   test("returns to a main loop what keeps it going, where the failure value would end it", () => {
     const inLoop = report([{ name: "turn" }, { name: "loop" }, { name: "main" }], { spine: 1 });
     const kept = inLoop.frames.map((frame, index) => (index === 0 ? { ...frame, loopValue: 0n } : frame));
-    expect(edits({ ...inLoop, frames: kept }).slice(0, 2)).toEqual(["abandon turn=0", "abandon turn=-1"]);
+    const first = edits({ ...inLoop, frames: kept });
+    expect([first[0], first.at(-1)]).toEqual(["abandon turn=0", "abandon turn=-1"]);
+    expect(first.slice(1, -1).some((edit) => edit.startsWith("neutralise"))).toBe(true);
     expect(edits(inLoop)[0]).toBe("abandon turn=-1");
   });
 
