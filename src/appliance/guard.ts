@@ -10,7 +10,7 @@
  * could not be guarded from the beginning, is ended again, so that nothing runs which nobody asked for.
  */
 import { explain } from "#errors.ts";
-import type { FaultReport, Outcome } from "#fault.ts";
+import type { Decision, FaultReport, Outcome } from "#fault.ts";
 import type { GdbClient } from "#monitor/gdb/client.ts";
 import { isAlive, readStatus, readWaitStatus } from "#monitor/processes.ts";
 import type { Excused } from "#monitor/progress.ts";
@@ -135,7 +135,8 @@ class Guard implements AsyncDisposable {
       unserved: async (tid: number, excused: Excused, signal: AbortSignal) =>
         (await this.#watching.watch?.unserved(tid, excused, signal)) ?? null,
       timesBlocked: (tid: number) => readStatus(program.pid, tid)?.voluntarySwitches ?? null,
-      isMidChange: (report: FaultReport) => this.#watching.watch?.isMidChange(report) ?? false,
+      isTorn: (report: FaultReport, decision: Decision, released: boolean) =>
+        this.#watching.watch?.isTorn(report, decision, released) ?? false,
     };
     this.#probation = new Probation(
       life,

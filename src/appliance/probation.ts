@@ -42,8 +42,8 @@ export interface SignsOfLife {
   unserved(tid: number, excused: Excused, signal: AbortSignal): Promise<string | null>;
   /** Threads that wait for a lock of abandoned work which cannot be released, and how many such locks were. */
   leftovers(sinceNs: number): { readonly waiters: number; readonly released: number };
-  /** Whether a fault came between two writes of one change to shared data. */
-  isMidChange(report: FaultReport): boolean;
+  /** Whether a change to shared data was left half done. `released`: a lock of the abandoned work had to be released. */
+  isTorn(report: FaultReport, decision: Decision, released: boolean): boolean;
 }
 
 type OpenTrial = {
@@ -146,7 +146,7 @@ export class Probation {
         thread: idleAtNs !== null ? "idle" : thread,
         timesBlocked: blockedAtStart === null || blockedNow === null ? null : blockedNow - blockedAtStart,
         leftovers,
-        torn: leftovers.released > 0 && this.life.isMidChange(trial.report),
+        torn: this.life.isTorn(trial.report, trial.decision, leftovers.released > 0),
         aftermath: trial.past.consequence === true ? { payers: this.trials.payersOf(trial.past) } : null,
         probeFailures: await this.#probe(trial, signal),
       };

@@ -15,7 +15,7 @@ export type Evidence = {
   readonly timesBlocked: number | null;
   /** Locks of abandoned work: threads that still wait for one, and those released because somebody waited. */
   readonly leftovers: { readonly waiters: number; readonly released: number };
-  /** A lock had to be released whose owner was in the middle of a change to what it protects. */
+  /** What a lock protects was left half changed: it was released in the middle of that, or a piece of it was abandoned. */
   readonly torn?: boolean;
   readonly probeFailures: readonly string[];
   /** Where the fault came of what an earlier act left behind: how many clients have paid for that. Else null. */

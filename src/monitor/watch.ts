@@ -12,7 +12,7 @@ import { instructionsOf } from "#binary/instructions.ts";
 import { unwind, unwindBlocked } from "#binary/unwind.ts";
 import { type Clock, seededRandom, sleepToBeat } from "#clock.ts";
 import { GdbError, ProgramError } from "#errors.ts";
-import type { Architecture, FaultId, FaultSignal, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
+import type { Architecture, Decision, FaultId, FaultSignal, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { CallSites } from "./callSites.ts";
 import type { CodeFacts } from "./codeFacts.ts";
@@ -36,7 +36,7 @@ import { SharedCode } from "./sharedCode.ts";
 import { Spines } from "./spines.ts";
 import { ThreadCensus } from "./threadCensus.ts";
 import { ThreadProgress } from "./threadProgress.ts";
-import { isMidChangeAt } from "./tornChange.ts";
+import { isTorn } from "./tornChange.ts";
 import { waitKind } from "./waits.ts";
 
 const eagerLookMs = 10;
@@ -229,9 +229,9 @@ export class Watch implements Disposable {
     return mainModule(this.#code.map, readExecutable(this.pid));
   }
 
-  /** Whether the fault came between two writes of one change to shared data. */
-  isMidChange({ frames }: Pick<UnsitedReport, "frames">): boolean {
-    return isMidChangeAt(frames, this.#code.map, this.instructions);
+  /** Whether a change to shared data was left half done. `released`: a lock of the abandoned work had to be released. */
+  isTorn({ frames }: Pick<UnsitedReport, "frames">, { edit }: Pick<Decision, "edit">, released: boolean): boolean {
+    return isTorn(frames, edit, released, this.#code.map, this.instructions);
   }
 
   get threadCount(): number {

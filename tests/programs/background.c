@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A server whose first thread answers every connection's bytes and whose background thread faults in its own main loop
- * once the byte 'x' was seen. Prints its port.
+ * once the byte 'x' was seen, or, after 'l', in a piece of its work under a lock. Prints its port.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 static int orders[2];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static void (*volatile piece)(char);
 
 __attribute__((noinline)) static void *background(void *unused) {
   char order;
@@ -20,6 +22,10 @@ __attribute__((noinline)) static void *background(void *unused) {
   while (read(orders[0], &order, 1) == 1) {
     int *volatile place = (int *)(uintptr_t)(order == 'x' ? 16 : 0);
     if (order == 'x') *place = 1;
+    if (order != 'l') continue;
+    pthread_mutex_lock(&lock);
+    piece(order);
+    pthread_mutex_unlock(&lock);
   }
   return NULL;
 }
@@ -43,7 +49,7 @@ int main(void) {
       char byte;
       if (!all[index].revents) continue;
       if (read(all[index].fd, &byte, 1) == 1) {
-        if (byte == 'x' && write(orders[1], &byte, 1) != 1) return 1;
+        if ((byte == 'x' || byte == 'l') && write(orders[1], &byte, 1) != 1) return 1;
         if (write(all[index].fd, &byte, 1) == 1) continue;
       }
       close(all[index].fd);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Rung 5: a background thread that faults in its own main loop is given up, and the program serves on without it.
+ * Rung 5: a background thread that faults in its own main loop is given up, and the program serves on without it. And what
+ * is told of its work.
  */
 import { expect } from "bun:test";
 import { readFileSync } from "node:fs";
@@ -36,6 +37,22 @@ need("gcc", "gdbserver", tracing)(
     expect(await ask(killer, "q")).toBe("q");
     expect(guarded.isSame()).toBe(true);
     for (const socket of [killer, bystander]) socket.destroy();
+  },
+  timeoutMs,
+);
+
+need("gcc", "gdbserver", tracing)(
+  "a piece of work under a lock that its caller finishes without it is no success",
+  async () => {
+    await using server = await guardOwn("background");
+    const { guarded } = server;
+    const killer = await server.open();
+    expect(await ask(killer, "l")).toBe("l");
+    const outcome = await guarded.guard.waitFor((event) => event.event === "outcome", timeoutMs);
+    expect(outcome).toMatchObject({ rung: "abandon", verdict: "failed" });
+    expect(JSON.stringify(outcome)).toContain("half changed");
+    expect(await ask(killer, "q")).toBe("q");
+    killer.destroy();
   },
   timeoutMs,
 );

@@ -145,7 +145,7 @@ export class GuestProgram {
       threadState: (tid: number) => watch.threadState(tid),
       timesBlocked: (tid: number) => watch.timesBlocked(tid),
       leftovers: () => ({ waiters: 0, released: 0 }),
-      isMidChange: () => false,
+      isTorn: () => false,
       // How much a guest's connections have sent is not seen from out here: that is left to the configured probes.
       unserved: async () => null,
     };

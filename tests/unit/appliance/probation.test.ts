@@ -34,6 +34,7 @@ function stage(probes: readonly Probe[] = []) {
     leftovers: { waiters: 0, released: 0 },
     unserved: null as string | null,
     midChange: false,
+    cutFromWork: false,
   };
   const outcomes: Outcome[] = [];
   const trials = new Trials([]);
@@ -44,7 +45,8 @@ function stage(probes: readonly Probe[] = []) {
     timesBlocked: () => program.blocked,
     leftovers: () => program.leftovers,
     unserved: async () => program.unserved,
-    isMidChange: () => program.midChange,
+    isTorn: (_report: unknown, _decision: unknown, released: boolean) =>
+      (released && program.midChange) || program.cutFromWork,
   };
   const probation = new Probation(life, probes, limits, trials, tasks, clock, (outcome) => outcomes.push(outcome));
   probation.begin(fault, decision, { rung: "abandon", cutFailure: null }, 900);
@@ -138,6 +140,10 @@ test("a lock released for a waiter is a loss; one that cannot be, or that guarde
     await clock.advance(300);
     expect(outcomes.map((outcome) => outcome.verdict)).toEqual([verdict]);
   }
+  const { clock, program, outcomes } = stage();
+  Object.assign(program, { thread: "idle", cutFromWork: true });
+  await clock.advance(300);
+  expect(outcomes.map((outcome) => outcome.verdict)).toEqual(["failed"]);
 });
 
 test("what nothing was left to be done for has failed at once; what was passed on for other reasons has no outcome", () => {
