@@ -163,6 +163,7 @@ describe("pages", () => {
               problems.push(`${path}: script ran`);
             if ((await page.locator("main script, main img").count()) > 0) problems.push(`${path}: foreign markup`);
           }
+          if (state === states[0]) expect(await dayShown(host, cookie)).toEqual({ curves: 8, thin: 0, broken: 0 });
           expect(problems).toEqual([]);
           expect(complaints.filter((line) => !line.includes("404") && !line.includes("409"))).toEqual([]);
           expect(foreign).toEqual([]);
@@ -219,6 +220,18 @@ describe("pages", () => {
     }
   }, 60_000);
 });
+
+/** Curves of the last 24 hours, and how many of them have too few points, or not the one gap that the day has. */
+async function dayShown(host: PageHost, cookie: string): Promise<{ curves: number; thin: number; broken: number }> {
+  const text = await (await host.get("history?span=24h", { cookie })).text();
+  const points = [...text.matchAll(/over (\d+) points/g)].map(([, count]) => Number(count));
+  const gaps = [...text.matchAll(/<path class="curve" d="([^"]*)"/g)].map(([, path]) => path!.split("M").length - 2);
+  return {
+    curves: gaps.length,
+    thin: points.filter((count) => count < 23 * 60 - 2).length,
+    broken: gaps.filter((count) => count !== 1).length,
+  };
+}
 
 /** Style sheet, script and icon, as the first page names them. */
 async function weightOfAssets(host: PageHost, cookie: string): Promise<number> {
