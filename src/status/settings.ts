@@ -80,5 +80,8 @@ export const limits = {
   logMs: 5_000,
   bundleBytesMax: 20 << 20,
   pageRowsMax: 50,
+  /** On one page, so that it stays light. */
+  workloadRowsMax: 50,
+  workloadsToAskMax: 20,
   addressesMax: 1_024,
 } as const;

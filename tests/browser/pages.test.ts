@@ -112,9 +112,11 @@ const states: readonly State[] = [
   {
     name: "two hundred workloads",
     set: async (host) => {
-      const all = Array.from({ length: 200 }, (_, index) => workload(`service-${index}`, { pid: 1_000 + index }));
+      const all = Array.from({ length: 200 }, (_, index) =>
+        workload(`service-${index}`, { pid: 1_000 + index, verbs: ["workload.restart", "workload.hold"] }),
+      );
       host.told = { workloads: all };
-      return ["workloads/service-199"];
+      return ["workloads", "workloads?from=150", "workloads/service-199"];
     },
   },
   {

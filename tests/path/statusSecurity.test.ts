@@ -20,6 +20,7 @@ const pages = [
   "",
   "faults",
   "faults/x",
+  "workloads",
   "workloads/shop",
   "history",
   "host",

@@ -76,3 +76,10 @@ export function timeWithin(sample: MetricSample | null, share: number): number |
   const bound = metricDefinition(sample.name).bounds?.[sample.buckets.findIndex((n) => n >= share * sample.count)];
   return bound === undefined ? null : Math.round(bound * 1e6);
 }
+
+/** Whoever is not well first, then whoever faults most; the rest in their order. */
+export const worstFirst = (lines: readonly WorkloadLine[]): readonly WorkloadLine[] =>
+  lines.toSorted((a, b) => Number(isWell(a)) - Number(isWell(b)) || b.faults - a.faults);
+
+const isWell = ({ told }: WorkloadLine): boolean =>
+  (told.state === "guarded" || told.state === "up") && told.protected && told.arriving === null;

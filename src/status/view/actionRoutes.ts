@@ -6,6 +6,7 @@ import { Hono } from "hono";
 import { isVerbName, roleAllows, type VerbName, verbRoles } from "#verbs.ts";
 import { makeBackup } from "../model/backup.ts";
 import { bundleFiles, makeBundle } from "../model/bundle.ts";
+import { worstFirst } from "../model/workloads.ts";
 import type { Job } from "../page.ts";
 import { limits } from "../settings.ts";
 import { type Ask, mayAct, pageAnswer, viewerOf, type Web } from "../web.ts";
@@ -48,7 +49,8 @@ export function actionRoutes(): Hono<Web> {
 function actionsPage(c: Ask): Html {
   const { view, jobs } = c.get("page");
   const viewer = viewerOf(c)!;
-  const workloads = view.told.workloads.filter(({ verbs }) => verbs.length > 0);
+  const askable = worstFirst(view.workloads).flatMap(({ told }) => (told.verbs.length > 0 ? [told] : []));
+  const workloads = askable.slice(0, limits.workloadsToAskMax);
   return html`<h1>Actions</h1>
 <section aria-labelledby="workloads"><h2 id="workloads">Workloads</h2>${
     workloads.length === 0
@@ -57,6 +59,10 @@ function actionsPage(c: Ask): Html {
           ({ name, verbs }) =>
             html`<h3>${name}</h3><div class="buttons">${verbs.map((verb) => verbForm(verb, name, viewer))}</div>`,
         )
+  }${
+    askable.length > workloads.length
+      ? html`<p class="more">Others on their own pages: <a href="/workloads">all workloads</a></p>`
+      : nothing
   }</section>
 <section aria-labelledby="box"><h2 id="box">This box</h2><div class="buttons"><a class="button" href="/actions/bundle">Diagnostics bundle</a><a class="button" href="/actions/backup">Backup of the record</a>${view.told.boxVerbs.includes("update.install") ? html`<a class="button" href="/actions/update">Update from a file</a>` : nothing}${boxForms(view.told, viewer)}</div></section>
 <section aria-labelledby="jobs"><h2 id="jobs">What was asked for</h2><div data-part="jobs">${jobTable(jobs)}</div></section>`;

@@ -4,7 +4,8 @@
  */
 import type { Issue } from "../model/issue.ts";
 import type { FaultLine } from "../model/readModel.ts";
-import { arrivedShare, type WorkloadLine } from "../model/workloads.ts";
+import { arrivedShare, type WorkloadLine, worstFirst } from "../model/workloads.ts";
+import { limits } from "../settings.ts";
 import { stateBadge } from "./badge.ts";
 import { faultTable } from "./faultList.ts";
 import { duration, micros, percent, plural } from "./format.ts";
@@ -34,7 +35,11 @@ export function overview(view: Overview): Html {
   return html`<h1 class="unseen">Overview</h1>
 ${issueSection(view)}
 <section aria-labelledby="day"><h2 id="day">Last 24 hours</h2><div data-part="day">${dayFacts(view.day)}${view.chart}</div></section>
-<section aria-labelledby="workloads"><h2 id="workloads">Workloads</h2><div data-part="workloads">${workloadTable(view.workloads, view.nowMs)}</div></section>
+<section aria-labelledby="workloads"><h2 id="workloads">Workloads</h2><div data-part="workloads">${workloadTable(worstFirst(view.workloads).slice(0, limits.workloadRowsMax), view.nowMs)}${
+    view.workloads.length <= limits.workloadRowsMax
+      ? nothing
+      : html`<p class="more"><a href="/workloads">All ${view.workloads.length} workloads</a></p>`
+  }</div></section>
 <section aria-labelledby="faults"><h2 id="faults">Last faults</h2><div data-part="faults">${faultTable(view.faults, view.nowMs)}${
     view.faults.length === 0 ? nothing : html`<p class="more"><a href="/faults">All faults</a></p>`
   }</div></section>`;
@@ -56,6 +61,17 @@ function dayFacts(day: Day): Html {
     ([name, value, note]) =>
       html`<div><dt>${name}</dt><dd><span class="figure">${value}</span><span class="soft">${note}</span></dd></div>`,
   )}</dl>`;
+}
+
+/** All of them, worst first, so many on a page. */
+export function workloadsPage(workloads: readonly WorkloadLine[], from: number, nowMs: number): Html {
+  const shown = worstFirst(workloads).slice(from, from + limits.workloadRowsMax);
+  const next = from + shown.length;
+  return html`<p class="crumb"><a href="/">Overview</a> <span aria-hidden="true">/</span> workloads</p><h1>Workloads</h1><div data-part="workloads"><p class="soft">${plural(workloads.length, "workload")}; those that need somebody first.</p>${workloadTable(shown, nowMs)}${
+    next < workloads.length
+      ? html`<p class="more"><a rel="next" href="/workloads?from=${next}">The next ones</a></p>`
+      : nothing
+  }</div>`;
 }
 
 export function workloadTable(workloads: readonly WorkloadLine[], nowMs: number): Html {

@@ -21,7 +21,7 @@ import { historyPage } from "./historyPage.ts";
 import { hostPage } from "./hostPage.ts";
 import { html } from "./html.ts";
 import { eventsPage, logsPage } from "./lists.ts";
-import { overview } from "./overview.ts";
+import { overview, workloadsPage } from "./overview.ts";
 import { checkpointsPage, fleetPage, systemPage } from "./places.ts";
 import { workloadPage } from "./workloadPage.ts";
 
@@ -37,6 +37,7 @@ export function pageRoutes(): Hono<Web> {
   app.get("/", overviewRoute);
   app.get("/faults", faultsRoute);
   app.get("/faults/:id", faultRoute);
+  app.get("/workloads", workloadsRoute);
   app.get("/workloads/:name", workloadRoute);
   app.get("/history", historyRoute);
   app.get("/host", (c) => pageAnswer(c, "Host", hostPage(c.get("page").view), moving));
@@ -101,6 +102,13 @@ function faultRoute(c: Ask): Response {
   const why = counters.known ? "no picture of it is on record" : counters.why;
   const around = flown === null ? html`<p class="empty">Not available: ${why}.</p>` : flight(flown, record.atMs);
   return pageAnswer(c, `${record.head.signal} in ${record.head.workload}`, faultPage(record, around));
+}
+
+function workloadsRoute(c: Ask): Response {
+  const { view } = c.get("page");
+  const from = /^\d{1,5}$/.exec(c.req.query("from") ?? "0")?.[0];
+  if (from === undefined) return badQuery(c);
+  return pageAnswer(c, "Workloads", workloadsPage(view.workloads, Number(from), view.nowMs));
 }
 
 function workloadRoute(c: Ask): Response {

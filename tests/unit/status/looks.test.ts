@@ -8,7 +8,9 @@ import { sampleOf } from "#metrics.ts";
 import { fleetIssues } from "#status/model/fleetIssues.ts";
 import { busyShare, counterTables } from "#status/model/rates.ts";
 import { seenIssues } from "#status/model/seenIssues.ts";
-import { type LookTold, type Told, type UplinkTold, unknown } from "#status/told.ts";
+import { type WorkloadLine, worstFirst } from "#status/model/workloads.ts";
+import { type LookTold, type Told, type UplinkTold, unknown, type WorkloadTold } from "#status/told.ts";
+import { workload } from "#tests/peers/pageHost.ts";
 import { busyLook } from "#tests/peers/pageScene.ts";
 
 const dayMs = 86_400_000;
@@ -21,6 +23,17 @@ const look = (atMs: number, totals: Partial<Record<CounterReading["event"], numb
   const counters = [{ workload: "shop", atMs, threads: 2, readings, exits: absent("no guest") }];
   return { atMs, host: null, detections: [], counters };
 };
+
+test("of many workloads those come first that need somebody, then those that fault most", () => {
+  const line = (name: string, faults: number, change: Partial<WorkloadTold> = {}): WorkloadLine => ({
+    ...{ told: workload(name, change), faults, survived: faults, cut: 0, stopUsMedian: null, outcomes: new Map() },
+  });
+  const lines = [
+    ...[line("quiet", 0), line("ill", 0, { state: "error" }), line("busy", 9), line("bare", 1, { protected: false })],
+    line("still", 0),
+  ];
+  expect(worstFirst(lines).map(({ told }) => told.name)).toEqual(["bare", "ill", "busy", "quiet", "still"]);
+});
 
 describe("rates", () => {
   test("two looks give rates and ratios; what was never counted has none", () => {
