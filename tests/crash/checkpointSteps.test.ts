@@ -14,7 +14,7 @@ import { ControlClient } from "#appliance/controlClient.ts";
 import { seededRandom, systemClock } from "#clock.ts";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { snapshotHypervisor } from "#tests/peers/snapshotHypervisor.ts";
-import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
+import { realGuest, tinyGuestToml } from "#tests/peers/tinyGuest.ts";
 import { long, need } from "#tests/skip.ts";
 import { MonitorFrames } from "#vm/monitorEvent.ts";
 
@@ -54,20 +54,9 @@ function chosen(act: Act): readonly string[] {
   return Array.from({ length: usualSteps }, () => all.splice(Math.floor(random() * all.length), 1)[0]!);
 }
 
-const toml = (): string =>
-  [
-    "[[guest]]",
-    'name = "tiny"',
-    `kernel = "${tinyGuest()}"`,
-    'memory = "96M"',
-    "stopMs = 200",
-    "restart = { attemptsMax = 1000, windowMs = 1000, backoffMs = 100, backoffMsMax = 500 }",
-    "[guest.checkpoint]",
-    "automatic = false",
-    "healthyMs = 1000",
-    "pauseMsMax = 20000",
-    "eagerMsMax = 0",
-  ].join("\n");
+const restart = "restart = { attemptsMax = 1000, windowMs = 1000, backoffMs = 100, backoffMsMax = 500 }";
+const kept = ["automatic = false", "healthyMs = 1000", "pauseMsMax = 20000", "eagerMsMax = 0"];
+const toml = (): string => tinyGuestToml(['memory = "96M"', "stopMs = 200", restart], kept);
 
 function eventsOf(ground: Playground): readonly string[] {
   try {

@@ -12,7 +12,7 @@ import { storedCheckpoints, verifyStored } from "#appliance/checkpointFiles.ts";
 import { seededRandom, systemClock } from "#clock.ts";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { snapshotHypervisor } from "#tests/peers/snapshotHypervisor.ts";
-import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
+import { realGuest, tinyGuestToml } from "#tests/peers/tinyGuest.ts";
 import { long, need } from "#tests/skip.ts";
 
 const kills = Number(process.env.KILLS ?? (long("crash") ? 200 : 4));
@@ -20,21 +20,17 @@ const restores = Number(process.env.RESTORES ?? (long("crash") ? 1_000 : 2));
 const seed = Number(process.env.SEED ?? 20261123);
 const cli = join(import.meta.dir, "../../src/cli/main.ts");
 const test = need(...realGuest);
+const tellEvery = 50;
 const up = { event: "guest", phase: "up" };
 
+const restart = "restart = { attemptsMax = 1000, windowMs = 1000, backoffMs = 100, backoffMsMax = 500 }";
+/** A guest with a probe is taken for settled as soon as that has passed, not after a while. */
+const soonSettled = ["probes = ['cmd:true']", "probeEveryMs = 100"];
 const configOf = (...checkpoint: string[]): string =>
-  [
-    "[[guest]]",
-    'name = "tiny"',
-    `kernel = "${tinyGuest()}"`,
-    'memory = "96M"',
-    "stopMs = 200",
-    "restart = { attemptsMax = 1000, windowMs = 1000 }",
-    "[guest.checkpoint]",
-    "pauseMsMax = 20000",
-    "eagerMsMax = 0",
-    ...checkpoint,
-  ].join("\n");
+  tinyGuestToml(
+    ['memory = "96M"', "stopMs = 200", restart, ...soonSettled],
+    ["pauseMsMax = 20000", "eagerMsMax = 0", ...checkpoint],
+  );
 
 async function goesRound(ground: Playground): Promise<void> {
   const file = ground.directory("tiny").console;
@@ -106,21 +102,20 @@ describe("death in the middle", () => {
 
   test(`Cloud Hypervisor, ${restores} times: its guest comes back every time, page by page, and nothing is wrong`, async () => {
     using ground = new Playground();
-    await using run = new GuestRun(ground, configOf("healthyMs = 1000"), {
-      real: snapshotHypervisor(),
-      stopGuests: true,
-    });
+    const toml = configOf("healthyMs = 1000");
+    await using run = new GuestRun(ground, toml, { real: snapshotHypervisor(), stopGuests: true });
     await run.next(up);
     for (let look = 0; look < 2_000 && (await run.control.checkpoints())[0]?.state !== "good"; look += 1) {
       await systemClock.sleep(20);
     }
-    for (let round = 0; round < restores; round += 1) {
+    for (let round = 1; round <= restores; round += 1) {
       process.kill(ground.processOf("tiny")!, "SIGKILL");
       await run.next({ event: "restore" });
       await run.next({ event: "restored" });
       await goesRound(ground);
       // Lost again before that, the restore would count as failed, and the next rung's turn would come.
       await run.next({ event: "guestOutcome", rung: "restore", verdict: "clean" });
+      if (round % tellEvery === 0) console.log(`${round} restores`);
     }
     checkStore(ground);
     expect(readFileSync(ground.directory("tiny").console, "utf8").match(/tiny guest/g)).toHaveLength(1);

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { tapName } from "#appliance/guests/guestNet.ts";
 import { seededRandom, systemClock } from "#clock.ts";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
-import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
+import { realGuest, tinyGuestToml } from "#tests/peers/tinyGuest.ts";
 import { device, long, need, root } from "#tests/skip.ts";
 
 const kills = Number(process.env.KILLS ?? (long("crash") ? 400 : 25));
@@ -33,16 +33,9 @@ function hypervisorsIn(path: string): string[] {
   });
 }
 
+const restart = "restart = { attemptsMax = 1000, windowMs = 1000 }";
 const configOf = (bridge: string): string =>
-  [
-    "[[guest]]",
-    'name = "tiny"',
-    `kernel = "${tinyGuest()}"`,
-    'memory = "128M"',
-    "stopMs = 200",
-    `net = [{ bridge = "${bridge}" }]`,
-    "restart = { attemptsMax = 1000, windowMs = 1000 }",
-  ].join("\n");
+  tinyGuestToml(['memory = "128M"', "stopMs = 200", `net = [{ bridge = "${bridge}" }]`, restart]);
 
 /** Starts supervisors and kills them; gives the guest's process after each. */
 async function killSupervisors(ground: Playground, toml: string): Promise<(number | null)[]> {

@@ -10,7 +10,7 @@ import { GuestProgram, kitPort } from "#appliance/guests/guestProgram.ts";
 import { Notices } from "#appliance/notices.ts";
 import { RescueBook } from "#appliance/rescue/rescueBook.ts";
 import { SuppressionSwitch } from "#appliance/suppressionSwitch.ts";
-import { deadline, systemClock } from "#clock.ts";
+import { type Clock, deadline, systemClock } from "#clock.ts";
 import { GdbError } from "#errors.ts";
 import { silentLog } from "#log.ts";
 import { firstNamed } from "#monitor/guest/findProgram.ts";
@@ -33,11 +33,10 @@ class Guarded implements AsyncDisposable {
   #running: Promise<void> = Promise.resolve();
   #storage: Storage | null = null;
 
-  async start(vsockSocket: string): Promise<void> {
-    const clock = systemClock;
+  async start(vsockSocket: string, clock = systemClock, place = "state"): Promise<void> {
     this.#storage = await Storage.open({
-      directory: join(top, "state"),
-      runDirectory: join(top, "run"),
+      directory: join(top, place),
+      runDirectory: join(top, `${place}-run`),
       clock,
       log: silentLog,
     });
@@ -88,6 +87,9 @@ class Guarded implements AsyncDisposable {
     await this.#storage?.[Symbol.asyncDispose]();
   }
 }
+
+/** A minute of it is less than one of ours. */
+const hurriedClock: Clock = { ...systemClock, monotonicNs: () => systemClock.monotonicNs() * 1_000 };
 
 async function startRedis(socket: string): Promise<Bun.Subprocess> {
   const words = `exec -a ${name} redis-server --port 0 --unixsocket ${socket} --save '' --enable-debug-command yes`;
@@ -150,6 +152,22 @@ describe("a program in a guest", () => {
     await using other = await startRedis(socket);
     expect(await again.next({ event: "guarding" })).toMatchObject({ pid: other.pid });
     other.kill("SIGKILL");
+  }, 90_000);
+
+  test("a guest without the kit is told what it lacks, once; its neighbour's program is guarded meanwhile", async () => {
+    await using redis = await startRedis(join(top, "beside.sock"));
+    using vsock = new VsockPeer(join(top, "beside-vsock.sock"), kitPort);
+    using bare = new VsockPeer(join(top, "bare-vsock.sock"), kitPort + 1);
+    await using unguarded = new Guarded();
+    await unguarded.start(bare.path, hurriedClock, "bare");
+    await using beside = new Guarded();
+    await beside.start(vsock.path, systemClock, "beside");
+    const text = `nothing answers on vsock port ${kitPort} of guest g: install the guest kit in it (vm/guest-kit/README.md)`;
+    expect(await unguarded.next({ event: "warning" })).toMatchObject({ workload: "redis", text });
+    expect(await beside.next({ event: "guarding" })).toMatchObject({ pid: redis.pid, serving: true });
+    while (bare.refused < 3) await systemClock.sleep(10);
+    expect(unguarded.told).toEqual([]);
+    redis.kill("SIGKILL");
   }, 90_000);
 
   plain("is found by its own name", () => {

@@ -17,6 +17,12 @@ export const realGuest: readonly (string | Need)[] = [hypervisor, device("/dev/k
 
 let built: string | null = null;
 
+/** A guest of holdfast.toml that boots it: keys of its own, and of its checkpoints, a line each. */
+export function tinyGuestToml(keys: readonly string[], checkpoint: readonly string[] = [], name = "tiny"): string {
+  const head = ["[[guest]]", `name = "${name}"`, `kernel = "${tinyGuest()}"`, ...keys];
+  return [...head, ...(checkpoint.length === 0 ? [] : ["[guest.checkpoint]", ...checkpoint])].join("\n");
+}
+
 /** Path of the guest's ELF file. */
 export function tinyGuest(): string {
   if (built !== null) return built;

@@ -12,6 +12,8 @@ export class VsockPeer implements Disposable {
   readonly #server: Bun.UnixSocketListener<Connection>;
   /** Connections made so far. */
   connections = 0;
+  /** Connections to another port so far: Cloud Hypervisor closes them where nobody in the guest listens. */
+  refused = 0;
 
   constructor(
     readonly path: string,
@@ -32,7 +34,10 @@ export class VsockPeer implements Disposable {
             return;
           }
           data.greeted = true;
-          if (Buffer.from(bytes).toString() !== `CONNECT ${port}\n`) return void socket.end();
+          if (Buffer.from(bytes).toString() !== `CONNECT ${port}\n`) {
+            this.refused += 1;
+            return void socket.end();
+          }
           socket.write("OK 1073741824\n");
           data.stub = this.#startStub(socket);
         },

@@ -8,22 +8,13 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync,
 import { join } from "node:path";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { snapshotHypervisor } from "#tests/peers/snapshotHypervisor.ts";
-import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
+import { realGuest, tinyGuestToml } from "#tests/peers/tinyGuest.ts";
 import { need, root } from "#tests/skip.ts";
 
 const diskBytes = 1 << 20;
+const kept = ["automatic = false", "pauseMsMax = 20000"];
 const configOf = (disk: string): string =>
-  [
-    "[[guest]]",
-    'name = "tiny"',
-    `kernel = "${tinyGuest()}"`,
-    'memory = "96M"',
-    "stopMs = 500",
-    `disks = [{ path = "${disk}" }]`,
-    "[guest.checkpoint]",
-    "automatic = false",
-    "pauseMsMax = 20000",
-  ].join("\n");
+  tinyGuestToml(['memory = "96M"', "stopMs = 500", `disks = [{ path = "${disk}" }]`], kept);
 
 function writeDisk(path: string, text: string): void {
   const bytes = new Uint8Array(diskBytes);

@@ -8,21 +8,12 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { snapshotHypervisor } from "#tests/peers/snapshotHypervisor.ts";
-import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
+import { realGuest, tinyGuestToml } from "#tests/peers/tinyGuest.ts";
 import { need } from "#tests/skip.ts";
 
 const cli = join(import.meta.dir, "../../src/cli/main.ts");
 const toml = (): string =>
-  [
-    "[[guest]]",
-    'name = "tiny"',
-    `kernel = "${tinyGuest()}"`,
-    'memory = "96M"',
-    "stopMs = 200",
-    "[guest.checkpoint]",
-    "automatic = false",
-    "pauseMsMax = 20000",
-  ].join("\n");
+  tinyGuestToml(['memory = "96M"', "stopMs = 200"], ["automatic = false", "pauseMsMax = 20000"]);
 
 need(...realGuest)(
   "create, list, show, verify, pin, export, delete, import, restore",

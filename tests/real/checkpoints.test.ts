@@ -8,7 +8,7 @@ import { readFileSync, statSync } from "node:fs";
 import { systemClock } from "#clock.ts";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { snapshotHypervisor } from "#tests/peers/snapshotHypervisor.ts";
-import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
+import { realGuest, tinyGuestToml } from "#tests/peers/tinyGuest.ts";
 import { need } from "#tests/skip.ts";
 
 const real = need(...realGuest);
@@ -18,18 +18,8 @@ const up = { event: "guest", phase: "up" };
 /** Long enough that a guest of 64 MiB comes back lazily. */
 const lazily = "eagerMsMax = 0";
 
-function guest(...checkpoint: string[]): string {
-  return [
-    "[[guest]]",
-    'name = "tiny"',
-    `kernel = "${tinyGuest()}"`,
-    'memory = "128M"',
-    "stopMs = 500",
-    "[guest.checkpoint]",
-    "pauseMsMax = 5000",
-    ...checkpoint,
-  ].join("\n");
-}
+const guest = (...checkpoint: string[]): string =>
+  tinyGuestToml(['memory = "128M"', "stopMs = 500"], ["pauseMsMax = 5000", ...checkpoint]);
 
 const console_ = (ground: Playground): string => readFileSync(ground.directory("tiny").console, "utf8");
 

@@ -4,12 +4,13 @@
  * provoked by a key on its serial console or a signal.
  */
 import { describe, expect } from "bun:test";
-import { chmodSync, existsSync, readdirSync, readFileSync } from "node:fs";
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { kitPatienceMs, kitPort } from "#appliance/guests/guestProgram.ts";
 import { systemClock } from "#clock.ts";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
-import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
-import { type Need, need, root } from "#tests/skip.ts";
+import { realGuest, tinyGuest, tinyGuestToml } from "#tests/peers/tinyGuest.ts";
+import { long, type Need, need, root } from "#tests/skip.ts";
 
 const real = need(...realGuest);
 const timeoutMs = 60_000;
@@ -18,17 +19,8 @@ const timeoutMs = 60_000;
 function guest(ground: Playground, ...lines: string[]): string {
   const file = ground.directory("tiny").console;
   const grows = `a=$(stat -c %s ${file}); for i in 1 2 3 4 5 6 7 8; do sleep 0.1; b=$(stat -c %s ${file}); [ $b -ne $a ] && exit 0; done; exit 1`;
-  return [
-    "[[guest]]",
-    'name = "tiny"',
-    `kernel = "${tinyGuest()}"`,
-    'memory = "128M"',
-    "stopMs = 500",
-    `probes = ['cmd:${grows}']`,
-    "probeEveryMs = 200",
-    "probeFailuresMax = 2",
-    ...lines,
-  ].join("\n");
+  const probes = [`probes = ['cmd:${grows}']`, "probeEveryMs = 200", "probeFailuresMax = 2"];
+  return tinyGuestToml(['memory = "128M"', "stopMs = 500", ...probes, ...lines]);
 }
 
 /** Resolves once the file holds this text. */
@@ -51,6 +43,8 @@ const statusOf = (pid: number, name: string): string[] =>
   });
 
 const up = { event: "guest", phase: "up" };
+const inFull: Need = () => (long("real") ? null : "the long form: ./scripts/test real");
+const kitTimeoutMs = 120_000;
 
 describe("the tiny guest, on the real Cloud Hypervisor", () => {
   real(
@@ -175,5 +169,29 @@ describe("the tiny guest, on the real Cloud Hypervisor", () => {
       expect(ground.processOf("tiny")).not.toBe(pid);
     },
     120_000,
+  );
+
+  need(inFull, ...realGuest)(
+    "a guest without the kit is told what it lacks, and serves; so does its neighbour",
+    async () => {
+      using ground = new Playground();
+      const keys = ['memory = "128M"', "stopMs = 500"];
+      const program = '[[guest.program]]\nname = "redis"\nprocess = "redis-server"';
+      const toml = [tinyGuestToml(keys), program, tinyGuestToml(keys, [], "beside")].join("\n");
+      await using run = new GuestRun(ground, toml, { real: true, stopGuests: true });
+      for (const workload of ["tiny", "beside"]) await run.next({ ...up, workload });
+      await systemClock.sleep(kitPatienceMs);
+      const { text } = (await run.next({ event: "warning", workload: "redis" })) as { text: string };
+      expect(text).toContain(`nothing answers on vsock port ${kitPort} of guest tiny: install the guest kit in it`);
+      for (const workload of ["tiny", "beside"]) {
+        const before = statSync(ground.directory(workload).console).size;
+        for (let look = 0; look < 500 && statSync(ground.directory(workload).console).size === before; look += 1) {
+          await systemClock.sleep(10);
+        }
+        expect(statSync(ground.directory(workload).console).size).toBeGreaterThan(before);
+        expect(await run.control.show(workload)).toMatchObject({ phase: "up" });
+      }
+    },
+    kitTimeoutMs,
   );
 });

@@ -9,7 +9,7 @@ import type { ArrivingTold, WorkloadTold } from "#status/told.ts";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { cookieOf, password, until } from "#tests/peers/pageHost.ts";
 import { snapshotHypervisor } from "#tests/peers/snapshotHypervisor.ts";
-import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
+import { realGuest, tinyGuestToml } from "#tests/peers/tinyGuest.ts";
 import { need } from "#tests/skip.ts";
 
 /** Cloud Hypervisor asks for each page of it: with little to do elsewhere that is a second, and the page is told twice in one. */
@@ -21,9 +21,9 @@ need(...realGuest)(
   "a restore asked for on the page shows how the memory arrives, and that it is over",
   async () => {
     using ground = new Playground();
-    const guest = ["[[guest]]", 'name = "tiny"', `kernel = "${tinyGuest()}"`, `memory = "${memory}"`, "stopMs = 500"];
-    const kept = ["[guest.checkpoint]", "pauseMsMax = 5000", "eagerMsMax = 0", "prefetchMsMax = 0", "healthyMs = 1000"];
-    const toml = [...guest, ...kept, "[status]", 'listen = "127.0.0.1:0"'].join("\n");
+    const kept = ["pauseMsMax = 5000", "eagerMsMax = 0", "prefetchMsMax = 0", "healthyMs = 1000"];
+    const guest = tinyGuestToml([`memory = "${memory}"`, "stopMs = 500"], kept);
+    const toml = [guest, "[status]", 'listen = "127.0.0.1:0"'].join("\n");
     await using run = new GuestRun(ground, toml, { real: snapshotHypervisor(), stopGuests: true });
     const { url, claim } = (await run.next({ event: "status" })) as { url: string; claim: string };
     const cookie = cookieOf(await post(url, "claim", { code: claim, name: "admin", password, again: password }));

@@ -11,7 +11,7 @@ import { systemClock } from "#clock.ts";
 import { ProgramError } from "#errors.ts";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { snapshotHypervisor } from "#tests/peers/snapshotHypervisor.ts";
-import { realGuest, tinyGuest } from "#tests/peers/tinyGuest.ts";
+import { realGuest, tinyGuestToml } from "#tests/peers/tinyGuest.ts";
 import { need } from "#tests/skip.ts";
 import { pageBytes } from "#vm/offload/guestRam.ts";
 
@@ -62,18 +62,8 @@ describe("memory that comes back", () => {
       `${mode}: is the memory that was there, page by page`,
       async () => {
         using ground = new Playground();
-        const toml = [
-          "[[guest]]",
-          'name = "tiny"',
-          `kernel = "${tinyGuest()}"`,
-          'memory = "96M"',
-          "shared = true",
-          "stopMs = 500",
-          "[guest.checkpoint]",
-          "automatic = false",
-          "pauseMsMax = 20000",
-          `eagerMsMax = ${mode === "lazy" ? 0 : 60_000}`,
-        ].join("\n");
+        const kept = ["automatic = false", "pauseMsMax = 20000", `eagerMsMax = ${mode === "lazy" ? 0 : 60_000}`];
+        const toml = tinyGuestToml(['memory = "96M"', "shared = true", "stopMs = 500"], kept);
         await using run = new GuestRun(ground, toml, { real: snapshotHypervisor(), stopGuests: true });
         await run.next({ event: "guest", phase: "up" });
         await run.control.command("tiny", "pause");
