@@ -9,7 +9,7 @@
  * `vmm/src/memory_manager.rs` of v53.0; measured at 15 µs a request.
  */
 import type { UnixStream } from "#board/native/unixStream.ts";
-import { systemClock } from "#clock.ts";
+import { blockFor, systemClock } from "#clock.ts";
 import { HypervisorError, NativeError } from "#errors.ts";
 import { type GuestRam, pageBytes } from "#vm/offload/guestRam.ts";
 import { stepError } from "#vm/offload/receiver.ts";
@@ -24,8 +24,14 @@ const restMsMax = 5_000;
 const answerMsMax = 5_000;
 /** Cloud Hypervisor's own fill never rests for so long, but a box that swaps might. */
 const idleMsMax = 120_000;
-/** So long after it runs, a guest whose first pages were known has the processors: only what is asked for is brought. */
+/**
+ * So long after it runs, a guest whose first pages were known has the processors: only what is asked for is brought, and
+ * Cloud Hypervisor's own fill, which keeps one of them busy, is answered after a rest. A guest that touches something
+ * meanwhile waits for that rest, so there is none as long as it goes on touching.
+ */
 const quietMs = 250;
+const fillRestMs = 0.2;
+const touchingMs = 5;
 
 export class PageServer {
   /** Pages that the guest itself touched, in order. */
@@ -39,6 +45,8 @@ export class PageServer {
   #quietUntilNs: number | null = null;
   /** Nothing was asked for then. */
   #silentNs = 0;
+  #firstMomentEndsNs = 0;
+  #touchedAtNs = Number.NEGATIVE_INFINITY;
 
   constructor(
     private readonly stream: UnixStream,
@@ -65,7 +73,13 @@ export class PageServer {
 
   /** The guest runs now. */
   begin(): void {
-    if (this.recorded.length > 0) this.#quietUntilNs = systemClock.monotonicNs() + quietMs * 1e6;
+    this.#firstMomentEndsNs = systemClock.monotonicNs() + quietMs * 1e6;
+    if (this.recorded.length > 0) this.#quietUntilNs = this.#firstMomentEndsNs;
+  }
+
+  /** What it has touched by now is what it wants first. */
+  get isPastFirstMoment(): boolean {
+    return systemClock.monotonicNs() >= this.#firstMomentEndsNs;
   }
 
   /** Waits for the next request, bringing pages meanwhile. False once Cloud Hypervisor has hung up. @throws see `#answer` */
@@ -126,10 +140,12 @@ export class PageServer {
       const again = fill.ask(page);
       const touched = this.#isTouch(page) || again;
       wanted ||= touched;
+      if (touched) this.#touchedAtNs = systemClock.monotonicNs();
       if (touched && this.touched.length < touchesMax) this.touched.push(page);
       const extent = fill.answer(page, again, touched);
       if (extent !== null) spread = { page, extent };
     }
+    if (this.#isQuiet() && systemClock.monotonicNs() - this.#touchedAtNs > touchingMs * 1e6) blockFor(fillRestMs);
     this.#during(() => this.stream.write(this.#ok, answerMsMax));
     if (wanted) addWait(this.waits, systemClock.monotonicNs() - this.#silentNs);
     if (spread !== null) fill.counts.background += fill.spread(spread.page, spread.extent);

@@ -30,6 +30,7 @@ import { PageFill } from "./pageFill.ts";
 import { chunkPages } from "./pageMap.ts";
 import { PageServer } from "./pageServer.ts";
 import { touchesMax, unpackTouches } from "./touchOrder.ts";
+import { lookAtTables, workingSet } from "./workingSet.ts";
 
 export type RestoreOrder = {
   /** The page file. */
@@ -51,7 +52,7 @@ export type Prepared = {
 };
 
 const connectMsMax = 10_000;
-const connectPollMs = 1;
+const connectPollMs = 0.2;
 /** Restoring devices and processors takes milliseconds; a guest that faults there waits for us alone. */
 const stateMsMax = 30_000;
 const stepMsMax = 10_000;
@@ -73,6 +74,7 @@ export class Restoring implements Disposable {
   #main: UnixStream | null = null;
   #fault: UnixStream | null = null;
   #server: PageServer | null = null;
+  #hypervisorPid = 0;
 
   /** `rehearsed`: gives what it has brought, where it was for the same checkpoint. @throws StorageError, NativeError */
   constructor(
@@ -105,6 +107,7 @@ export class Restoring implements Disposable {
 
   /** Returns once Cloud Hypervisor runs the guest (or holds it paused). @throws HypervisorError, StorageError, NativeError */
   start(socket: string, hypervisorPid: number): void {
+    this.#hypervisorPid = hypervisorPid;
     const main = connectTo(socket);
     this.#main = main;
     if (main.peerPid !== hypervisorPid) throw broken("connect", "another process than Cloud Hypervisor listens");
@@ -122,16 +125,21 @@ export class Restoring implements Disposable {
   }
 
   /**
-   * Serves until every page was asked for; `progress` is called now and then. Gives the order of first touches. A page that
-   * was there before the guest ran shows no touch: it stays in the record until that is full, and then has to earn it anew.
+   * Serves until every page was asked for; `progress` is called now and then. Gives what the guest wanted first, in the
+   * order to bring it in the next time.
    */
   serve(progress: () => void): readonly number[] {
     const server = this.#server;
     if (server === null) return [];
     server.begin();
-    for (let round = 1; server.serveNext(); round += 1) if (round % 4_096 === 0) progress();
-    const early = this.#recorded.slice(0, this.#next);
-    return early.length + server.touched.length > touchesMax ? server.touched : [...early, ...server.touched];
+    const tables = lookAtTables(this.map, this.#files, this.#hypervisorPid);
+    let mapped: readonly number[] | null | undefined;
+    for (let round = 1; server.serveNext(); round += 1) {
+      if (round % 4_096 === 0) progress();
+      if (mapped === undefined && server.isPastFirstMoment) mapped = stepOf(tables);
+    }
+    while (mapped === undefined) mapped = stepOf(tables);
+    return workingSet(this.#recorded, server.touched, mapped, touchesMax);
   }
 
   [Symbol.dispose](): void {
@@ -227,6 +235,16 @@ export class Restoring implements Disposable {
     stepping(step, () => this.#main!.read(response, stepMsMax));
     if (decodeResponse(response) === "ok") return;
     throw new HypervisorError("hypervisor.rejected", `Cloud Hypervisor refused ${step}`, { step });
+  }
+}
+
+/** Undefined as long as there is more to read, null where it cannot be read: the next restore then brings less early. */
+function stepOf(tables: Iterator<undefined, number[]>): readonly number[] | null | undefined {
+  try {
+    const { done, value } = tables.next();
+    return done === true ? value : undefined;
+  } catch {
+    return null;
   }
 }
 
