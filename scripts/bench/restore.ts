@@ -14,6 +14,7 @@ import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { MemoryFile } from "#board/native/memoryFile.ts";
 import { systemClock } from "#clock.ts";
+import { pageBytes } from "#vm/offload/guestRam.ts";
 import { publish, readFlags } from "./benchReport.ts";
 import { type GuestShape, Machine, mebibyte, Scene, told } from "./checkpointScene.ts";
 import { drift, median, medianInterval } from "./statistics.ts";
@@ -25,7 +26,12 @@ const shapeOf = (memoryMiB: number): GuestShape => ({
   ...{ memoryMiB, fillMiB: 64, dirtyMiB: 4, workPages: 256, shared: true, tells },
 });
 
-type Times = { readonly runningMs: number; readonly answerMs: number; readonly machine: Machine };
+type Times = {
+  readonly launchMs: number;
+  readonly runningMs: number;
+  readonly answerMs: number;
+  readonly machine: Machine;
+};
 /** For the Worker that a supervisor keeps warm. */
 const settleMs = 250;
 const since = (fromNs: number): number => (systemClock.monotonicNs() - fromNs) / 1e6;
@@ -39,7 +45,7 @@ async function ours(
   guest: string,
   mode: "lazy" | "eager",
   whole = false,
-): Promise<Times & { fillMs: number }> {
+): Promise<Times & { fillMs: number; demandedPages: number }> {
   scene.checkpoints.expectRestore(guest);
   rmSync(tells, { force: true });
   await systemClock.sleep(settleMs);
@@ -65,7 +71,9 @@ async function ours(
   const fillMs = since(fromNs) - runningMs;
   if (whole && touched.length > 0) await scene.checkpoints.touched(guest, touched);
   restore[Symbol.dispose]();
-  return { runningMs, answerMs: mode === "lazy" ? answerMs : answerMs - waitedMs, machine, fillMs };
+  const demandedPages = restore.progress.demandedBytes / pageBytes;
+  const comparableMs = mode === "lazy" ? answerMs : answerMs - waitedMs;
+  return { launchMs: launchedMs, runningMs, answerMs: comparableMs, machine, fillMs, demandedPages };
 }
 
 /** By Cloud Hypervisor itself, from a snapshot on the same disk. */
@@ -74,6 +82,7 @@ async function theirs(snapshot: string): Promise<Times> {
   await systemClock.sleep(settleMs);
   const fromNs = systemClock.monotonicNs();
   const machine = await Machine.launch(scene.place("t"));
+  const launchMs = since(fromNs);
   await machine.hypervisor.call("vm.restore", {
     source_url: `file://${snapshot}`,
     memory_restore_mode: "OnDemand",
@@ -81,7 +90,7 @@ async function theirs(snapshot: string): Promise<Times> {
   });
   const runningMs = since(fromNs);
   await told(tells);
-  return { runningMs, answerMs: since(fromNs), machine };
+  return { launchMs, runningMs, answerMs: since(fromNs), machine };
 }
 
 async function snapshotOf(machine: Machine, name: string): Promise<string> {
@@ -120,6 +129,8 @@ for (const size of sizes) {
 const small = prepared.get(smallMiB)!;
 const failed: unknown[] = [];
 const seen = { ours: [] as number[], theirs: [] as number[], lazy: [] as number[], eager: [] as number[] };
+/** How long the process takes to start, whoever restores; pages that had to be asked for before the first answer. */
+const [launches, demanded] = [[] as number[], [] as number[]];
 const [large, drains] = [[] as number[], [] as { ours: number; plain: number }[]];
 
 // What it touches is recorded by one restore that does not count.
@@ -129,13 +140,20 @@ for (let round = 0; round < rounds; round += 1) {
   try {
     for (const who of round % 2 === 0 ? ["ours", "theirs"] : ["theirs", "ours"]) {
       if (who === "theirs") {
-        const { runningMs, machine } = await theirs(small.snapshot!);
+        const { launchMs, runningMs, machine } = await theirs(small.snapshot!);
         seen.theirs.push(runningMs);
+        launches.push(launchMs);
         await machine[Symbol.asyncDispose]();
       } else {
-        const { runningMs, answerMs, machine } = await ours(small.checkpoint, `g${smallMiB}`, "lazy");
+        const { launchMs, runningMs, answerMs, demandedPages, machine } = await ours(
+          small.checkpoint,
+          `g${smallMiB}`,
+          "lazy",
+        );
         seen.ours.push(runningMs);
         seen.lazy.push(answerMs);
+        launches.push(launchMs);
+        demanded.push(demandedPages);
         await machine[Symbol.asyncDispose]();
       }
     }
@@ -161,6 +179,8 @@ const ratioOf = (above: readonly number[], below: readonly number[]): object => 
 const results = {
   runningMs: { ours: median(seen.ours), theirs: median(seen.theirs), theirsDrift: drift(seen.theirs) },
   runningOverTheirs: { ...ratioOf(seen.ours, seen.theirs), target: 1.25 },
+  launchMs: median(launches),
+  answerMs: { lazy: median(seen.lazy), resident: median(seen.eager), demandedPages: median(demanded) },
   firstAnswerOverResident: { ...ratioOf(seen.lazy, seen.eager), target: 1.1 },
   largeOverSmall: { ...ratioOf(large, seen.ours), target: 1.25 },
   drainOverPlain: { value: median(drains.map(({ ours: mine, plain }) => mine / plain)), target: 0.2, aim: 0.5 },
