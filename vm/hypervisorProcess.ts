@@ -265,12 +265,16 @@ export function findProcess(directory: RunDirectory): { readonly pid: number; re
 
 const isSame = (pid: number, startTicks: number): boolean => startTicksOf(pid) === startTicks;
 
-/** Field 22 of /proc/PID/stat, or null where the process is gone or a zombie. */
-function startTicksOf(pid: number): number | null {
+/**
+ * Field 22 of /proc/PID/stat, or null where the process is gone: a zombie without threads. As long as one of its threads
+ * is still dying (field 20), its sockets, its disks and its taps are its own.
+ */
+export function startTicksOf(pid: number): number | null {
   const fields = readProc(pid, "stat")
     .replace(/^.*\) /s, "")
     .split(" ");
-  return fields.length < 20 || fields[0] === "Z" || fields[0] === "X" ? null : Number(fields[19]);
+  const isGone = (fields[0] === "Z" && Number(fields[17]) <= 1) || fields[0] === "X";
+  return fields.length < 20 || isGone ? null : Number(fields[19]);
 }
 
 function workingDirectory(pid: number): string | null {

@@ -213,7 +213,7 @@ async function inGuest({ control }: Context, command: string): Promise<string> {
   for (const limitNs = systemClock.monotonicNs() + patienceMs * 1e6; systemClock.monotonicNs() < limitNs; ) {
     await control.type("debian", `\necho "${mark}" "<$(${command})>"\n`).catch(() => {});
     for (const againNs = systemClock.monotonicNs() + typeAgainMs * 1e6; systemClock.monotonicNs() < againNs; ) {
-      const found = new RegExp(`^${mark} <(.*)>`, "m").exec(readFileSync(log, "utf8"));
+      const found = new RegExp(`${mark} <(.*)>`).exec(readFileSync(log, "utf8"));
       if (found !== null) return found[1]!;
       await systemClock.sleep(200);
     }

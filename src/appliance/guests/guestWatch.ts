@@ -4,7 +4,7 @@
  *
  * Gets a hypervisor and what to look for; tells what it saw as inputs of the supervision machine. Probes count only once
  * the guest has settled, or `bootMs` after its boot. Without probes a guest counts as settled `quietMs` after its boot.
- * Limits: `pingEveryMs`, `silentAfter` unanswered pings in a row.
+ * Limits: `pingEveryMs`, `pingMsMax`, `silentAfter` unanswered pings in a row.
  */
 import type { Clock } from "#clock.ts";
 import { explain, HypervisorError } from "#errors.ts";
@@ -18,7 +18,9 @@ import { faultOfEvent, faultOfLine } from "./guestFault.ts";
 import type { SuperviseInput } from "./supervision.ts";
 
 export const pingEveryMs = 5_000;
-export const silentAfter = 2;
+/** The first ping may take so long, each after an unanswered one twice as long: on a busy box all is late, and to end a guest for that would be worse. */
+const pingMsMax = 5_000;
+export const silentAfter = 3;
 export const quietMs = 2_000;
 /** Events come later than answers, at most so much. */
 const eventDelayMs = 5_000;
@@ -144,7 +146,7 @@ export class GuestWatch {
       // Its control thread does one thing after the other: while a call of ours is under way, silence says nothing.
       if (hypervisor.busy || hypervisor.state.kind === "absent") continue;
       try {
-        await hypervisor.call("vmm.ping", undefined, { signal });
+        await hypervisor.call("vmm.ping", undefined, { signal, timeoutMs: pingMsMax * 2 ** silent });
         silent = 0;
       } catch (error) {
         if (signal.aborted) return;
