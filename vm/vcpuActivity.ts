@@ -15,17 +15,22 @@ const spinningShare = 0.8;
 /** `share`: of the look, how much it ran or wanted to run. */
 export type VcpuActivity = { readonly vcpu: number; readonly share: number };
 
+type Look = { readonly ranNs: number; readonly wantsToRun: boolean; readonly timesBlocked: string };
+
 /** Takes `lookMs`. Empty where the process is gone. */
 export async function lookAtVcpus(pid: number, clock: Clock): Promise<VcpuActivity[]> {
-  const [before, fromNs] = [runNsOf(pid), clock.monotonicNs()];
+  const [before, fromNs] = [lookOnce(pid), clock.monotonicNs()];
   await clock.sleep(lookMs);
-  const [after, untilNs] = [runNsOf(pid), clock.monotonicNs()];
+  const [after, untilNs] = [lookOnce(pid), clock.monotonicNs()];
   return [...after]
-    .map(([vcpu, now]) => {
-      const share = (now - (before.get(vcpu) ?? now)) / (untilNs - fromNs);
-      return { vcpu, share: Math.min(1, Math.max(0, share)) };
-    })
+    .map(([vcpu, now]) => ({ vcpu, share: shareOf(before.get(vcpu) ?? now, now, untilNs - fromNs) }))
     .sort((a, b) => a.vcpu - b.vcpu);
+}
+
+/** On a box so busy that it hardly ran, one that never waited for anything else has spun all the same. */
+function shareOf(before: Look, now: Look, elapsedNs: number): number {
+  if (before.wantsToRun && now.wantsToRun && before.timesBlocked === now.timesBlocked) return 1;
+  return Math.min(1, Math.max(0, (now.ranNs - before.ranNs) / elapsedNs));
 }
 
 /** In words, for the record of a hang. */
@@ -38,17 +43,20 @@ export function describeVcpus(activity: readonly VcpuActivity[]): string {
 }
 
 /** Ran and waited for a processor, ns: on a busy box a spinning thread gets less than it wants. */
-function runNsOf(pid: number): Map<number, number> {
-  const spent = new Map<number, number>();
+function lookOnce(pid: number): Map<number, Look> {
+  const found = new Map<number, Look>();
   try {
     for (const tid of readdirSync(`/proc/${pid}/task`)) {
-      const vcpu = /^vcpu(\d+)\s*$/.exec(readFileSync(`/proc/${pid}/task/${tid}/comm`, "latin1"))?.[1];
+      const read = (file: string): string => readFileSync(`/proc/${pid}/task/${tid}/${file}`, "latin1");
+      const vcpu = /^vcpu(\d+)\s*$/.exec(read("comm"))?.[1];
       if (vcpu === undefined) continue;
-      const [ranNs, waitedNs] = readFileSync(`/proc/${pid}/task/${tid}/schedstat`, "latin1").split(" ").map(Number);
-      spent.set(Number(vcpu), ranNs! + waitedNs!);
+      const [ranNs, waitedNs] = read("schedstat").split(" ").map(Number);
+      const status = read("status");
+      const timesBlocked = /^voluntary_ctxt_switches:\s*(\d+)/m.exec(status)?.[1] ?? "";
+      found.set(Number(vcpu), { ranNs: ranNs! + waitedNs!, wantsToRun: /^State:\s*R/m.test(status), timesBlocked });
     }
   } catch {
     // The process, or one of its threads, has gone meanwhile: what was read so far is the answer.
   }
-  return spent;
+  return found;
 }
