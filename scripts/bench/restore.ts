@@ -16,7 +16,7 @@ import { MemoryFile } from "#board/native/memoryFile.ts";
 import { systemClock } from "#clock.ts";
 import { pageBytes } from "#vm/offload/guestRam.ts";
 import { publish, readFlags } from "./benchReport.ts";
-import { type GuestShape, Machine, mebibyte, Scene, told } from "./checkpointScene.ts";
+import { buildGuest, configOf, type GuestShape, Machine, mebibyte, Scene, told } from "./checkpointScene.ts";
 import { drift, median, medianInterval } from "./statistics.ts";
 
 const { json, numbers } = readFlags(process.argv.slice(2), { rounds: 10, seed: 1, largeMiB: 8_192 });
@@ -119,6 +119,16 @@ async function drain(checkpoint: string): Promise<{ ours: number; plain: number 
   return { ours: oursRate, plain: (64 * mebibyte) / since(fromNs) };
 }
 
+/** What a memory of this size costs the kernel and Cloud Hypervisor at any start, restored or not. */
+async function bareBootMs(memoryMiB: number): Promise<number> {
+  const shape = { ...shapeOf(memoryMiB), fillMiB: 1 };
+  await using machine = await Machine.launch(scene.place("b"));
+  await machine.hypervisor.call("vm.create", configOf(buildGuest(scene.path, shape), shape));
+  const fromNs = systemClock.monotonicNs();
+  await machine.hypervisor.call("vm.boot");
+  return since(fromNs);
+}
+
 const sizes = [smallMiB, numbers.largeMiB!];
 const prepared = new Map<number, { checkpoint: string; snapshot: string | null }>();
 for (const size of sizes) {
@@ -131,6 +141,7 @@ const failed: unknown[] = [];
 const seen = { ours: [] as number[], theirs: [] as number[], lazy: [] as number[], eager: [] as number[] };
 /** How long the process takes to start, whoever restores; pages that had to be asked for before the first answer. */
 const [launches, demanded] = [[] as number[], [] as number[]];
+const boots = new Map<number, number[]>(sizes.map((size) => [size, []]));
 const [large, drains] = [[] as number[], [] as { ours: number; plain: number }[]];
 
 // What it touches is recorded by one restore that does not count.
@@ -163,6 +174,7 @@ for (let round = 0; round < rounds; round += 1) {
     const big = await ours(prepared.get(numbers.largeMiB!)!.checkpoint, `g${numbers.largeMiB}`, "lazy");
     large.push(big.runningMs);
     await big.machine[Symbol.asyncDispose]();
+    for (const size of sizes) boots.get(size)!.push(await bareBootMs(size));
     drains.push(await drain(small.checkpoint));
   } catch (error) {
     failed.push(String(error));
@@ -183,6 +195,10 @@ const results = {
   answerMs: { lazy: median(seen.lazy), resident: median(seen.eager), demandedPages: median(demanded) },
   firstAnswerOverResident: { ...ratioOf(seen.lazy, seen.eager), target: 1.1 },
   largeOverSmall: { ...ratioOf(large, seen.ours), target: 1.25 },
+  largerByMs: {
+    restore: median(large) - median(seen.ours),
+    bareBoot: median(boots.get(numbers.largeMiB!)!) - median(boots.get(smallMiB)!),
+  },
   drainOverPlain: { value: median(drains.map(({ ours: mine, plain }) => mine / plain)), target: 0.2, aim: 0.5 },
   fillMs: first.fillMs,
 };

@@ -75,6 +75,8 @@ export class Restoring implements Disposable {
   #fault: UnixStream | null = null;
   #server: PageServer | null = null;
   #hypervisorPid = 0;
+  /** As it is handed over: edited while the process still starts. */
+  #config: Uint8Array = new Uint8Array();
 
   /** `rehearsed`: gives what it has brought, where it was for the same checkpoint. @throws StorageError, NativeError */
   constructor(
@@ -97,6 +99,7 @@ export class Restoring implements Disposable {
 
   /** Writes what the guest will want first: all of it, or what it wanted last time, until it is `wanted`. */
   prepare(wanted: () => boolean = () => false): Prepared {
+    this.#config = Buffer.from(editConfig(this.map.config, { disks: this.order.disks }));
     const limitNs = systemClock.monotonicNs() + this.order.prefetchMsMax * 1e6;
     const { counts } = this.fill;
     if (this.mode === "eager") counts.prefetched += this.#bringAll();
@@ -113,8 +116,7 @@ export class Restoring implements Disposable {
     if (main.peerPid !== hypervisorPid) throw broken("connect", "another process than Cloud Hypervisor listens");
     this.#ask("start");
     for (const [slot, file] of this.#files) this.#sendFile(slot, file);
-    const config = Buffer.from(editConfig(this.map.config, { disks: this.order.disks }));
-    this.#ask("config", config);
+    this.#ask("config", this.#config);
     if (this.mode === "lazy") this.#openFaults(socket);
     const { state } = this.map;
     if (state.length > stateBytesMax) throw broken("state", `it has ${state.length} bytes`);
