@@ -57,6 +57,7 @@ class Guarded implements AsyncDisposable {
       section,
       vsockSocket,
       runs: () => true,
+      images: new Map(),
       storage: this.#storage,
       rescues: new RescueBook(this.#storage, clock),
       suppression: new SuppressionSwitch(clock),

@@ -50,6 +50,8 @@ export type GuestProgramParts = {
   readonly vsockSocket: string;
   /** False while the guest is paused: then nothing answers, and nothing is wrong. */
   readonly runs: () => boolean;
+  /** Shared with the other programs of the guest. */
+  readonly images: ImageStore;
   readonly storage: Storage;
   readonly rescues: RescueBook;
   readonly suppression: SuppressionSwitch;
@@ -60,7 +62,6 @@ export type GuestProgramParts = {
 
 export class GuestProgram {
   readonly #trials: Trials;
-  readonly #images: ImageStore = new Map();
   #told = "";
   #timeoutMs = requestTimeoutMs;
 
@@ -129,7 +130,7 @@ export class GuestProgram {
       workload: this.name,
       pid,
       client,
-      images: this.#images,
+      images: this.parts.images,
       clock,
       log,
       nextFaultId,

@@ -9,6 +9,7 @@ import type { Clock } from "#clock.ts";
 import type { GuestSection } from "#config/schema.ts";
 import { explain, HypervisorError } from "#errors.ts";
 import type { Log } from "#log.ts";
+import type { ImageStore } from "#monitor/guest/remoteCode.ts";
 import type { Probe } from "#monitor/probes.ts";
 import type { Checkpoints } from "#restoration/checkpoints.ts";
 import type { Storage } from "#storage/storage.ts";
@@ -100,12 +101,14 @@ export class Incarnation implements AsyncDisposable {
   /** Each program in a task of its own: one that cannot be reached is nobody else's trouble. */
   #guardPrograms(): void {
     const { section, directory, storage, rescues, suppression, noticesFor, clock, log } = this.parts;
+    const images: ImageStore = new Map();
     for (const program of section.programs) {
       const guarded = new GuestProgram({
         guest: section.name,
         section: program,
         vsockSocket: directory.vsockSocket,
         runs: () => this.hypervisor.state.kind === "running",
+        images,
         storage,
         rescues,
         suppression,

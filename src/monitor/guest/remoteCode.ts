@@ -3,7 +3,7 @@
  * The code map of a program that is reached through a stub only: mappings and files read through it.
  *
  * Gets a way to read files and memory; gives a CodeMap, made anew when the mappings of code have changed. Images are kept by
- * path and inode for as long as the guest does not boot anew: files of some 10 MB cross vsock once. Limit: what the stub
+ * path and inode for as long as the guest does not boot anew: files of some 10 MB cross vsock once for all its programs. Limit: what the stub
  * reads of one file (16 MiB); larger ones are unwound by frame pointers or not at all, and the log says so.
  */
 import { CodeMap } from "#binary/codeMap.ts";
@@ -14,8 +14,8 @@ import type { Log } from "#log.ts";
 import type { ReadPages } from "./remoteView.ts";
 
 export type ReadFile = (path: string) => Promise<Uint8Array | null>;
-/** Images of files of one boot of one guest. */
-export type ImageStore = Map<string, ElfImage | null>;
+/** Images of files of one guest, shared by its programs: one that is being read is waited for. */
+export type ImageStore = Map<string, Promise<ElfImage | null>>;
 
 const vdsoName = "[vdso]";
 
@@ -62,11 +62,22 @@ export class RemoteCode {
   async #imageOf(mapping: Mapping): Promise<ElfImage | null> {
     if (mapping.path !== vdsoName && !mapping.path.startsWith("/")) return null;
     const identity = `${mapping.path} ${mapping.inode}`;
-    const known = this.images.get(identity);
-    if (known !== undefined) return known;
-    const image = await this.#read(mapping);
-    this.images.set(identity, image);
-    return image;
+    for (let known = this.images.get(identity); known !== undefined; known = this.images.get(identity)) {
+      try {
+        return await known;
+      } catch {
+        // Lost with the stub of whoever read it, who takes it out: the next one, or we read it.
+      }
+    }
+    const reading = this.#read(mapping);
+    this.images.set(identity, reading);
+    try {
+      return await reading;
+    } catch (error) {
+      // The stub that read it is gone; whoever waited for it has one of its own.
+      if (this.images.get(identity) === reading) this.images.delete(identity);
+      throw error;
+    }
   }
 
   async #read(mapping: Mapping): Promise<ElfImage | null> {
