@@ -48,7 +48,7 @@ net = [{ bridge = "br0" }]
 probes = ["redis:${guestAddress}:6379"]
 probeFailuresMax = 20
 bootMs = ${bootMs}
-stopMs = ${bootMs}
+stopMs = 240000
 watchdog = false
 restart = { attemptsMax = 10 }
 checkpoint = { automatic = false, healthyMs = 20000, pauseMsMax = 60000 }
