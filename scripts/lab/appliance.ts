@@ -32,7 +32,7 @@ export type ApplianceStep = {
 const diskGiB = 4;
 const gib = 1_073_741_824;
 export const claimCode = "H0LDFAST-77";
-const configuration = `[status]
+export const configuration = `[status]
 listen = "0.0.0.0:8443"
 openHealth = true
 

@@ -3,12 +3,22 @@
  * The steps of the appliance's lab. Each starts a box, does one thing to it, and throws where the promise is not kept.
  */
 import { partitionOf } from "#image/layout.ts";
-import { type ApplianceStep, claimBox, holds, page, replaceOnEsp, type Scene, spoil } from "./appliance.ts";
+import {
+  type ApplianceStep,
+  claimBox,
+  configuration,
+  holds,
+  page,
+  replaceOnEsp,
+  type Scene,
+  spoil,
+} from "./appliance.ts";
 import type { BootedBox } from "./bootedBox.ts";
+import { Surroundings, telemetryTo } from "./boxWorld.ts";
 import { LabError } from "./commands.ts";
 import { RedisClient } from "./redisClient.ts";
 
-const readyMsMax = 400_000;
+const readyMsMax = 600_000;
 const slotMsMax = 900_000;
 /** As the boot loader counts them. */
 const slotTries = 3;
@@ -27,8 +37,13 @@ async function ready(box: BootedBox, scene: Scene): Promise<void> {
   );
 }
 
+/** With a broker, which hears why the box was started. */
+const heard = (scene: Scene): Promise<Surroundings> =>
+  Surroundings.open(scene, (port) => `${configuration}\n${telemetryTo(port)}`);
+
 /** First boot: claimed, healthy, nothing failed, read-only, grown, with an identity that stays. */
 async function firstBoot(scene: Scene): Promise<Record<string, unknown>> {
+  await using around = await heard(scene);
   await using box = scene.boot();
   await ready(box, scene);
   const failed = await box.shell(
@@ -47,7 +62,9 @@ async function firstBoot(scene: Scene): Promise<Record<string, unknown>> {
   const fault = await takeFault(scene);
   const claimed = await claimBox(scene.pagePort);
   expect(claimed === 200, `the page answers its admin with ${claimed}`);
-  return { slot: await slotOf(box), grownMiB, fault, claimed };
+  const { reason, slot, sw, workloads } = await around.bornFor("first");
+  expect(slot === "A", `the birth names slot ${slot}`);
+  return { slot: await slotOf(box), grownMiB, failed: 0, fault, claimed, birth: { reason, slot, sw, workloads } };
 }
 
 const slotOf = async (box: BootedBox): Promise<string> =>
@@ -117,6 +134,7 @@ async function freezeService(scene: Scene): Promise<Record<string, unknown>> {
 
 /** Init stands still: the hardware resets the box, and the next boot says so. */
 async function freezeInit(scene: Scene): Promise<Record<string, unknown>> {
+  await using around = await heard(scene);
   await using box = scene.boot();
   await ready(box, scene);
   const watchdog = await box.shell(
@@ -126,23 +144,21 @@ async function freezeInit(scene: Scene): Promise<Record<string, unknown>> {
   await box.shell("(gdbserver --once --attach 127.0.0.1:1 1 >/dev/null 2>&1 &) ; sleep 1");
   await box.says(/holdfast-setup: the system is on/, slotMsMax);
   await box.shellReady();
-  const boots = await holds(
-    "the reason of the boot",
-    async () => {
-      const text = await box.shell("cat /state/boots/boots.json /data/holdfast/boots.json 2>/dev/null || true");
-      return /watchdog/.test(text) ? text : null;
-    },
-    readyMsMax,
-  );
-  return { watchdog, boots: boots.slice(-200) };
+  const { reason } = await around.bornFor("watchdog");
+  const boots = await box.shell("tail -c 300 /state/boots/boots.json");
+  expect(/watchdog/.test(boots), `the boots on record: ${boots}`);
+  return { watchdog, reason, boots };
 }
 
+/** Its configuration goes with the data: the one that the lab can look at is put beside the wish. */
 async function factoryReset(scene: Scene): Promise<Record<string, unknown>> {
+  await using around = await heard(scene);
   await using box = scene.boot();
   await ready(box, scene);
   const identity = "cat /state/machine-id; hostname; sha256sum </data/holdfast/page/certificate.pem";
   const before = await box.shell(identity);
-  await box.shell("echo mine >/data/mine; sync; : >/esp/holdfast/factory-reset; sync");
+  await box.shell("echo mine >/data/mine; cp /etc/holdfast/holdfast.toml /esp/holdfast/holdfast.toml");
+  await box.shell(": >/esp/holdfast/factory-reset; sync");
   await box.shell("systemctl reboot --no-block");
   await box.says(/factory reset done/, slotMsMax);
   await ready(box, scene);
@@ -150,7 +166,8 @@ async function factoryReset(scene: Scene): Promise<Record<string, unknown>> {
   expect(after === before, `the identity changed: ${before} to ${after}`);
   expect((await box.shell("ls /data/mine 2>/dev/null || echo gone")) === "gone", "data outlived the reset");
   const claims = await page(scene.pagePort, "/");
-  return { identity: after.split("\n").join(" "), page: claims.status };
+  const { reason } = await around.bornFor("factoryReset");
+  return { identity: after.split("\n").join(" "), page: claims.status, reason };
 }
 
 export const applianceSteps: readonly ApplianceStep[] = [

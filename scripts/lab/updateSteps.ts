@@ -7,23 +7,17 @@
  * (HOLDFAST_LAB_BUNDLES; left out: the image's folder; HOLDFAST_LAB_KEYS: the folder of key.pem and cert.pem).
  */
 import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { systemClock } from "#clock.ts";
 import { makeBundle } from "#image/bundle.ts";
-import { placeFiles } from "#image/run.ts";
-import { Mosquitto } from "#tests/peers/mosquitto.ts";
-import { Observer } from "#tests/peers/observer.ts";
-import { Operator } from "#tests/peers/operator.ts";
-import { type ApplianceStep, claimCode, holds, type Scene } from "./appliance.ts";
+import { type ApplianceStep, holds, type Scene } from "./appliance.ts";
 import type { BootedBox } from "./bootedBox.ts";
+import { device, Surroundings, telemetryTo } from "./boxWorld.ts";
 import { LabError, run } from "./commands.ts";
 
-const readyMsMax = 300_000;
-const installMsMax = 600_000;
+const readyMsMax = 600_000;
 /** Boot, gate of ten minutes, and the way back. */
-const gateMsMax = 1_200_000;
-const hostSeenFromBox = "10.0.2.2";
-const device = "box-7";
+const gateMsMax = 1_800_000;
 const jsonStatus = "holdfast update status --json 2>/dev/null | tail -n 1";
 
 type Status = {
@@ -39,56 +33,12 @@ function expect(isSo: boolean, what: string): void {
   if (!isSo) throw new LabError("lab.machine", what);
 }
 
-/** The world around a box that is updated: its broker, who listens there, who may command, and where bundles are. */
-class Surroundings implements AsyncDisposable {
-  private constructor(
-    readonly broker: Mosquitto,
-    readonly observer: Observer,
-    readonly operator: Operator,
-    private readonly server: Bun.Server<undefined>,
-    readonly bundles: string,
-  ) {}
-
-  static async open(scene: Scene): Promise<Surroundings> {
-    const broker = await Mosquitto.start();
-    const observer = await Observer.open(broker.url, ["holdfast/#"]);
-    const bundles = process.env.HOLDFAST_LAB_BUNDLES ?? dirname(scene.image);
-    const fetch = (request: Request) => new Response(Bun.file(join(bundles, new URL(request.url).pathname)));
-    const server = Bun.serve({ port: 0, hostname: "127.0.0.1", idleTimeout: 0, fetch });
-    await placeFiles(scene.disk, { "holdfast.toml": configurationFor(broker.port), "claim.txt": `${claimCode}\n` });
-    return new Surroundings(broker, observer, new Operator(observer), server, bundles);
-  }
-
-  get birth(): Record<string, unknown> {
-    return this.observer.decoded(`holdfast/1/${device}/birth`).at(-1) ?? {};
-  }
-
-  /** The box fetches it and is told to install it; gives what the verb said. */
-  async install(box: BootedBox, name: string): Promise<string> {
-    const url = `http://${hostSeenFromBox}:${this.server.port}/${name}`;
-    const program = `await Bun.write("/data/next.raucb", await fetch("${url}"))`;
-    await box.shell(`/usr/lib/holdfast/bin/bun -e '${program}'; ls -l /data/next.raucb`, installMsMax);
-    return await box.shell("holdfast update install /data/next.raucb", installMsMax);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.server.stop(true);
-    await this.observer[Symbol.asyncDispose]();
-    await this.broker[Symbol.asyncDispose]();
-  }
-}
-
 /** The program is broken where the file /data/break names the slot that runs: an app that a new version breaks. */
 const configurationFor = (port: number): string => `[status]
 listen = "0.0.0.0:8443"
 openHealth = true
 
-[telemetry]
-broker = "mqtt://${hostSeenFromBox}:${port}"
-plaintext = true
-device = "${device}"
-connectSpreadMs = 0
-
+${telemetryTo(port)}
 [[program]]
 name = "cache"
 command = ["/bin/sh", "-c", "grep -q holdfast.slot=$(cat /data/break 2>/dev/null || echo none) /proc/cmdline && exit 1; exec redis-server --port 7000 --dir /tmp"]
@@ -135,7 +85,8 @@ async function updateTo(around: Surroundings, box: BootedBox, version: string): 
   const end = await stands(box, "the end of the trial", ({ phase }) => phase !== "trial", gateMsMax);
   expect(end.phase === "good" && end.version === version, `${running(end)}: ${end.says}`);
   expect(end.slot !== from.slot, "it runs in the same slot");
-  await around.observer.until("the birth", () => around.birth.sw === version && around.birth.slot === end.slot);
+  const isBorn = (): boolean => around.birth.sw === version && around.birth.slot === end.slot;
+  await holds("the birth", async () => (isBorn() ? true : null), readyMsMax);
   const environment = await environmentOf(box);
   expect(environment.includes(`ORDER=${end.slot}`) && environment.includes(`${end.slot}_TRY=0`), environment);
   return {
@@ -149,7 +100,7 @@ async function updateTo(around: Surroundings, box: BootedBox, version: string): 
 }
 
 async function thereAndBack(scene: Scene): Promise<Record<string, unknown>> {
-  await using around = await Surroundings.open(scene);
+  await using around = await Surroundings.open(scene, configurationFor);
   await using box = scene.boot();
   await box.shellReady();
   const first = await updateTo(around, box, "2.0");
@@ -165,7 +116,7 @@ async function signedReboot(around: Surroundings, box: BootedBox): Promise<Recor
   asked.catch(() => {});
   await restarted(box);
   await stands(box, "a supervisor", () => true, readyMsMax);
-  await holds("the reason", async () => (around.birth.reason === "operator" ? true : null), readyMsMax);
+  await around.bornFor("operator");
   const jobs = around.observer.decoded(`holdfast/1/${device}/e/audit`).map(({ facts }) => JSON.stringify(facts));
   const boots = await box.shell("tail -c 200 /state/boots/boots.json");
   return { reason: around.birth.reason, job: jobs.findLast((line) => line.includes("succeeded")), boots };
@@ -173,7 +124,7 @@ async function signedReboot(around: Surroundings, box: BootedBox): Promise<Recor
 
 /** It comes up, and a server that ran before does not: sent back within ten minutes, with the reason everywhere. */
 async function failsItsGate(scene: Scene): Promise<Record<string, unknown>> {
-  await using around = await Surroundings.open(scene);
+  await using around = await Surroundings.open(scene, configurationFor);
   await using box = scene.boot();
   await box.shellReady();
   await stands(box, "a supervisor", () => true, readyMsMax);
@@ -217,7 +168,7 @@ async function cameBack(
 const neverComesUp =
   (version: string, spoil: (bootImage: string) => Promise<void>): ApplianceStep["run"] =>
   async (scene) => {
-    await using around = await Surroundings.open(scene);
+    await using around = await Surroundings.open(scene, configurationFor);
     const name = `spoilt-${version}.raucb`;
     await makeSpoilt(around.bundles, scene, version, name, spoil);
     await using box = scene.boot();

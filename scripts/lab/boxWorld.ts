@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The world around a booted box: a real broker, who listens there, who may command, and a server with its update bundles.
+ *
+ * Gets the scene of a step and a configuration that names the broker, which is put on the boot partition; the box finds all
+ * of it at the address of QEMU's own network. Bundles: HOLDFAST_LAB_BUNDLES, or the image's folder.
+ */
+import { dirname, join } from "node:path";
+import { placeFiles } from "#image/run.ts";
+import { Mosquitto } from "#tests/peers/mosquitto.ts";
+import { Observer } from "#tests/peers/observer.ts";
+import { Operator } from "#tests/peers/operator.ts";
+import { claimCode, holds, type Scene } from "./appliance.ts";
+import type { BootedBox } from "./bootedBox.ts";
+
+const hostSeenFromBox = "10.0.2.2";
+export const device = "box-7";
+const fetchMsMax = 900_000;
+const installMsMax = 1_200_000;
+const birthMsMax = 600_000;
+
+/** The section of a configuration that sends the box to the broker on this port. */
+export const telemetryTo = (port: number): string => `[telemetry]
+broker = "mqtt://${hostSeenFromBox}:${port}"
+plaintext = true
+device = "${device}"
+connectSpreadMs = 0
+`;
+
+export class Surroundings implements AsyncDisposable {
+  private constructor(
+    readonly broker: Mosquitto,
+    readonly observer: Observer,
+    readonly operator: Operator,
+    private readonly server: Bun.Server<undefined>,
+    readonly bundles: string,
+  ) {}
+
+  static async open(scene: Scene, configurationFor: (port: number) => string): Promise<Surroundings> {
+    const broker = await Mosquitto.start();
+    const observer = await Observer.open(broker.url, ["holdfast/#"]);
+    const bundles = process.env.HOLDFAST_LAB_BUNDLES ?? dirname(scene.image);
+    const fetch = (request: Request) => new Response(Bun.file(join(bundles, new URL(request.url).pathname)));
+    const server = Bun.serve({ port: 0, hostname: "127.0.0.1", idleTimeout: 0, fetch });
+    await placeFiles(scene.disk, { "holdfast.toml": configurationFor(broker.port), "claim.txt": `${claimCode}\n` });
+    return new Surroundings(broker, observer, new Operator(observer), server, bundles);
+  }
+
+  /** The newest one; empty where the box has not been born yet. */
+  get birth(): Record<string, unknown> {
+    return this.observer.decoded(`holdfast/1/${device}/birth`).at(-1) ?? {};
+  }
+
+  /** The newest birth, once it gives this reason for the boot. @throws LabError lab.machine */
+  async bornFor(reason: string): Promise<Record<string, unknown>> {
+    return await holds(
+      `a birth for ${reason}`,
+      async () => (this.birth.reason === reason ? this.birth : null),
+      birthMsMax,
+    );
+  }
+
+  /** The box gets the bundle of that name, as /data/next.raucb. */
+  async fetch(box: BootedBox, name: string): Promise<void> {
+    const url = `http://${hostSeenFromBox}:${this.server.port}/${name}`;
+    const program = `await Bun.write("/data/next.raucb", await fetch("${url}"))`;
+    await box.shell(`/usr/lib/holdfast/bin/bun -e '${program}'; ls -l /data/next.raucb`, fetchMsMax);
+  }
+
+  /** The box fetches it and is told to install it; gives what the verb said. */
+  async install(box: BootedBox, name: string): Promise<string> {
+    await this.fetch(box, name);
+    return await box.shell("holdfast update install /data/next.raucb", installMsMax);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.server.stop(true);
+    await this.observer[Symbol.asyncDispose]();
+    await this.broker[Symbol.asyncDispose]();
+  }
+}
