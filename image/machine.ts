@@ -20,6 +20,10 @@ export type MachineOptions = {
   readonly isSoftware: boolean;
   /** Another block device in place of the file, as QEMU names it: for disks that fail on purpose. */
   readonly drive?: string;
+  /** A kernel that is started at once, without firmware and boot loader. */
+  readonly direct?: { readonly kernel: string; readonly initrd: string; readonly command: string };
+  /** More words for QEMU. */
+  readonly more?: readonly string[];
 };
 
 const machines = {
@@ -53,20 +57,25 @@ export function missingForMachine(architecture: ImageArchitecture): string[] {
 
 /** Serial line and end of the machine are the process's own. @throws ImageError image.missing */
 export function machineWords(options: MachineOptions): string[] {
-  const { architecture, disk, memoryMiB, processors, forwards } = options;
+  const { architecture, disk, memoryMiB, processors, forwards, direct } = options;
   const lacks = missingForMachine(architecture);
   if (lacks.length > 0) throw new ImageError("image.missing", `missing: ${lacks.join("; ")}`);
   const { program, soft, native, firmware } = machines[architecture];
   const ports = forwards.map(([from, to]) => `,hostfwd=tcp:127.0.0.1:${from}-:${to}`).join("");
+  const start =
+    direct === undefined
+      ? ["-bios", firmware]
+      : ["-kernel", direct.kernel, "-initrd", direct.initrd, "-append", direct.command];
   return [
     program,
     ...(!options.isSoftware && hasKvm(architecture) ? native : [...soft, "-accel", "tcg,thread=multi"]),
-    ...["-smp", String(processors), "-m", `${memoryMiB}M`, "-bios", firmware],
+    ...["-smp", String(processors), "-m", `${memoryMiB}M`, ...start],
     ...["-display", "none", "-monitor", "none", "-serial", "stdio"],
     ...["-drive", options.drive ?? `file=${disk},format=raw,if=none,id=disk,cache=writeback`],
     ...["-device", "virtio-blk-pci,drive=disk,bootindex=0"],
     ...["-netdev", `user,id=net${ports}`, "-device", "virtio-net-pci,netdev=net,romfile="],
     ...["-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset"],
+    ...(options.more ?? []),
   ];
 }
 

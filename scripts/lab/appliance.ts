@@ -22,7 +22,7 @@ export type Scene = {
   readonly pagePort: number;
   readonly redisPort: number;
   /** Starts the box on the disk as it is now. */
-  readonly boot: (drive?: string) => BootedBox;
+  readonly boot: (more?: { readonly memoryMiB?: number }) => BootedBox;
 };
 export type ApplianceStep = {
   readonly name: string;
@@ -78,8 +78,7 @@ async function onFreshBox(image: string, disk: string, step: ApplianceStep): Pro
     [pagePort, 8443],
     [redisPort, 7000],
   ] as const;
-  const boot = (drive?: string): BootedBox =>
-    new BootedBox({ architecture, disk, forwards, ...(drive === undefined ? {} : { drive }) });
+  const boot: Scene["boot"] = (more = {}) => new BootedBox({ architecture, disk, forwards, ...more });
   return await step.run({ image, disk, pagePort, redisPort, boot });
 }
 

@@ -7,7 +7,7 @@
  */
 import { appendFileSync } from "node:fs";
 import { deadline } from "#clock.ts";
-import { machineWords } from "#image/machine.ts";
+import { type MachineOptions, machineWords } from "#image/machine.ts";
 import type { ImageArchitecture } from "#image/packages.ts";
 import { LabError } from "./commands.ts";
 
@@ -18,12 +18,15 @@ export type BoxParts = {
   readonly forwards: readonly (readonly [number, number])[];
   /** In place of the file, as QEMU names it. */
   readonly drive?: string;
+  readonly memoryMiB?: number;
+  readonly direct?: NonNullable<MachineOptions["direct"]>;
+  readonly more?: readonly string[];
 };
 
 /** Firmware, kernel and services under software emulation, on a busy machine. */
 export const bootMsMax = 600_000;
 const answerMsMax = 300_000;
-const memoryMiB = 1_536;
+const usualMemoryMiB = 1_536;
 const processors = 2;
 
 export class BootedBox implements AsyncDisposable {
@@ -37,6 +40,7 @@ export class BootedBox implements AsyncDisposable {
 
   constructor(parts: BoxParts) {
     this.#log = `${parts.disk}.console`;
+    const memoryMiB = parts.memoryMiB ?? usualMemoryMiB;
     const words = machineWords({ ...parts, memoryMiB, processors, isSoftware: true });
     this.#child = Bun.spawn(words, { stdio: ["pipe", "pipe", "pipe"] });
     void this.#listen();

@@ -12,6 +12,7 @@ import { architectureOf, imageOf } from "#image/run.ts";
 import { runAppliance } from "./appliance.ts";
 import { applianceSteps } from "./applianceSteps.ts";
 import { runCuts } from "./bootCuts.ts";
+import { guestSteps } from "./guestStep.ts";
 import { nativeTests, runNative } from "./native.ts";
 import { describeStep, missingTools, runNested } from "./nested.ts";
 import type { LabArchitecture } from "./root.ts";
@@ -103,7 +104,7 @@ async function appliance(values: Values, words: readonly string[]): Promise<numb
   ];
   if (lacks.length > 0) return refuse(lacks);
   const wanted = words.map((word) => word.replaceAll("-", " "));
-  const chosen = [...applianceSteps, ...updateSteps].filter(
+  const chosen = [...applianceSteps, ...updateSteps, ...guestSteps].filter(
     ({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)),
   );
   const tell = (step: Step): void => console.log(`appliance: ${describeStep(step)}`);
