@@ -6,8 +6,9 @@
  * `slot`: cut while firmware, boot loader and initial RAM disk run, checked as far as the slot's system is found. `ready`:
  * cut at any moment of first boot, setup and service with a write load on the data partition; checked by the box's own
  * setup (nothing degraded), its record (`storage verify`) and the load's own rows: each that was told durable is there.
+ * `update` and `data`: updateCuts.ts and dataCuts.ts.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Random, seededRandom, systemClock } from "#clock.ts";
@@ -16,12 +17,23 @@ import { architectureOf, copyDisk, placeFiles } from "#image/run.ts";
 import { BootedBox, bootMsMax } from "./bootedBox.ts";
 import { LabError } from "./commands.ts";
 import type { CutReport } from "./cutDisk.ts";
+import { DataCuts } from "./dataCuts.ts";
+import { PoweredDisk } from "./poweredDisk.ts";
+import { cutUpdate, updateScene } from "./updateCuts.ts";
 
+export const cutKinds = ["slot", "ready", "update", "data"] as const;
 export type CutRun = {
   readonly image: string;
-  readonly kind: "slot" | "ready";
+  readonly kind: (typeof cutKinds)[number];
   readonly count: number;
+  /** Number of the first cut: each has moments of its own, so that a run can be split. */
+  readonly first: number;
   readonly seed: number;
+  /** A folder in which machines are kept for the next run. */
+  readonly scene?: string;
+  readonly bundle?: string;
+  /** The disk ignores flushes: this must fail. */
+  readonly lies: boolean;
   readonly tell: (text: string) => void;
 };
 
@@ -35,34 +47,63 @@ const rowsPath = "/data/rows";
 /** Appends one number after the other, and tells each on the console when it is durable. */
 const load = `i=$(wc -l <${rowsPath} 2>/dev/null || echo 0); while :; do i=$((i+1)); echo $i >>${rowsPath}; sync ${rowsPath} /data; echo ROW-$i-DURABLE; done`;
 
-/** Each cut and what came after it; gives how many held. */
-export async function runCuts({ image, kind, count, seed, tell }: CutRun): Promise<number> {
-  const directory = mkdtempSync(join(tmpdir(), "holdfast-cuts-"));
-  const disk = join(directory, "box.img");
-  const random = seededRandom(seed);
-  await copyDisk(image, disk, diskGiB * gib);
-  await placeFiles(disk, { shell: "yes\n" });
+/** Each cut and what came after it; gives how many held. Ends at the first that did not, and keeps its disk. */
+export async function runCuts(options: CutRun): Promise<number> {
+  const { count, first, seed, tell } = options;
+  const directory = options.scene ?? mkdtempSync(join(tmpdir(), "holdfast-cuts-"));
+  mkdirSync(directory, { recursive: true });
+  const cuts = await opened(options, directory);
   let held = 0;
-  let durable = 0;
-  for (let index = 1; index <= count; index += 1) {
-    const afterMs = Math.floor(random() * windowMs[kind]);
+  for (let index = first; index < first + count; index += 1) {
     try {
-      const cut = await cutOnce(disk, directory, afterMs, random, kind);
-      durable = Math.max(durable, cut.rows);
-      const after = await bootsAgain(disk, kind, durable);
+      const facts = await cuts.cut(index);
       held += 1;
-      tell(
-        `cut ${index} of ${count}, seed ${seed}, after ${afterMs} ms: boots; ${JSON.stringify({ ...cut, ...after })}`,
-      );
+      tell(`cut ${index}, seed ${seed}: held; ${JSON.stringify(facts)}`);
     } catch (error) {
-      tell(
-        `cut ${index} of ${count}, seed ${seed}, after ${afterMs} ms: FAILED: ${explain(error)}; kept in ${directory}`,
-      );
+      tell(`cut ${index}, seed ${seed}: FAILED: ${explain(error)}; kept in ${directory}`);
       return held;
     }
   }
-  rmSync(directory, { recursive: true });
+  try {
+    tell(`after the last: ${JSON.stringify((await cuts.end?.()) ?? "nothing to look at")}`);
+  } catch (error) {
+    tell(`after the last, seed ${seed}: FAILED: ${explain(error)}; kept in ${directory}`);
+    return held - 1;
+  }
+  if (options.scene === undefined) rmSync(directory, { recursive: true });
   return held;
+}
+
+type Cuts = {
+  readonly cut: (index: number) => Promise<Record<string, unknown>>;
+  /** Looks at what the last cut left. */
+  readonly end?: () => Promise<unknown>;
+};
+
+async function opened({ image, kind, seed, bundle, lies, tell }: CutRun, directory: string): Promise<Cuts> {
+  if (kind === "data") return await DataCuts.open(image, directory, seed, tell, lies);
+  if (kind === "update") {
+    if (bundle === undefined) throw new LabError("lab.missing", "--bundle FILE: what the box is updated with");
+    const scene = await updateScene(image, bundle, directory, tell);
+    return { cut: (index) => cutUpdate(scene, seed, index) };
+  }
+  return await bootCuts(image, kind, seed, directory);
+}
+
+/** One box, cut and started again and again. */
+async function bootCuts(image: string, kind: "slot" | "ready", seed: number, directory: string): Promise<Cuts> {
+  const disk = join(directory, "box.img");
+  await copyDisk(image, disk, diskGiB * gib);
+  await placeFiles(disk, { shell: "yes\n" });
+  let durable = 0;
+  const cut = async (index: number): Promise<Record<string, unknown>> => {
+    const random = seededRandom(seed * 100_003 + index);
+    const afterMs = Math.floor(random() * windowMs[kind]);
+    const report = await cutOnce(disk, directory, afterMs, random, kind);
+    durable = Math.max(durable, report.rows);
+    return { afterMs, ...report, ...(await bootsAgain(disk, kind, durable)) };
+  };
+  return { cut };
 }
 
 async function cutOnce(
@@ -70,50 +111,26 @@ async function cutOnce(
   directory: string,
   afterMs: number,
   random: Random,
-  kind: CutRun["kind"],
+  kind: "slot" | "ready",
 ): Promise<CutReport & { readonly rows: number }> {
-  const socket = join(directory, "nbd");
-  rmSync(socket, { force: true });
-  const words = ["--socket", socket, "--image", disk, "--seed", String(Math.floor(random() * 2 ** 31))];
-  const server = Bun.spawn([process.execPath, join(import.meta.dir, "cutDisk.ts"), ...words], {
-    stdio: ["ignore", "pipe", "inherit"],
+  await using powered = await PoweredDisk.open(disk, directory, Math.floor(random() * 2 ** 31));
+  await using box = new BootedBox({
+    architecture: architectureOf(disk),
+    disk,
+    forwards: [],
+    drive: powered.drive("disk"),
   });
-  try {
-    await awaitSocket(socket);
-    const drive = `file=nbd+unix:///?socket=${socket},format=raw,if=none,id=disk,cache=writeback`;
-    await using box = new BootedBox({ architecture: architectureOf(disk), disk, forwards: [], drive });
-    const cutAt = systemClock.sleep(afterMs);
-    const loading = kind === "ready" ? box.says(/\n# /, windowMs.ready).then(() => box.type(load)) : Promise.resolve();
-    loading.catch(() => {});
-    await cutAt;
-    server.kill("SIGUSR1");
-    const report = JSON.parse(await server.stdout.text()) as CutReport;
-    const rows = [...box.console.matchAll(/^ROW-(\d+)-DURABLE$/gm)].map(([, row]) => Number(row));
-    return { ...report, rows: Math.max(0, ...rows) };
-  } finally {
-    server.kill("SIGKILL");
-    await server.exited;
-  }
-}
-
-async function awaitSocket(path: string): Promise<void> {
-  for (let tries = 0; tries < 100; tries += 1) {
-    if (
-      await Bun.file(path)
-        .stat()
-        .then(
-          () => true,
-          () => false,
-        )
-    )
-      return;
-    await systemClock.sleep(50);
-  }
-  throw new LabError("lab.machine", `nothing serves ${path}`);
+  const cutAt = systemClock.sleep(afterMs);
+  const loading = kind === "ready" ? box.says(/\n# /, windowMs.ready).then(() => box.type(load)) : Promise.resolve();
+  loading.catch(() => {});
+  await cutAt;
+  const report = await powered.cut();
+  const rows = [...box.console.matchAll(/^ROW-(\d+)-DURABLE$/gm)].map(([, row]) => Number(row));
+  return { ...report, rows: Math.max(0, ...rows) };
 }
 
 /** Starts it on what the cut left. @throws LabError lab.machine */
-async function bootsAgain(disk: string, kind: CutRun["kind"], durable: number): Promise<Record<string, unknown>> {
+async function bootsAgain(disk: string, kind: "slot" | "ready", durable: number): Promise<Record<string, unknown>> {
   await using box = new BootedBox({ architecture: architectureOf(disk), disk, forwards: [] });
   const beganNs = systemClock.monotonicNs();
   const [, slot] = await box.says(/Holdfast: slot ([AB]) on /, bootMsMax * startsMax);

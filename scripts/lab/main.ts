@@ -11,7 +11,7 @@ import { missingForMachine } from "#image/machine.ts";
 import { architectureOf, imageOf } from "#image/run.ts";
 import { runAppliance } from "./appliance.ts";
 import { applianceSteps } from "./applianceSteps.ts";
-import { runCuts } from "./bootCuts.ts";
+import { cutKinds, runCuts } from "./bootCuts.ts";
 import { guestSteps } from "./guestStep.ts";
 import { nativeTests, runNative } from "./native.ts";
 import { describeStep, missingTools, runNested } from "./nested.ts";
@@ -21,7 +21,8 @@ import { updateSteps } from "./updateSteps.ts";
 
 const usage = `usage: bun scripts/lab.ts nested [--arch x86_64|aarch64] [--bun FILE] [--hypervisor FILE] [--cache DIR] [STEP…]
        bun scripts/lab.ts appliance [--image FILE] [STEP…]
-       bun scripts/lab.ts cuts [--image FILE] [--kind slot|ready] [--count N] [--seed N]
+       bun scripts/lab.ts cuts [--image FILE] [--kind slot|ready|update|data] [--count N] [--first N] [--seed N]
+                                   [--scene DIR] [--bundle FILE] [--lies]
        bun scripts/lab.ts native [--arch x86_64|aarch64] [--bun FILE] [--cache DIR] [--set NAME=VALUE]… [TEST FILE…]
 
   nested: a machine in QEMU's software emulation boots Holdfast, Cloud Hypervisor and a Debian guest. STEP: words of the
@@ -38,7 +39,11 @@ type Values = {
   readonly image?: string;
   readonly kind: string;
   readonly count: string;
+  readonly first: string;
   readonly seed: string;
+  readonly scene?: string;
+  readonly bundle?: string;
+  readonly lies: boolean;
 };
 
 async function main(words: string[]): Promise<number> {
@@ -53,7 +58,11 @@ async function main(words: string[]): Promise<number> {
       image: { type: "string" },
       kind: { type: "string", default: "slot" },
       count: { type: "string", default: "10" },
+      first: { type: "string", default: "1" },
       seed: { type: "string", default: "1" },
+      scene: { type: "string" },
+      bundle: { type: "string" },
+      lies: { type: "boolean", default: false },
       cache: { type: "string", default: join(import.meta.dir, "../../.cache/lab") },
     },
   });
@@ -120,8 +129,12 @@ async function cuts(values: Values): Promise<number> {
   if (lacks.length > 0) return refuse(lacks);
   const count = Number(values.count);
   const tell = (text: string): void => console.log(`cuts: ${text}`);
-  const kind = values.kind === "ready" ? "ready" : "slot";
-  const held = await runCuts({ image, kind, count, seed: Number(values.seed), tell });
+  const kind = cutKinds.find((known) => known === values.kind);
+  if (kind === undefined) return refuse([`--kind: one of ${cutKinds.join(", ")}`]);
+  const { scene, bundle, lies } = values;
+  const more = { ...(scene === undefined ? {} : { scene }), ...(bundle === undefined ? {} : { bundle }), lies };
+  const [first, seed] = [Number(values.first), Number(values.seed)];
+  const held = await runCuts({ image, kind, count, first, seed, tell, ...more });
   console.log(`${held} passed, ${count - held} failed`);
   return held === count ? 0 : 1;
 }
