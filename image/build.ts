@@ -26,7 +26,8 @@ import { type SystemTree, unpackSystem } from "./tree.ts";
 const top = join(import.meta.dir, "..");
 
 async function build(options: BuildOptions): Promise<void> {
-  const { architecture, out, cache } = options;
+  const { architecture, out, cache, hypervisor } = options;
+  const linked = hypervisor === null ? null : await checkHypervisor(architecture, hypervisor);
   const facts = await factsOf(options);
   const steps = new Steps(`image ${facts.version} ${architecture}`);
   await mkdir(cache, { recursive: true, mode: 0o755 });
@@ -39,7 +40,7 @@ async function build(options: BuildOptions): Promise<void> {
   const keys = options.keys ?? (await testKeys(cache, tell));
   await steps.run("service", () => putService(tree.path, facts, bun, tell));
   await cp(keys.certificate, join(tree.path, "etc/rauc/keyring.pem"));
-  if (options.hypervisor !== null) await putHypervisor(tree.path, architecture, options.hypervisor);
+  if (hypervisor !== null && linked !== null) await putHypervisor(tree.path, hypervisor.file, linked);
   const boot = await steps.run("kernel and initial RAM disk", () => buildBoot(tools, tree));
   const root = await steps.run("root file system", () => buildRoot(tools, tree));
   const esp = await steps.run("boot loader", () => buildEsp(tools, tree, architecture, options.deviceTree));
@@ -95,22 +96,24 @@ async function bundleOf(
   await rename(out, target).catch(async () => void (await run(["cp", out, target])));
 }
 
-async function putHypervisor(
-  tree: string,
-  architecture: ImageArchitecture,
-  { file, sha256, mayBeDynamic }: Hypervisor,
-): Promise<void> {
-  const isStatic = (await checkProgram(file, architecture)) === "static";
-  if (!isStatic && !mayBeDynamic) {
+/** Before anything is made. @throws ImageError image.input where it is not the one that was meant, or cannot run there */
+async function checkHypervisor(architecture: ImageArchitecture, hypervisor: Hypervisor): Promise<"static" | "dynamic"> {
+  const { file, sha256, mayBeDynamic } = hypervisor;
+  const linked = await checkProgram(file, architecture);
+  if (linked === "dynamic" && !mayBeDynamic) {
     throw new ImageError("image.input", `${file} is linked dynamically; the image wants the static build`);
   }
   const found = await sha256Of(file);
   if (found !== sha256) throw new ImageError("image.input", `${file} has the SHA-256 ${found}, not ${sha256}`);
+  return linked;
+}
+
+async function putHypervisor(tree: string, file: string, linked: "static" | "dynamic"): Promise<void> {
   const command = join(tree, "usr/bin/cloud-hypervisor");
-  const target = isStatic ? command : `${command}.dynamic`;
+  const target = linked === "static" ? command : `${command}.dynamic`;
   await cp(file, target);
   await chmod(target, 0o755);
-  if (isStatic) return;
+  if (linked === "static") return;
   await writeFile(command, '#!/bin/sh\nexec /usr/bin/cloud-hypervisor.dynamic --seccomp log "$@"\n', { mode: 0o755 });
 }
 

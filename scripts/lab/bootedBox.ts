@@ -41,7 +41,7 @@ export class BootedBox implements AsyncDisposable {
   constructor(parts: BoxParts) {
     this.#log = `${parts.disk}.console`;
     const memoryMiB = parts.memoryMiB ?? usualMemoryMiB;
-    const words = machineWords({ ...parts, memoryMiB, processors, isSoftware: true });
+    const words = machineWords({ ...parts, memoryMiB, processors, isSoftware: true, ownTime: true });
     this.#child = Bun.spawn(words, { stdio: ["pipe", "pipe", "pipe"] });
     void this.#listen();
   }
