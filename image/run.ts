@@ -62,17 +62,23 @@ async function main(words: string[]): Promise<number> {
 export async function copyDisk(image: string, disk: string, bytes: number): Promise<void> {
   await run(["cp", "--sparse=always", "--reflink=auto", image, disk]);
   if (statSync(disk).size < bytes) await truncate(disk, bytes);
+  if (architectureOf(image) === "x86_64") await placeText(disk, "grub/board.cfg", serialConsole);
 }
+
+/** A PC's console is its screen; here it is the serial line. */
+const serialConsole = 'set board_options="console=ttyS0,115200"\n';
 
 /** Files for the box, into the folder `holdfast` of its boot partition. Needs mtools. */
 export async function placeFiles(disk: string, files: Readonly<Record<string, string>>): Promise<void> {
+  for (const [name, text] of Object.entries(files)) await placeText(disk, `holdfast/${name}`, text);
+}
+
+async function placeText(disk: string, path: string, text: string): Promise<void> {
   const at = `${disk}@@${partitionOf("esp").startMiB * mib}`;
-  for (const [name, text] of Object.entries(files)) {
-    await run(["mcopy", "-o", "-i", at, "-", `::holdfast/${name}`], { input: text }).catch((cause) => {
-      if (!(cause instanceof ImageError) || cause.code !== "image.missing") throw cause;
-      throw new ImageError("image.missing", "missing: mcopy (apt-get install mtools)", {}, cause);
-    });
-  }
+  await run(["mcopy", "-o", "-i", at, "-", `::${path}`], { input: text }).catch((cause) => {
+    if (!(cause instanceof ImageError) || cause.code !== "image.missing") throw cause;
+    throw new ImageError("image.missing", "missing: mcopy (apt-get install mtools)", {}, cause);
+  });
 }
 
 /** By the name that image/build gives an image. */

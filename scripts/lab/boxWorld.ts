@@ -6,7 +6,8 @@
  * of it at the address of QEMU's own network. Bundles: HOLDFAST_LAB_BUNDLES, or the image's folder.
  */
 import { dirname, join } from "node:path";
-import { placeFiles } from "#image/run.ts";
+import type { ImageArchitecture } from "#image/packages.ts";
+import { architectureOf, placeFiles } from "#image/run.ts";
 import { Mosquitto } from "#tests/peers/mosquitto.ts";
 import { Observer } from "#tests/peers/observer.ts";
 import { Operator } from "#tests/peers/operator.ts";
@@ -34,6 +35,7 @@ export class Surroundings implements AsyncDisposable {
     readonly operator: Operator,
     private readonly server: Bun.Server<undefined>,
     readonly bundles: string,
+    private readonly architecture: ImageArchitecture,
   ) {}
 
   static async open(scene: Scene, configurationFor: (port: number) => string): Promise<Surroundings> {
@@ -43,7 +45,12 @@ export class Surroundings implements AsyncDisposable {
     const fetch = (request: Request) => new Response(Bun.file(join(bundles, new URL(request.url).pathname)));
     const server = Bun.serve({ port: 0, hostname: "127.0.0.1", idleTimeout: 0, fetch });
     await placeFiles(scene.disk, { "holdfast.toml": configurationFor(broker.port), "claim.txt": `${claimCode}\n` });
-    return new Surroundings(broker, observer, new Operator(observer), server, bundles);
+    return new Surroundings(broker, observer, new Operator(observer), server, bundles, architectureOf(scene.image));
+  }
+
+  /** As image/build names it. */
+  bundle(version: string): string {
+    return `holdfast-${version}-${this.architecture}.raucb`;
   }
 
   /** The newest one; empty where the box has not been born yet. */

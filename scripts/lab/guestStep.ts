@@ -7,7 +7,7 @@
  * no network; its redis is spoken to through a shell that the lab has systemd open on the guest's console.
  */
 import { join } from "node:path";
-import { placeFiles } from "#image/run.ts";
+import { architectureOf, placeFiles } from "#image/run.ts";
 import { type ApplianceStep, configuration, holds, type Scene } from "./appliance.ts";
 import type { BootedBox } from "./bootedBox.ts";
 import { Surroundings, telemetryTo } from "./boxWorld.ts";
@@ -21,12 +21,14 @@ const memoryMiB = 2_560;
 const faults = ["DEBUG SEGFAULT", "DEBUG ASSERT", "DEBUG PANIC"];
 const shellFile = "guest-shell.js";
 
-const sample = `
+const terminals = { arm64: "ttyAMA0", x86_64: "ttyS0" } as const;
+
+const sampleOn = (terminal: string): string => `
 [[guest]]
 name = "sample"
 kernel = "/boot/vmlinuz"
 initramfs = "/boot/initrd"
-cmdline = "holdfast.guest systemd.unit=holdfast-guest.target systemd.gpt_auto=no console=ttyAMA0 panic=-1 systemd.debug_shell=ttyAMA0"
+cmdline = "holdfast.guest systemd.unit=holdfast-guest.target systemd.gpt_auto=no console=${terminal} panic=-1 systemd.debug_shell=${terminal}"
 memory = "512M"
 disks = [{ path = "/run/holdfast-system", readonly = true }]
 bootMs = ${guestMsMax}
@@ -34,8 +36,6 @@ restart = { attemptsMax = 10 }
 checkpoint = { automatic = false, healthyMs = 20000, pauseMsMax = 60000 }
 program = [{ name = "redis", process = "redis-server" }]
 `;
-
-const configurationFor = (port: number): string => `${configuration}${sample}\n${telemetryTo(port)}`;
 
 function expect(isSo: boolean, what: string): void {
   if (!isSo) throw new LabError("lab.machine", what);
@@ -64,7 +64,10 @@ async function said(box: BootedBox, pattern: RegExp, withinMs = guestMsMax, time
 }
 
 async function guestInBox(scene: Scene): Promise<Record<string, unknown>> {
-  await using _around = await Surroundings.open(scene, configurationFor);
+  await using _around = await Surroundings.open(
+    scene,
+    (port) => `${configuration}${sampleOn(terminals[architectureOf(scene.image)])}\n${telemetryTo(port)}`,
+  );
   await placeFiles(scene.disk, { [shellFile]: await bundled(join(import.meta.dir, "guestShell.ts")) });
   await using box = scene.boot({ memoryMiB });
   await box.shellReady();

@@ -10,6 +10,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "#clock.ts";
 import { makeBundle } from "#image/bundle.ts";
+import { architectureOf } from "#image/run.ts";
 import { type ApplianceStep, holds, type Scene } from "./appliance.ts";
 import type { BootedBox } from "./bootedBox.ts";
 import { device, Surroundings, telemetryTo } from "./boxWorld.ts";
@@ -78,7 +79,7 @@ const environmentOf = (box: BootedBox): Promise<string> =>
 async function updateTo(around: Surroundings, box: BootedBox, version: string): Promise<Record<string, unknown>> {
   const from = await stands(box, "a supervisor", () => true, readyMsMax);
   const beganNs = systemClock.monotonicNs();
-  const said = await around.install(box, `holdfast-${version}-arm64.raucb`);
+  const said = await around.install(box, around.bundle(version));
   const writtenSeconds = Math.round((systemClock.monotonicNs() - beganNs) / 1e9);
   await restarted(box);
   const trial = await stands(box, "a trial", ({ phase }) => phase === "trial" || phase === "good", readyMsMax);
@@ -129,10 +130,10 @@ async function failsItsGate(scene: Scene): Promise<Record<string, unknown>> {
   await box.shellReady();
   await stands(box, "a supervisor", () => true, readyMsMax);
   await box.shell("echo B >/data/break; sync");
-  await around.install(box, "holdfast-2.0-arm64.raucb");
+  await around.install(box, around.bundle("2.0"));
   await restarted(box);
   await restarted(box, gateMsMax);
-  return await cameBack(around, box, "2.0", /trial: workload cache/, "holdfast-2.0-arm64.raucb");
+  return await cameBack(around, box, "2.0", /trial: workload cache/, around.bundle("2.0"));
 }
 
 /** What the slot that runs again says of the one that failed: on the command line, over MQTT, and to whoever tries again. */
@@ -170,7 +171,7 @@ const neverComesUp =
   async (scene) => {
     await using around = await Surroundings.open(scene, configurationFor);
     const name = `spoilt-${version}.raucb`;
-    await makeSpoilt(around.bundles, scene, version, name, spoil);
+    await makeSpoilt(around, scene, version, name, spoil);
     await using box = scene.boot();
     await box.shellReady();
     await stands(box, "a supervisor", () => true, readyMsMax);
@@ -180,8 +181,8 @@ const neverComesUp =
   };
 
 async function makeSpoilt(
-  bundles: string,
-  { disk }: Scene,
+  around: Surroundings,
+  { disk, image }: Scene,
   version: string,
   name: string,
   spoil: (bootImage: string) => Promise<void>,
@@ -192,7 +193,7 @@ async function makeSpoilt(
     "HOLDFAST_LAB_KEYS: the folder of key.pem and cert.pem that signed the image",
   );
   const [rootImage, bootImage] = [`${disk}.root`, `${disk}.boot`];
-  await run(["unsquashfs", "-f", "-d", `${disk}.parts`, join(bundles, "holdfast-2.0-arm64.raucb")]);
+  await run(["unsquashfs", "-f", "-d", `${disk}.parts`, join(around.bundles, around.bundle("2.0"))]);
   await run(["mv", join(`${disk}.parts`, "root.img"), rootImage]);
   await run(["mv", join(`${disk}.parts`, "boot.img"), bootImage]);
   await spoil(bootImage);
@@ -201,9 +202,9 @@ async function makeSpoilt(
     rootImage,
     bootImage,
     version,
-    compatible: "holdfast-arm64",
+    compatible: `holdfast-${architectureOf(image)}`,
     ...signed,
-    out: join(bundles, name),
+    out: join(around.bundles, name),
   });
 }
 
