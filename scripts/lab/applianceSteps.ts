@@ -129,7 +129,9 @@ async function freezeService(scene: Scene): Promise<Record<string, unknown>> {
     async () => ((await page(scene.pagePort, "/readyz")).status === 200 ? true : null),
     readyMsMax,
   );
-  return { before: before.replace("\n", " ") };
+  const why = await box.shell("journalctl -b -o cat --no-pager | grep 'Watchdog timeout' | tail -n 1");
+  expect(why.includes("holdfast.service"), `no reason is on record: ${why}`);
+  return { before: before.replace("\n", " "), why };
 }
 
 /** Init stands still: the hardware resets the box, and the next boot says so. */
