@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Random, seededRandom, systemClock } from "#clock.ts";
 import { explain } from "#errors.ts";
+import type { ImageArchitecture } from "#image/packages.ts";
 import { architectureOf, copyDisk, placeFiles } from "#image/run.ts";
 import { BootedBox, bootMsMax } from "./bootedBox.ts";
 import { LabError } from "./commands.ts";
@@ -95,19 +96,22 @@ async function bootCuts(image: string, kind: "slot" | "ready", seed: number, dir
   const disk = join(directory, "box.img");
   await copyDisk(image, disk, diskGiB * gib);
   await placeFiles(disk, { shell: "yes\n" });
+  const architecture = architectureOf(image);
   let durable = 0;
   const cut = async (index: number): Promise<Record<string, unknown>> => {
     const random = seededRandom(seed * 100_003 + index);
     const afterMs = Math.floor(random() * windowMs[kind]);
-    const report = await cutOnce(disk, directory, afterMs, random, kind);
+    const report = await cutOnce({ architecture, disk }, directory, afterMs, random, kind);
     durable = Math.max(durable, report.rows);
-    return { afterMs, ...report, ...(await bootsAgain(disk, kind, durable)) };
+    return { afterMs, ...report, ...(await bootsAgain({ architecture, disk }, kind, durable)) };
   };
   return { cut };
 }
 
+type Machine = { readonly architecture: ImageArchitecture; readonly disk: string };
+
 async function cutOnce(
-  disk: string,
+  { architecture, disk }: Machine,
   directory: string,
   afterMs: number,
   random: Random,
@@ -115,7 +119,7 @@ async function cutOnce(
 ): Promise<CutReport & { readonly rows: number }> {
   await using powered = await PoweredDisk.open(disk, directory, Math.floor(random() * 2 ** 31));
   await using box = new BootedBox({
-    architecture: architectureOf(disk),
+    architecture,
     disk,
     forwards: [],
     drive: powered.drive("disk"),
@@ -130,8 +134,12 @@ async function cutOnce(
 }
 
 /** Starts it on what the cut left. @throws LabError lab.machine */
-async function bootsAgain(disk: string, kind: "slot" | "ready", durable: number): Promise<Record<string, unknown>> {
-  await using box = new BootedBox({ architecture: architectureOf(disk), disk, forwards: [] });
+async function bootsAgain(
+  { architecture, disk }: Machine,
+  kind: "slot" | "ready",
+  durable: number,
+): Promise<Record<string, unknown>> {
+  await using box = new BootedBox({ architecture, disk, forwards: [] });
   const beganNs = systemClock.monotonicNs();
   const [, slot] = await box.says(/Holdfast: slot ([AB]) on /, bootMsMax * startsMax);
   const facts = { slot, seconds: Math.round((systemClock.monotonicNs() - beganNs) / 1e9) };

@@ -10,6 +10,8 @@ import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Random, seededRandom, systemClock } from "#clock.ts";
 import { mib, partitionOf } from "#image/layout.ts";
+import { hasKvm } from "#image/machine.ts";
+import type { ImageArchitecture } from "#image/packages.ts";
 import { architectureOf, copyDisk, placeFiles } from "#image/run.ts";
 import { BootedBox } from "./bootedBox.ts";
 import { LabError, run } from "./commands.ts";
@@ -21,11 +23,12 @@ const diskGiB = 4;
 const dataMiB = 1_536;
 const cutsPerDisk = 10;
 /** From the order to load on: mounted, opened, and some time of writing. */
-const windowMs = 30_000;
+const windowMs = { software: 30_000, native: 8_000 } as const;
 const checkMsMax = 600_000;
 const top = join(import.meta.dir, "../..");
 /** What the load needs beside what the image has. */
 const sources = ["scripts/lab/cutLoad.ts", "tests/crash", "tests/peers", "tests/unit/storage/sampleFault.ts"];
+const terminals = { arm64: "", x86_64: "console=ttyS0,115200 " } as const;
 const command =
   "holdfast.slot=A rauc.slot=A holdfast.tries=0 holdfast.env=good quiet panic=5 systemd.gpt_auto=no systemd.getty_auto=no systemd.unit=holdfast-shell.service";
 const shipped = ["src", "board", "vm", "node_modules"];
@@ -55,6 +58,7 @@ export class DataCuts {
 
   private constructor(
     private readonly directory: string,
+    private readonly architecture: ImageArchitecture,
     private readonly seed: number,
     private readonly ignoreFlushes: boolean,
   ) {}
@@ -67,7 +71,7 @@ export class DataCuts {
     tell: (text: string) => void,
     ignoreFlushes = false,
   ): Promise<DataCuts> {
-    const cuts = new DataCuts(directory, seed, ignoreFlushes);
+    const cuts = new DataCuts(directory, architectureOf(image), seed, ignoreFlushes);
     if (!existsSync(cuts.#path("machine.state"))) {
       tell("booting the machine once");
       await cuts.#boot(image);
@@ -88,7 +92,7 @@ export class DataCuts {
     );
     await using box = this.#machine(powered, resumed(this.#path("machine.state")));
     const found = await this.#look(box);
-    const afterMs = Math.floor(random() * windowMs);
+    const afterMs = Math.floor(random() * windowMs[hasKvm(this.architecture) ? "native" : "software"]);
     const report = await this.#loadAndCut(box, powered, found, afterMs, random);
     const { journal, outbox, checkpoint } = this.#acknowledged;
     return { afterMs, ...report, before: found, acknowledged: `${journal}/${outbox}/${checkpoint}` };
@@ -174,11 +178,15 @@ export class DataCuts {
   #machine(powered: PoweredDisk, more: readonly string[], isFirst = false): BootedBox {
     const system = this.#path("system.img");
     return new BootedBox({
-      architecture: architectureOf(system),
+      architecture: this.architecture,
       disk: system,
       forwards: [],
       drive: `file=${system},format=raw,if=none,id=disk,cache=writeback${isFirst ? "" : ",snapshot=on"}`,
-      direct: { kernel: this.#path("vmlinuz"), initrd: this.#path("initrd"), command },
+      direct: {
+        kernel: this.#path("vmlinuz"),
+        initrd: this.#path("initrd"),
+        command: `${terminals[this.architecture]}${command}`,
+      },
       more: ["-drive", powered.drive("data"), "-device", "virtio-blk-pci,drive=data", ...more],
     });
   }

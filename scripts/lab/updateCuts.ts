@@ -9,6 +9,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { seededRandom, systemClock } from "#clock.ts";
+import type { ImageArchitecture } from "#image/packages.ts";
 import { architectureOf, copyDisk, placeFiles } from "#image/run.ts";
 import { holds } from "./appliance.ts";
 import { BootedBox, bootMsMax } from "./bootedBox.ts";
@@ -26,7 +27,13 @@ const wholeEach = 10;
 /** A slot has three tries. */
 const startsMax = 3;
 
-type Scene = { readonly directory: string; readonly disk: string; readonly state: string; readonly wholeMs: number };
+type Scene = {
+  readonly architecture: ImageArchitecture;
+  readonly directory: string;
+  readonly disk: string;
+  readonly state: string;
+  readonly wholeMs: number;
+};
 
 /** Boots the box once and saves it; a folder that holds such a scene is used again. */
 export async function updateScene(
@@ -40,21 +47,28 @@ export async function updateScene(
     string,
     string,
   ];
+  const architecture = architectureOf(image);
   if (!existsSync(facts)) {
     tell("booting the box once");
     await copyDisk(image, disk, diskGiB * gib);
     await placeFiles(disk, { shell: "yes\n" });
-    await saveReady(disk, bundle, directory, state);
+    await saveReady(architecture, disk, bundle, directory, state);
     tell("an update that is not cut");
-    const wholeMs = await uncut({ directory, disk, state, wholeMs: 0 });
+    const wholeMs = await uncut({ architecture, directory, disk, state, wholeMs: 0 });
     writeFileSync(facts, JSON.stringify({ wholeMs }));
   }
   const { wholeMs } = JSON.parse(readFileSync(facts, "utf8")) as { wholeMs: number };
   tell(`from the order to the new version's system: ${wholeMs} ms`);
-  return { directory, disk, state, wholeMs };
+  return { architecture, directory, disk, state, wholeMs };
 }
 
-async function saveReady(disk: string, bundle: string, directory: string, state: string): Promise<void> {
+async function saveReady(
+  architecture: ImageArchitecture,
+  disk: string,
+  bundle: string,
+  directory: string,
+  state: string,
+): Promise<void> {
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -64,7 +78,7 @@ async function saveReady(disk: string, bundle: string, directory: string, state:
   try {
     await using powered = await PoweredDisk.open(disk, directory, 0);
     const socket = join(directory, "control");
-    const parts = { architecture: architectureOf(disk), disk, forwards: [], drive: powered.drive("disk") };
+    const parts = { architecture, disk, forwards: [], drive: powered.drive("disk") };
     await using box = new BootedBox({ ...parts, more: savable(socket) });
     await box.shellReady();
     const program = `await Bun.write("/data/next.raucb", await fetch("http://${hostSeenFromBox}:${server.port}/"))`;
@@ -79,13 +93,13 @@ async function saveReady(disk: string, bundle: string, directory: string, state:
 
 /** The box goes on from where it was saved, on its own copy of the disk. */
 async function goOn(
-  { directory, disk, state }: Scene,
+  { architecture, directory, disk, state }: Scene,
   seed: number,
 ): Promise<{ box: BootedBox; powered: PoweredDisk; copy: string }> {
   const copy = join(directory, "cut.img");
   await run(["cp", "--sparse=always", disk, copy]);
   const powered = await PoweredDisk.open(copy, directory, seed);
-  const parts = { architecture: architectureOf(disk), disk: copy, forwards: [], drive: powered.drive("disk") };
+  const parts = { architecture, disk: copy, forwards: [], drive: powered.drive("disk") };
   const socket = join(directory, "control");
   const box = new BootedBox({ ...parts, more: [...savable(socket), ...resumed(state)] });
   await box.shell("echo goes on");
@@ -117,7 +131,7 @@ export async function cutUpdate(scene: Scene, seed: number, index: number): Prom
     report = await powered.cut();
     reached = stageOf(box.console);
   }
-  await using again = new BootedBox({ architecture: architectureOf(copy), disk: copy, forwards: [] });
+  await using again = new BootedBox({ architecture: scene.architecture, disk: copy, forwards: [] });
   const [, slot] = await again.says(/Holdfast: slot ([AB]) on /, bootMsMax * startsMax);
   const starts = [...again.console.matchAll(/BdsDxe: starting/g)].length;
   if (index % wholeEach !== 0) return { afterMs, reached, ...report, slot, starts };
