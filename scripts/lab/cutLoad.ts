@@ -2,11 +2,11 @@
 /**
  * What writes while the power is cut, and what looks afterwards. Runs inside the lab's machine.
  *
- *     cutLoad.ts load DIRECTORY EVENT MESSAGE SEED   journal and outbox through Storage, from these numbers on: `LOAD journal N`, `LOAD outbox N`
- *     cutLoad.ts checkpoints DIRECTORY SEED     checkpoints of a scripted guest, one after the other: `LOAD checkpoint N`
- *     cutLoad.ts check DIRECTORY JOURNAL OUTBOX CHECKPOINT      `FOUND {…}`, with every broken promise about these
+ *     cutLoad.ts load DISK MEMORY EVENT MESSAGE SEED   journal and outbox through Storage, from these numbers on: `LOAD journal N`, `LOAD outbox N`
+ *     cutLoad.ts checkpoints DISK MEMORY SEED     checkpoints of a scripted guest, one after the other: `LOAD checkpoint N`
+ *     cutLoad.ts check DISK MEMORY JOURNAL OUTBOX CHECKPOINT      `FOUND {…}`, with every broken promise about these
  *
- * A line of LOAD is printed once all up to its number has been acknowledged as durable.
+ * DISK is the folder that survives, MEMORY one that does not. A line of LOAD is printed once all up to its number has been acknowledged as durable.
  */
 import { mkdirSync, writeSync } from "node:fs";
 import { join } from "node:path";
@@ -30,14 +30,12 @@ const messagesMax = 1_000_000;
 const conditions = { atMs: 0, freeBytes: 2 ** 40, afterError: false, damage: null };
 
 const say = (line: string): void => void writeSync(1, `${line}\n`);
-const placesIn = (directory: string): { directory: string; runDirectory: string } => ({
-  directory: join(directory, "state"),
-  runDirectory: "/run/cut",
-});
+const [mode, directory = "", runDirectory = "", ...numbers] = process.argv.slice(2);
+const places = { directory: join(directory, "state"), runDirectory };
 
-async function load(directory: string, firstEvent: number, firstMessage: number, seed: number): Promise<never> {
+async function load(firstEvent: number, firstMessage: number, seed: number): Promise<never> {
   const random = seededRandom(seed);
-  await using storage = await Storage.open({ ...placesIn(directory), clock: systemClock, log: silentLog });
+  await using storage = await Storage.open({ ...places, clock: systemClock, log: silentLog });
   let event = firstEvent - 1;
   let message = firstMessage - 1;
   const journal = async (): Promise<never> => {
@@ -69,11 +67,11 @@ async function load(directory: string, firstEvent: number, firstMessage: number,
   return (await Promise.all([journal(), outbox()]))[0];
 }
 
-async function checkpoints(directory: string, seed: number): Promise<never> {
+async function checkpoints(seed: number): Promise<never> {
   const random = seededRandom(seed);
-  using file = openPages(directory);
+  using file = openPages();
   for (let number = newest(file) + 1; ; number += 1) {
-    const socket = `/run/cut/out-${number}.sock`;
+    const socket = join(runDirectory, `out-${number}.sock`);
     const script = { form: random() < 0.5 ? "files" : "stream", seed: 1, generation: number } as const;
     const peer = join(import.meta.dir, "../../tests/peers/migrationSender.ts");
     const sender = Bun.spawn([process.execPath, peer, socket, JSON.stringify(script)], {
@@ -93,16 +91,16 @@ async function checkpoints(directory: string, seed: number): Promise<never> {
   }
 }
 
-function openPages(directory: string): PageFile {
+function openPages(): PageFile {
   mkdirSync(join(directory, "pages"), { recursive: true });
   return PageFile.open(join(directory, "pages"), conditions, defaultLimits);
 }
 
 const newest = (file: PageFile): number => Math.max(0, ...file.reader.checkpoints.map(({ id }) => Number(id.slice(1))));
 
-async function check(directory: string, journal: number, outbox: number, checkpoint: number): Promise<void> {
-  const { last, broken } = await examine(placesIn(directory), journal);
-  const state = placesIn(directory).directory;
+async function check(journal: number, outbox: number, checkpoint: number): Promise<void> {
+  const { last, broken } = await examine(places, journal);
+  const state = places.directory;
   const messages = readLane(state, "event", 0, messagesMax);
   const bad = messages.findIndex(
     ({ id, body }, index) => id !== `m${index + 1}` || body.length !== bodyBytes || body[0] !== (index + 1) % 256,
@@ -113,7 +111,7 @@ async function check(directory: string, journal: number, outbox: number, checkpo
     using database = openReadOnly(pathOf(state, "outbox"));
     broken.push(...checkContent(database, "integrity_check").map((line) => `outbox: ${line}`));
   }
-  using pages = openPages(directory);
+  using pages = openPages();
   const found = new Set(pages.reader.checkpoints.map(({ id }) => id));
   for (let number = 1; number <= checkpoint; number += 1) {
     if (!found.has(`c${number}`)) broken.push(`checkpoint c${number} was acknowledged and is not there`);
@@ -122,8 +120,7 @@ async function check(directory: string, journal: number, outbox: number, checkpo
   say(`FOUND ${JSON.stringify({ journal: last, outbox: messages.length, checkpoints: found.size, broken })}`);
 }
 
-const [mode, directory = "", ...numbers] = process.argv.slice(2);
 const [first = 0, second = 0, third = 0] = numbers.map(Number);
-if (mode === "load") await load(directory, first, second, third);
-else if (mode === "checkpoints") await checkpoints(directory, first);
-else await check(directory, first, second, third);
+if (mode === "load") await load(first, second, third);
+else if (mode === "checkpoints") await checkpoints(first);
+else await check(first, second, third);

@@ -42,6 +42,8 @@ const prepare = [
 const program = "cd /run/lab; /usr/lib/holdfast/bin/bun scripts/lab/cutLoad.ts";
 const mount = "mount -t xfs -o noatime /dev/vdb /run/disk";
 
+const places = "/run/disk /run/cut";
+
 type Acknowledged = { journal: number; outbox: number; checkpoint: number };
 type Found = {
   readonly journal: number;
@@ -110,7 +112,7 @@ export class DataCuts {
     this.#isNew = false;
     await box.shell(`${make}${mount}`, checkMsMax);
     const { journal, outbox, checkpoint } = this.#acknowledged;
-    const said = await box.shell(`${program} check /run/disk ${journal} ${outbox} ${checkpoint}`, checkMsMax);
+    const said = await box.shell(`${program} check ${places} ${journal} ${outbox} ${checkpoint}`, checkMsMax);
     const text = /^FOUND (\{.*\})$/m.exec(said)?.[1];
     if (text === undefined) throw new LabError("lab.machine", `nothing could be looked at: ${said.slice(-500)}`);
     const found = JSON.parse(text) as Found;
@@ -128,7 +130,7 @@ export class DataCuts {
     const seed = Math.floor(random() * 2 ** 31);
     const from = box.console.length;
     box.type(
-      `(${program} checkpoints /run/disk ${seed} &); ${program} load /run/disk ${found.journal + 1} ${found.outbox + 1} ${seed}`,
+      `(${program} checkpoints ${places} ${seed} &); ${program} load ${places} ${found.journal + 1} ${found.outbox + 1} ${seed}`,
     );
     await systemClock.sleep(afterMs);
     const report = await powered.cut();
