@@ -11,14 +11,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { missingForMachine } from "#image/machine.ts";
 import { architectureOf, copyDisk, imageOf } from "#image/run.ts";
-import { runAppliance } from "#scripts/lab/appliance.ts";
+import { type ApplianceStep, runAppliance } from "#scripts/lab/appliance.ts";
 import { applianceSteps } from "#scripts/lab/applianceSteps.ts";
+import { runCuts } from "#scripts/lab/bootCuts.ts";
 import { BootedBox } from "#scripts/lab/bootedBox.ts";
+import { guestSteps } from "#scripts/lab/guestStep.ts";
+import { updateSteps } from "#scripts/lab/updateSteps.ts";
 import { long, type Need, need } from "#tests/skip.ts";
 
 const out = join(import.meta.dir, "../../.cache/image/out");
 const slotMsMax = 240_000;
-const stepMsMax = 20 * 60_000;
+const stepMsMax = 40 * 60_000;
+const cuts = 2;
 
 const image: Need = () => {
   const named = process.env.HOLDFAST_IMAGE;
@@ -32,6 +36,9 @@ const machine: Need = () => {
   const lacks = missingForMachine(architectureOf(chosen()));
   return lacks.length === 0 ? null : lacks.join("; ");
 };
+
+const bundles: Need = () =>
+  process.env.HOLDFAST_LAB_BUNDLES === undefined ? "HOLDFAST_LAB_BUNDLES: the folder of versions 2.0 and 3.0" : null;
 
 if (!long("image")) {
   need(image, machine, "mcopy")(
@@ -51,8 +58,14 @@ if (!long("image")) {
     slotMsMax,
   );
 } else {
-  for (const step of applianceSteps) {
-    need(image, machine, "mcopy")(
+  const runs = (step: ApplianceStep, ...needs: readonly (Need | string)[]): void =>
+    need(
+      image,
+      machine,
+      "mcopy",
+      "mosquitto",
+      ...needs,
+    )(
       step.name,
       async () => {
         const [ended] = await runAppliance(chosen(), [step], () => {});
@@ -60,9 +73,26 @@ if (!long("image")) {
       },
       stepMsMax,
     );
+  for (const step of applianceSteps) runs(step);
+  for (const step of updateSteps) runs(step, bundles, "unsquashfs");
+  for (const kind of ["slot", "data"] as const) {
+    need(
+      image,
+      machine,
+      "mcopy",
+      "debugfs",
+    )(
+      `${cuts} power cuts, ${kind}`,
+      async () => {
+        const run = { image: chosen(), kind, count: cuts, first: 1, seed: 1, lies: false, tell: console.log };
+        expect(await runCuts(run)).toBe(cuts);
+      },
+      cuts * stepMsMax,
+    );
   }
 }
 
 test("every step of the lab has a name of its own", () => {
-  expect(new Set(applianceSteps.map(({ name }) => name)).size).toBe(applianceSteps.length);
+  const steps = [...applianceSteps, ...updateSteps, ...guestSteps];
+  expect(new Set(steps.map(({ name }) => name)).size).toBe(steps.length);
 });
