@@ -90,8 +90,7 @@ const emulation = (ownTime: boolean): readonly string[] =>
     ? ["-accel", "tcg,thread=single", "-icount", `shift=${instructionShift},sleep=on`]
     : ["-accel", "tcg,thread=multi"];
 
-/** Whether a machine of that architecture runs here at its own speed. */
-export function hasKvm(architecture: ImageArchitecture): boolean {
+function hasKvm(architecture: ImageArchitecture): boolean {
   if ((process.arch === "arm64") !== (architecture === "arm64")) return false;
   try {
     accessSync("/dev/kvm", constants.R_OK | constants.W_OK);

@@ -23,7 +23,7 @@ export type BoxParts = {
   readonly more?: readonly string[];
 };
 
-/** Firmware, kernel and services under software emulation (where the box's processor is not this machine's), busy as it is. */
+/** Firmware, kernel and services under software emulation, on a busy machine. */
 export const bootMsMax = 600_000;
 const answerMsMax = 300_000;
 const usualMemoryMiB = 1_536;
@@ -41,7 +41,7 @@ export class BootedBox implements AsyncDisposable {
   constructor(parts: BoxParts) {
     this.#log = `${parts.disk}.console`;
     const memoryMiB = parts.memoryMiB ?? usualMemoryMiB;
-    const words = machineWords({ ...parts, memoryMiB, processors, isSoftware: false, ownTime: true });
+    const words = machineWords({ ...parts, memoryMiB, processors, isSoftware: true, ownTime: true });
     this.#child = Bun.spawn(words, { stdio: ["pipe", "pipe", "pipe"] });
     void this.#listen();
   }

@@ -10,7 +10,6 @@ import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Random, seededRandom, systemClock } from "#clock.ts";
 import { mib, partitionOf } from "#image/layout.ts";
-import { hasKvm } from "#image/machine.ts";
 import type { ImageArchitecture } from "#image/packages.ts";
 import { architectureOf, copyDisk, placeFiles } from "#image/run.ts";
 import { BootedBox } from "./bootedBox.ts";
@@ -23,7 +22,7 @@ const diskGiB = 4;
 const dataMiB = 1_536;
 const cutsPerDisk = 10;
 /** From the order to load on: mounted, opened, and some time of writing. */
-const windowMs = { software: 30_000, native: 8_000 } as const;
+const windowMs = 30_000;
 const checkMsMax = 600_000;
 const top = join(import.meta.dir, "../..");
 /** What the load needs beside what the image has. */
@@ -94,7 +93,7 @@ export class DataCuts {
     );
     await using box = this.#machine(powered, resumed(this.#path("machine.state")));
     const found = await this.#look(box);
-    const afterMs = Math.floor(random() * windowMs[hasKvm(this.architecture) ? "native" : "software"]);
+    const afterMs = Math.floor(random() * windowMs);
     const report = await this.#loadAndCut(box, powered, found, afterMs, random);
     const { journal, outbox, checkpoint } = this.#acknowledged;
     return { afterMs, ...report, before: found, acknowledged: `${journal}/${outbox}/${checkpoint}` };
