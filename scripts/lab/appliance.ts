@@ -22,7 +22,7 @@ export type Scene = {
   readonly pagePort: number;
   readonly redisPort: number;
   /** Starts the box on the disk as it is now. */
-  readonly boot: (more?: { readonly memoryMiB?: number }) => BootedBox;
+  readonly boot: (more?: { readonly memoryMiB?: number; readonly more?: readonly string[] }) => BootedBox;
 };
 export type ApplianceStep = {
   readonly name: string;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The world around a booted box: a real broker, who listens there, who may command, and a server with its update bundles.
+ * The world around a booted box: a real broker, who listens there, who may command, and its update bundles.
  *
  * Gets the scene of a step and a configuration that names the broker, which is put on the boot partition; the box finds all
  * of it at the address of QEMU's own network. Bundles: HOLDFAST_LAB_BUNDLES, or the image's folder.
  */
+import { statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { ImageArchitecture } from "#image/packages.ts";
 import { architectureOf, placeFiles } from "#image/run.ts";
@@ -28,12 +29,14 @@ device = "${device}"
 connectSpreadMs = 0
 `;
 
+/** QEMU takes 20 characters of one. */
+const serialOf = (name: string): string => name.replaceAll(/holdfast-|-arm64|-x86_64|\.raucb/g, "").slice(0, 20);
+
 export class Surroundings implements AsyncDisposable {
   private constructor(
     readonly broker: Mosquitto,
     readonly observer: Observer,
     readonly operator: Operator,
-    private readonly server: Bun.Server<undefined>,
     readonly bundles: string,
     private readonly architecture: ImageArchitecture,
   ) {}
@@ -42,10 +45,8 @@ export class Surroundings implements AsyncDisposable {
     const broker = await Mosquitto.start();
     const observer = await Observer.open(broker.url, ["holdfast/#"]);
     const bundles = process.env.HOLDFAST_LAB_BUNDLES ?? dirname(scene.image);
-    const fetch = (request: Request) => new Response(Bun.file(join(bundles, new URL(request.url).pathname)));
-    const server = Bun.serve({ port: 0, hostname: "127.0.0.1", idleTimeout: 0, fetch });
     await placeFiles(scene.disk, { "holdfast.toml": configurationFor(broker.port), "claim.txt": `${claimCode}\n` });
-    return new Surroundings(broker, observer, new Operator(observer), server, bundles, architectureOf(scene.image));
+    return new Surroundings(broker, observer, new Operator(observer), bundles, architectureOf(scene.image));
   }
 
   /** As image/build names it. */
@@ -67,11 +68,19 @@ export class Surroundings implements AsyncDisposable {
     );
   }
 
+  /** Words for QEMU that give the box these bundles as disks: its emulated network would take minutes for each. */
+  attached(...names: readonly string[]): readonly string[] {
+    return names.flatMap((name, index) => [
+      ...["-drive", `file=${join(this.bundles, name)},format=raw,if=none,id=b${index},readonly=on`],
+      ...["-device", `virtio-blk-pci,drive=b${index},serial=${serialOf(name)}`],
+    ]);
+  }
+
   /** The box gets the bundle of that name, as /data/next.raucb. */
   async fetch(box: BootedBox, name: string): Promise<void> {
-    const url = `http://${hostSeenFromBox}:${this.server.port}/${name}`;
-    const program = `await Bun.write("/data/next.raucb", await fetch("${url}"))`;
-    await box.shell(`/usr/lib/holdfast/bin/bun -e '${program}'; ls -l /data/next.raucb`, fetchMsMax);
+    const bytes = statSync(join(this.bundles, name)).size;
+    const from = `/dev/disk/by-id/virtio-${serialOf(name)}`;
+    await box.shell(`head -c ${bytes} ${from} >/data/next.raucb && sync && ls -l /data/next.raucb`, fetchMsMax);
   }
 
   /** The box fetches it and is told to install it; gives what the verb said. */
@@ -81,7 +90,6 @@ export class Surroundings implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.server.stop(true);
     await this.observer[Symbol.asyncDispose]();
     await this.broker[Symbol.asyncDispose]();
   }

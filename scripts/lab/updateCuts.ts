@@ -6,7 +6,7 @@
  * The box is booted once, gets its bundle, and is saved; each cut goes on from there on a disk of its own. The first run is
  * not cut and says how long all of it takes: cuts fall anywhere within.
  */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { seededRandom, systemClock } from "#clock.ts";
 import type { ImageArchitecture } from "#image/packages.ts";
@@ -20,7 +20,12 @@ import { resumed, savable, saveMachine } from "./savedMachine.ts";
 const gib = 1_073_741_824;
 const diskGiB = 3;
 const readyMsMax = 900_000;
-const hostSeenFromBox = "10.0.2.2";
+/** The bundle is a disk of the box's: its emulated network would take minutes. */
+const bundleOnBox = "/dev/disk/by-id/virtio-bundle";
+const bundleDisk = (file: string): readonly string[] => [
+  ...["-drive", `file=${file},format=raw,if=none,id=bundle,readonly=on`],
+  ...["-device", "virtio-blk-pci,drive=bundle,serial=bundle"],
+];
 const order = "holdfast update install /data/next.raucb; echo ORDERED";
 /** One in so many is followed to the running service; the others to the system of their slot. */
 const wholeEach = 10;
@@ -29,6 +34,7 @@ const startsMax = 3;
 
 type Scene = {
   readonly architecture: ImageArchitecture;
+  readonly bundle: string;
   readonly directory: string;
   readonly disk: string;
   readonly state: string;
@@ -54,12 +60,12 @@ export async function updateScene(
     await placeFiles(disk, { shell: "yes\n" });
     await saveReady(architecture, disk, bundle, directory, state);
     tell("an update that is not cut");
-    const wholeMs = await uncut({ architecture, directory, disk, state, wholeMs: 0 });
+    const wholeMs = await uncut({ architecture, bundle, directory, disk, state, wholeMs: 0 });
     writeFileSync(facts, JSON.stringify({ wholeMs }));
   }
   const { wholeMs } = JSON.parse(readFileSync(facts, "utf8")) as { wholeMs: number };
   tell(`from the order to the new version's system: ${wholeMs} ms`);
-  return { architecture, directory, disk, state, wholeMs };
+  return { architecture, bundle, directory, disk, state, wholeMs };
 }
 
 async function saveReady(
@@ -69,39 +75,29 @@ async function saveReady(
   directory: string,
   state: string,
 ): Promise<void> {
-  const server = Bun.serve({
-    port: 0,
-    hostname: "127.0.0.1",
-    idleTimeout: 0,
-    fetch: () => new Response(Bun.file(bundle)),
+  await using powered = await PoweredDisk.open(disk, directory, 0);
+  const socket = join(directory, "control");
+  await using box = new BootedBox({
+    ...{ architecture, disk, forwards: [], drive: powered.drive("disk") },
+    more: [...bundleDisk(bundle), ...savable(socket)],
   });
-  try {
-    await using powered = await PoweredDisk.open(disk, directory, 0);
-    const socket = join(directory, "control");
-    const parts = { architecture, disk, forwards: [], drive: powered.drive("disk") };
-    await using box = new BootedBox({ ...parts, more: savable(socket) });
-    await box.shellReady();
-    const program = `await Bun.write("/data/next.raucb", await fetch("http://${hostSeenFromBox}:${server.port}/"))`;
-    await box.shell(`/usr/lib/holdfast/bin/bun -e '${program}'; ls -l /data/next.raucb`, readyMsMax);
-    await holds("a supervisor", () => box.shell("holdfast update status --json | tail -n 1"), readyMsMax);
-    await box.shell("sync; echo 3 >/proc/sys/vm/drop_caches");
-    await saveMachine(socket, state);
-  } finally {
-    await server.stop(true);
-  }
+  await box.shellReady();
+  await box.shell(`head -c ${statSync(bundle).size} ${bundleOnBox} >/data/next.raucb`, readyMsMax);
+  await holds("a supervisor", () => box.shell("holdfast update status --json | tail -n 1"), readyMsMax);
+  await box.shell("sync; echo 3 >/proc/sys/vm/drop_caches");
+  await saveMachine(socket, state);
 }
 
 /** The box goes on from where it was saved, on its own copy of the disk. */
 async function goOn(
-  { architecture, directory, disk, state }: Scene,
+  { architecture, bundle, directory, disk, state }: Scene,
   seed: number,
 ): Promise<{ box: BootedBox; powered: PoweredDisk; copy: string }> {
   const copy = join(directory, "cut.img");
   await run(["cp", "--sparse=always", disk, copy]);
   const powered = await PoweredDisk.open(copy, directory, seed);
   const parts = { architecture, disk: copy, forwards: [], drive: powered.drive("disk") };
-  const socket = join(directory, "control");
-  const box = new BootedBox({ ...parts, more: [...savable(socket), ...resumed(state)] });
+  const box = new BootedBox({ ...parts, more: [...bundleDisk(bundle), ...resumed(state)] });
   await box.shell("echo goes on");
   return { box, powered, copy };
 }

@@ -102,7 +102,7 @@ async function updateTo(around: Surroundings, box: BootedBox, version: string): 
 
 async function thereAndBack(scene: Scene): Promise<Record<string, unknown>> {
   await using around = await Surroundings.open(scene, configurationFor);
-  await using box = scene.boot();
+  await using box = scene.boot({ more: around.attached(around.bundle("2.0"), around.bundle("3.0")) });
   await box.shellReady();
   const first = await updateTo(around, box, "2.0");
   const second = await updateTo(around, box, "3.0");
@@ -126,7 +126,7 @@ async function signedReboot(around: Surroundings, box: BootedBox): Promise<Recor
 /** It comes up, and a server that ran before does not: sent back within ten minutes, with the reason everywhere. */
 async function failsItsGate(scene: Scene): Promise<Record<string, unknown>> {
   await using around = await Surroundings.open(scene, configurationFor);
-  await using box = scene.boot();
+  await using box = scene.boot({ more: around.attached(around.bundle("2.0")) });
   await box.shellReady();
   await stands(box, "a supervisor", () => true, readyMsMax);
   await box.shell("echo B >/data/break; sync");
@@ -172,7 +172,7 @@ const neverComesUp =
     await using around = await Surroundings.open(scene, configurationFor);
     const name = `spoilt-${version}.raucb`;
     await makeSpoilt(around, scene, version, name, spoil);
-    await using box = scene.boot();
+    await using box = scene.boot({ more: around.attached(name) });
     await box.shellReady();
     await stands(box, "a supervisor", () => true, readyMsMax);
     await around.install(box, name);
