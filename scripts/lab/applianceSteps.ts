@@ -167,6 +167,7 @@ async function factoryReset(scene: Scene): Promise<Record<string, unknown>> {
   const after = await box.shell(identity);
   expect(after === before, `the identity changed: ${before} to ${after}`);
   expect((await box.shell("ls /data/mine 2>/dev/null || echo gone")) === "gone", "data outlived the reset");
+  expect(!box.console.includes("cannot touch"), "the time was not kept at the restart");
   const claims = await page(scene.pagePort, "/");
   const { reason } = await around.bornFor("factoryReset");
   return { identity: after.split("\n").join(" "), page: claims.status, reason };
