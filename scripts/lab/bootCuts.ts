@@ -6,7 +6,7 @@
  * `slot`: cut while firmware, boot loader and initial RAM disk run, checked as far as the slot's system is found. `ready`:
  * cut at any moment of first boot, setup and service with a write load on the data partition; checked by the box's own
  * setup (nothing degraded), its record (`storage verify`) and the load's own rows: each that was told durable is there.
- * `update` and `data`: updateCuts.ts and dataCuts.ts.
+ * `update` and `load`: updateCuts.ts and loadCuts.ts.
  */
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,11 +18,11 @@ import { architectureOf, copyDisk, placeFiles } from "#image/run.ts";
 import { BootedBox, bootMsMax } from "./bootedBox.ts";
 import { LabError } from "./commands.ts";
 import type { CutReport } from "./cutDisk.ts";
-import { DataCuts } from "./dataCuts.ts";
+import { LoadCuts } from "./loadCuts.ts";
 import { PoweredDisk } from "./poweredDisk.ts";
 import { cutUpdate, updateScene } from "./updateCuts.ts";
 
-export const cutKinds = ["slot", "ready", "update", "data"] as const;
+export const cutKinds = ["slot", "ready", "update", "load"] as const;
 export type CutRun = {
   readonly image: string;
   readonly kind: (typeof cutKinds)[number];
@@ -82,7 +82,7 @@ type Cuts = {
 };
 
 async function opened({ image, kind, seed, bundle, lies, tell }: CutRun, directory: string): Promise<Cuts> {
-  if (kind === "data") return await DataCuts.open(image, directory, seed, tell, lies);
+  if (kind === "load") return await LoadCuts.open(image, directory, seed, tell, lies);
   if (kind === "update") {
     if (bundle === undefined) throw new LabError("lab.missing", "--bundle FILE: what the box is updated with");
     const scene = await updateScene(image, bundle, directory, tell);

@@ -21,7 +21,7 @@ import { updateSteps } from "./updateSteps.ts";
 
 const usage = `usage: bun scripts/lab.ts nested [--arch x86_64|aarch64] [--bun FILE] [--hypervisor FILE] [--cache DIR] [STEP…]
        bun scripts/lab.ts appliance [--image FILE] [STEP…]
-       bun scripts/lab.ts cuts [--image FILE] [--kind slot|ready|update|data] [--count N] [--first N] [--seed N]
+       bun scripts/lab.ts cuts [--image FILE] [--kind slot|ready|update|load] [--count N] [--first N] [--seed N]
                                    [--scene DIR] [--bundle FILE] [--lies]
        bun scripts/lab.ts native [--arch x86_64|aarch64] [--bun FILE] [--cache DIR] [--set NAME=VALUE]… [TEST FILE…]
 

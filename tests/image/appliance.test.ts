@@ -75,7 +75,7 @@ if (!long("image")) {
     );
   for (const step of applianceSteps) runs(step);
   for (const step of updateSteps) runs(step, bundles, "unsquashfs");
-  for (const kind of ["slot", "data"] as const) {
+  for (const kind of ["slot", "load"] as const) {
     need(
       image,
       machine,

@@ -19,7 +19,7 @@ import { resumed, savable, saveMachine } from "./savedMachine.ts";
 
 const gib = 1_073_741_824;
 const diskGiB = 4;
-const dataMiB = 1_536;
+const recordMiB = 1_536;
 const cutsPerDisk = 10;
 /** From the order to load on: mounted, opened, and some time of writing. */
 const windowMs = 30_000;
@@ -52,7 +52,7 @@ type Found = {
 };
 
 /** One machine and one disk, cut after cut. */
-export class DataCuts {
+export class LoadCuts {
   #acknowledged: Acknowledged = { journal: 0, outbox: 0, checkpoint: 0 };
   #cutsOnDisk = 0;
   #isNew = true;
@@ -71,8 +71,8 @@ export class DataCuts {
     seed: number,
     tell: (text: string) => void,
     ignoreFlushes = false,
-  ): Promise<DataCuts> {
-    const cuts = new DataCuts(directory, architectureOf(image), seed, ignoreFlushes);
+  ): Promise<LoadCuts> {
+    const cuts = new LoadCuts(directory, architectureOf(image), seed, ignoreFlushes);
     if (!existsSync(cuts.#path("machine.state"))) {
       tell("booting the machine once");
       await cuts.#boot(image);
@@ -86,7 +86,7 @@ export class DataCuts {
     if (this.#cutsOnDisk % cutsPerDisk === 0) await this.#newDisk();
     this.#cutsOnDisk += 1;
     await using powered = await PoweredDisk.open(
-      this.#path("data.img"),
+      this.#path("record.img"),
       this.directory,
       Math.floor(random() * 2 ** 31),
       this.ignoreFlushes,
@@ -101,7 +101,7 @@ export class DataCuts {
 
   /** After the last cut: what it left. @throws LabError lab.machine */
   async end(): Promise<Found> {
-    await using powered = await PoweredDisk.open(this.#path("data.img"), this.directory, 0);
+    await using powered = await PoweredDisk.open(this.#path("record.img"), this.directory, 0);
     await using box = this.#machine(powered, resumed(this.#path("machine.state")));
     return await this.#look(box);
   }
@@ -144,8 +144,8 @@ export class DataCuts {
   async #newDisk(): Promise<void> {
     this.#acknowledged = { journal: 0, outbox: 0, checkpoint: 0 };
     this.#isNew = true;
-    rmSync(this.#path("data.img"), { force: true });
-    await run(["truncate", "-s", `${dataMiB}M`, this.#path("data.img")]);
+    rmSync(this.#path("record.img"), { force: true });
+    await run(["truncate", "-s", `${recordMiB}M`, this.#path("record.img")]);
   }
 
   async #boot(image: string): Promise<void> {
@@ -157,7 +157,7 @@ export class DataCuts {
     await run(["mcopy", "-o", "-i", at, this.#path("lab.tar"), "::holdfast/lab.tar"]);
     await this.#takeKernel(image);
     await this.#newDisk();
-    await using powered = await PoweredDisk.open(this.#path("data.img"), this.directory, 0);
+    await using powered = await PoweredDisk.open(this.#path("record.img"), this.directory, 0);
     const socket = this.#path("control");
     await using box = this.#machine(powered, savable(socket), true);
     await box.shellReady();
@@ -188,7 +188,7 @@ export class DataCuts {
         initrd: this.#path("initrd"),
         command: `${terminals[this.architecture]}${command}`,
       },
-      more: ["-drive", powered.drive("data"), "-device", "virtio-blk-pci,drive=data", ...more],
+      more: ["-drive", powered.drive("record"), "-device", "virtio-blk-pci,drive=record", ...more],
     });
   }
 
