@@ -109,7 +109,12 @@ export async function replaceOnEsp(disk: string, path: string, bytes: Uint8Array
 const waitEachMs = 1_000;
 
 /** Asks until it holds. @throws LabError lab.machine with the last answer */
-export async function holds<T>(what: string, ask: () => Promise<T | null>, withinMs: number): Promise<T> {
+export async function holds<T>(
+  what: string,
+  ask: () => Promise<T | null>,
+  withinMs: number,
+  everyMs = waitEachMs,
+): Promise<T> {
   const endNs = systemClock.monotonicNs() + withinMs * 1e6;
   let last = "nothing";
   while (systemClock.monotonicNs() < endNs) {
@@ -118,7 +123,7 @@ export async function holds<T>(what: string, ask: () => Promise<T | null>, withi
       return null;
     });
     if (answer !== null) return answer;
-    await systemClock.sleep(waitEachMs);
+    await systemClock.sleep(everyMs);
   }
   throw new LabError("lab.machine", `${what} does not hold after ${withinMs} ms: ${last}`);
 }

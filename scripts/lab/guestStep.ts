@@ -15,7 +15,9 @@ import { bundled } from "./bundled.ts";
 import { LabError } from "./commands.ts";
 
 const guestMsMax = 1_000_000;
-const answerMsMax = 300_000;
+const answerMsMax = 600_000;
+/** Asking costs an emulated box seconds of its processor. */
+const lookEachMs = 10_000;
 /** The box's own memory and that of its guest. */
 const memoryMiB = 2_560;
 const faults = ["DEBUG SEGFAULT", "DEBUG ASSERT", "DEBUG PANIC"];
@@ -60,6 +62,7 @@ async function said(box: BootedBox, pattern: RegExp, withinMs = guestMsMax, time
       return found.length >= times ? found.at(-1)! : null;
     },
     withinMs,
+    lookEachMs,
   );
 }
 
@@ -86,6 +89,7 @@ async function guestInBox(scene: Scene): Promise<Record<string, unknown>> {
       return lines.length >= faults.length && !lines.some((line) => /open$/.test(line)) ? lines : null;
     },
     answerMsMax,
+    lookEachMs,
   );
   expect(!verdicts.some((line) => /failed$/.test(line)), `verdicts: ${verdicts.join("; ")}`);
   const after = await shell.run(identity);
@@ -101,6 +105,7 @@ async function thereAndBack(box: BootedBox, shell: GuestShell, identity: string)
     "a good checkpoint",
     async () => ((await box.shell("holdfast checkpoint list")).includes("good") ? true : null),
     answerMsMax,
+    lookEachMs,
   );
   await shell.run("redis-cli set when after");
   await box.shell("kill -9 $(pidof cloud-hypervisor.dynamic || pidof cloud-hypervisor)");

@@ -19,6 +19,8 @@ import { LabError, run } from "./commands.ts";
 const readyMsMax = 600_000;
 /** Boot, gate of ten minutes, and the way back. */
 const gateMsMax = 1_800_000;
+/** Asking costs an emulated box seconds of its processor. */
+const statusEachMs = 15_000;
 const jsonStatus = "holdfast update status --json 2>/dev/null | tail -n 1";
 
 type Status = {
@@ -63,6 +65,7 @@ async function stands(
       return fits(status) ? status : null;
     },
     withinMs,
+    statusEachMs,
   );
 }
 
