@@ -9,6 +9,8 @@
 import { armBranchDistance } from "./callPattern.ts";
 import type { ElfImage } from "./elf.ts";
 import { type Segment, segmentFlags, segmentTypes } from "./elfLayout.ts";
+import { viewOf } from "./fileBytes.ts";
+import { instructionBytesMax } from "./instructionSet.ts";
 import { stubSlot } from "./plt.ts";
 
 /** MariaDB, the largest program looked at, has 0.9 million. */
@@ -94,11 +96,11 @@ export class CallScan {
   }
 
   #scanX86(segment: Segment, targets: OffsetSet, from: number, to: number): void {
-    const { bytes, view } = this.image.layout;
-    const base = segment.offset - segment.position;
-    const last = segment.position + segment.fileBytes - 5;
-    const end = segment.position + to;
-    for (let at = segment.position + from; at < end && at <= last; at += 1) {
+    const bytes = this.#code(segment, from, to);
+    const view = viewOf(bytes);
+    const base = segment.offset + from;
+    const last = bytes.length - 5;
+    for (let at = 0; at < to - from && at <= last; at += 1) {
       const opcode = bytes[at]!;
       if (opcode === 0xe8) this.#call(base + at + 5, base + at + 5 + view.getInt32(at + 1, true));
       else if (opcode === 0xe9) targets.add(base + at + 5 + view.getInt32(at + 1, true));
@@ -111,10 +113,11 @@ export class CallScan {
   }
 
   #scanArm(segment: Segment, targets: OffsetSet, from: number, to: number): void {
-    const { view } = this.image.layout;
-    const base = segment.offset - segment.position;
-    const end = segment.position + to - 3;
-    for (let at = segment.position + from; at < end; at += 4) {
+    const bytes = this.#code(segment, from, to);
+    const view = viewOf(bytes);
+    const base = segment.offset + from;
+    const end = Math.min(to - from, bytes.length) - 3;
+    for (let at = 0; at < end; at += 4) {
       const word = view.getUint32(at, true);
       const distance = armBranchDistance(word);
       if (distance !== null) this.#call(base + at + 4, base + at + distance);
@@ -123,6 +126,12 @@ export class CallScan {
         targets.add(base + at + (((word << 8) >> 13) << 2));
       } else if (((word >>> 25) & 0x3f) === 0b011011) targets.add(base + at + (((word << 13) >> 18) << 2));
     }
+  }
+
+  /** The code of a step, with what an instruction at its end may have behind it. */
+  #code({ position, fileBytes }: Segment, from: number, to: number): Uint8Array {
+    const end = Math.min(to + instructionBytesMax, fileBytes);
+    return this.image.layout.bytes.subarray(position + from, position + end);
   }
 
   #call(returnOffset: number, target: number): void {

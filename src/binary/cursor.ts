@@ -6,6 +6,7 @@
  * refused. Source: DWARF 5, section 7.6; Linux Standard Base 5.0 core, section 10.5.1 (pointer encodings).
  */
 import { BinaryError } from "#errors.ts";
+import type { FileView } from "./fileBytes.ts";
 
 /** A LEB128 number of 64 bits has at most 10 bytes. */
 const lebBytesMax = 10;
@@ -26,7 +27,7 @@ export const pointerOmitted = 0xff;
 
 export class Cursor {
   constructor(
-    readonly view: DataView,
+    readonly view: FileView,
     public position: number,
     readonly end: number,
   ) {
@@ -85,10 +86,10 @@ export class Cursor {
     this.#take(lengthBytes);
   }
 
-  /** The next `lengthBytes` as a view into the file, not a copy. */
+  /** A copy of the next `lengthBytes`. */
   block(lengthBytes: number): Uint8Array {
     const from = this.#take(lengthBytes);
-    return new Uint8Array(this.view.buffer, this.view.byteOffset + from, lengthBytes);
+    return Uint8Array.from({ length: lengthBytes }, (_, index) => this.view.getUint8(from + index));
   }
 
   /** @throws BinaryError "binary.ehFrame" for an encoding that no Linux tool writes. */

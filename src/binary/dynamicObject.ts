@@ -5,7 +5,7 @@
  */
 import type { ElfImage } from "./elf.ts";
 import { readWord } from "./elfLayout.ts";
-import { dynamicSymbols, symbolName } from "./elfSymbols.ts";
+import { dynamicSymbols, readTable } from "./elfSymbols.ts";
 
 const symbolBytes = 24;
 const objectType = 1; // STT_OBJECT
@@ -14,11 +14,12 @@ export function dynamicObject(image: ElfImage, name: string): number | null {
   const { layout } = image;
   try {
     const table = dynamicSymbols(layout);
-    for (let index = 0; table !== null && index < table.count; index += 1) {
-      const at = table.position + index * symbolBytes;
-      const defined = layout.view.getUint16(at + 6, true) !== 0;
-      if (!defined || (layout.view.getUint8(at + 4) & 0x0f) !== objectType) continue;
-      if (symbolName(layout, table, layout.view.getUint32(at, true)) === name) return readWord(layout.view, at + 8);
+    if (table === null) return null;
+    const { view, count, nameAt } = readTable(layout, table);
+    for (let at = 0; at < count * symbolBytes; at += symbolBytes) {
+      const defined = view.getUint16(at + 6, true) !== 0;
+      if (!defined || (view.getUint8(at + 4) & 0x0f) !== objectType) continue;
+      if (nameAt(at) === name) return readWord(view, at + 8);
     }
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;

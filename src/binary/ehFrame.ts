@@ -7,6 +7,7 @@
  */
 import { BinaryError } from "#errors.ts";
 import { Cursor, type PointerBases, pointerOmitted } from "./cursor.ts";
+import { type FileRanges, type FileView, viewOf } from "./fileBytes.ts";
 
 /** A range of the file and the address (offset) at which it is loaded. */
 export type FileRange = { readonly position: number; readonly offset: number; readonly lengthBytes: number };
@@ -47,7 +48,8 @@ export class FrameTable {
   #sorted: SortedEntries | null = null;
 
   constructor(
-    readonly view: DataView,
+    readonly bytes: FileRanges,
+    readonly view: FileView,
     readonly frames: FileRange | null,
     readonly header: FileRange | null,
     private readonly readWord: (offset: number) => number,
@@ -94,7 +96,7 @@ export class FrameTable {
 
   #entries(): SortedEntries {
     if (this.#sorted !== null) return this.#sorted;
-    this.#sorted = headerEntries(this.view, this.header, this.frames) ?? this.#scan();
+    this.#sorted = headerEntries(this, this.header, this.frames) ?? this.#scan();
     return this.#sorted;
   }
 
@@ -185,7 +187,12 @@ function lastAtOrBefore(entries: SortedEntries, offset: number): number {
 }
 
 /** The table of `.eh_frame_hdr`, or null where it is missing, in another encoding, too long or out of order. */
-function headerEntries(view: DataView, header: FileRange | null, frames: FileRange | null): SortedEntries | null {
+function headerEntries(
+  file: { readonly bytes: FileRanges; readonly view: FileView },
+  header: FileRange | null,
+  frames: FileRange | null,
+): SortedEntries | null {
+  const { view, bytes } = file;
   if (header === null || frames === null || header.lengthBytes < 12) return null;
   const { position, offset } = header;
   if (position + header.lengthBytes > view.byteLength || view.getUint8(position) !== 1) return null;
@@ -193,22 +200,23 @@ function headerEntries(view: DataView, header: FileRange | null, frames: FileRan
   if (view.getUint8(position + 2) !== headerEncodings.count) return null;
   if (view.getUint8(position + 3) !== headerEncodings.table) return null;
   const count = view.getUint32(position + 8, true);
-  const table = position + 12;
   if (count === 0 || count * 8 > header.lengthBytes - 12) return null;
-  for (let index = 1; index < count; index += 1) {
-    const at = table + index * 8;
-    if (view.getInt32(at, true) < view.getInt32(at - 8, true)) return null;
+  // Searched at every stop: held as a whole, which is a hundredth of a file.
+  const table = viewOf(bytes.subarray(position + 12, position + 12 + count * 8));
+  if (table.byteLength < count * 8) return null;
+  for (let at = 8; at < count * 8; at += 8) {
+    if (table.getInt32(at, true) < table.getInt32(at - 8, true)) return null;
   }
   const toPosition = frames.position - frames.offset + offset;
   return {
     count,
-    start: (index) => offset + view.getInt32(table + index * 8, true),
-    position: (index) => toPosition + view.getInt32(table + index * 8 + 4, true),
+    start: (index) => offset + table.getInt32(index * 8, true),
+    position: (index) => toPosition + table.getInt32(index * 8 + 4, true),
   };
 }
 
 /** Address of `.eh_frame` by `.eh_frame_hdr`, for files without section headers; null where it does not say. */
-export function framesOffsetFromHeader(view: DataView, header: FileRange): number | null {
+export function framesOffsetFromHeader(view: FileView, header: FileRange): number | null {
   if (header.lengthBytes < 8 || header.position + 8 > view.byteLength) return null;
   if (view.getUint8(header.position) !== 1 || view.getUint8(header.position + 1) !== headerEncodings.address) {
     return null;
@@ -219,7 +227,7 @@ export function framesOffsetFromHeader(view: DataView, header: FileRange): numbe
 type OpenEntry = { readonly cursor: Cursor; readonly id: number; readonly idPosition: number };
 
 /** An entry after its length and id; null at the terminator and for the 64-bit form, which no Linux compiler writes. */
-function openEntry(view: DataView, position: number, end: number): OpenEntry | null {
+function openEntry(view: FileView, position: number, end: number): OpenEntry | null {
   const length = new Cursor(view, position, end).u32();
   if (length === 0 || length === 0xffffffff) return null;
   const idPosition = position + 4;
@@ -230,7 +238,7 @@ function openEntry(view: DataView, position: number, end: number): OpenEntry | n
   return { cursor, id: cursor.u32(), idPosition };
 }
 
-function* entryPositions(view: DataView, from: number, end: number): Generator<number> {
+function* entryPositions(view: FileView, from: number, end: number): Generator<number> {
   let position = from;
   while (position + 4 <= end) {
     const length = view.getUint32(position, true);
@@ -240,7 +248,7 @@ function* entryPositions(view: DataView, from: number, end: number): Generator<n
   }
 }
 
-function decodeCie(view: DataView, position: number, frames: FileRange | null, bases: PointerBases): Cie {
+function decodeCie(view: FileView, position: number, frames: FileRange | null, bases: PointerBases): Cie {
   if (frames === null || position < frames.position) {
     throw new BinaryError("binary.ehFrame", "entry refers to a place before .eh_frame", { position });
   }

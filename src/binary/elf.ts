@@ -23,6 +23,7 @@ import {
   segmentTypes,
 } from "./elfLayout.ts";
 import { type FunctionSymbol, openSymbols, type SymbolIndex } from "./elfSymbols.ts";
+import type { PagedBytes } from "./fileBytes.ts";
 import { readSlots, type Slots } from "./slots.ts";
 
 /** Rows kept for each image. A program has some hundred return addresses that ever show up on a stopped stack. */
@@ -30,7 +31,7 @@ const cachedRowsMax = 4_096;
 const notesMax = 1_024;
 
 /** @throws BinaryError "binary.elf" naming what is wrong, "binary.architecture" for a machine we do not guard. */
-export function parseElf(bytes: Uint8Array): ElfImage {
+export function parseElf(bytes: Uint8Array | PagedBytes): ElfImage {
   try {
     return new ElfImage(parseLayout(bytes));
   } catch (error) {
@@ -146,7 +147,7 @@ function openFrames(layout: ElfLayout): FrameTable {
   const header = segment === undefined ? null : rangeAt(layout, segment.offset, segment.memoryBytes);
   const section = sectionNamed(layout, ".eh_frame");
   const frames = section ?? framesByHeader(layout, header);
-  return new FrameTable(layout.view, frames, header, (offset) => {
+  return new FrameTable(layout.bytes, layout.view, frames, header, (offset) => {
     const position = positionOf(layout, offset);
     if (position < 0 || position + 8 > layout.bytes.length) {
       throw new BinaryError("binary.ehFrame", "indirect pointer outside the file", { offset });

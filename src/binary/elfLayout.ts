@@ -9,6 +9,7 @@
 import { BinaryError } from "#errors.ts";
 import type { Architecture } from "#fault.ts";
 import type { FileRange } from "./ehFrame.ts";
+import { type FileRanges, type FileView, PagedBytes, viewOf } from "./fileBytes.ts";
 
 export type Segment = {
   readonly type: number;
@@ -22,8 +23,8 @@ export type Segment = {
 export type Section = FileRange & { readonly name: string; readonly type: number; readonly entryBytes: number };
 
 export type ElfLayout = {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
+  readonly bytes: FileRanges;
+  readonly view: FileView;
   readonly architecture: Architecture;
   /** `executable`: linked at fixed addresses; `shared`: position independent, executables too. */
   readonly kind: "executable" | "shared";
@@ -62,8 +63,8 @@ const machines = new Map<number, string>([
 ]);
 
 /** @throws BinaryError "binary.elf", "binary.architecture". */
-export function parseLayout(bytes: Uint8Array): ElfLayout {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+export function parseLayout(bytes: Uint8Array | PagedBytes): ElfLayout {
+  const view = bytes instanceof PagedBytes ? bytes : viewOf(bytes);
   if (bytes.length < 64 || view.getUint32(0, false) !== 0x7f454c46) {
     throw new BinaryError("binary.elf", "not an ELF file: it does not begin with an ELF header", {
       bytes: bytes.length,
@@ -82,13 +83,13 @@ export function parseLayout(bytes: Uint8Array): ElfLayout {
     kind: type === 2 ? "executable" : "shared",
     entry: readWord(view, 24),
     segments,
-    sections: readSections(view),
+    sections: readSections(bytes, view),
     dynamic: readDynamic(view, segments),
   };
 }
 
 /** A 64-bit number as a double, or Infinity where it is not an address or size of a user program. */
-export function readWord(view: DataView, position: number): number {
+export function readWord(view: FileView, position: number): number {
   const value = view.getUint32(position, true) + view.getUint32(position + 4, true) * 2 ** 32;
   return value < offsetLimit ? value : Number.POSITIVE_INFINITY;
 }
@@ -118,14 +119,14 @@ export const sectionNamed = (layout: ElfLayout, name: string): Section | null =>
   layout.sections.find((section) => section.name === name && section.type !== 8) ?? null;
 
 /** Text up to the next zero byte, at most `charactersMax`. */
-export function readText(bytes: Uint8Array, position: number, end: number, charactersMax = 1_024): string {
+export function readText(bytes: FileRanges, position: number, end: number, charactersMax = 1_024): string {
   const last = Math.min(end, position + charactersMax, bytes.length);
-  let to = position;
-  while (to < last && bytes[to] !== 0) to += 1;
-  return new TextDecoder().decode(bytes.subarray(position, to));
+  const text = bytes.subarray(position, last);
+  const zero = text.indexOf(0);
+  return new TextDecoder().decode(zero < 0 ? text : text.subarray(0, zero));
 }
 
-function readArchitecture(view: DataView): Architecture {
+function readArchitecture(view: FileView): Architecture {
   const machine = view.getUint16(18, true);
   const name =
     machine === 62 ? "x86-64" : machine === 183 ? "AArch64" : (machines.get(machine) ?? `machine ${machine}`);
@@ -142,7 +143,7 @@ function readArchitecture(view: DataView): Architecture {
   return machine === 62 ? "x86_64" : "aarch64";
 }
 
-function readSegments(view: DataView): readonly Segment[] {
+function readSegments(view: FileView): readonly Segment[] {
   const table = readWord(view, 32);
   const entryBytes = view.getUint16(54, true);
   const count = view.getUint16(56, true);
@@ -155,7 +156,7 @@ function readSegments(view: DataView): readonly Segment[] {
   return segments;
 }
 
-function readSegment(view: DataView, at: number): Segment {
+function readSegment(view: FileView, at: number): Segment {
   const type = view.getUint32(at, true);
   const position = readWord(view, at + 8);
   const offset = readWord(view, at + 16);
@@ -175,21 +176,20 @@ function readSegment(view: DataView, at: number): Segment {
   };
 }
 
-function readSections(view: DataView): readonly Section[] {
+function readSections(bytes: FileRanges, view: FileView): readonly Section[] {
   const table = readWord(view, 40);
   const count = view.getUint16(60, true);
   const usable = view.getUint16(58, true) === 64 && count > 0 && count < sectionsMax;
   if (table === 0 || !usable || !(table + count * 64 <= view.byteLength)) return [];
   const namesAt = view.getUint16(62, true);
-  const names = namesAt < count ? readSection(view, table + namesAt * 64, null) : null;
+  const names = namesAt < count ? readSection(bytes, view, table + namesAt * 64, null) : null;
   const sections: Section[] = [];
-  for (let index = 0; index < count; index += 1) sections.push(readSection(view, table + index * 64, names));
+  for (let index = 0; index < count; index += 1) sections.push(readSection(bytes, view, table + index * 64, names));
   return sections;
 }
 
-function readSection(view: DataView, at: number, names: Section | null): Section {
+function readSection(bytes: FileRanges, view: FileView, at: number, names: Section | null): Section {
   const position = Math.min(readWord(view, at + 24), view.byteLength);
-  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
   const nameAt = view.getUint32(at, true);
   const end = names === null ? 0 : names.position + names.lengthBytes;
   const name = names === null || nameAt >= names.lengthBytes ? "" : readText(bytes, names.position + nameAt, end, 256);
@@ -203,7 +203,7 @@ function readSection(view: DataView, at: number, names: Section | null): Section
   };
 }
 
-function readDynamic(view: DataView, segments: readonly Segment[]): ReadonlyMap<number, number> {
+function readDynamic(view: FileView, segments: readonly Segment[]): ReadonlyMap<number, number> {
   const entries = new Map<number, number>();
   const segment = segments.find((candidate) => candidate.type === segmentTypes.dynamic);
   if (segment === undefined) return entries;

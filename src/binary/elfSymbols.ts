@@ -7,6 +7,7 @@
  * glibc's dl-lookup.c.
  */
 import { type ElfLayout, rangeAt, readText, readWord } from "./elfLayout.ts";
+import { type FileView, viewOf } from "./fileBytes.ts";
 
 export type FunctionSymbol = { readonly name: string; readonly start: number; readonly sizeBytes: number };
 
@@ -35,23 +36,13 @@ const plainFunction = 2;
 export function openSymbols(layout: ElfLayout): SymbolIndex {
   const tables = [staticSymbols(layout), dynamicSymbols(layout)].filter((table) => table !== null);
   // Kept as the places of the entries in the file: a library has thousands, and few are ever asked for.
-  const places = new Uint32Array(tables.reduce((sum, { count }) => sum + count, 0));
-  let count = 0;
-  for (const table of tables) {
-    for (let index = 0; index < table.count; index += 1) {
-      const at = table.position + index * symbolBytes;
-      if (isDefinedFunction(layout.view, at)) places[count++] = at;
-    }
-  }
-  const startOf = (at: number): number => readWord(layout.view, at + 8);
-  const sorted = places.slice(0, count).sort((a, b) => startOf(a) - startOf(b));
-  const starts = Float64Array.from(sorted, startOf);
+  const { sorted, starts } = sortedFunctions(layout, tables);
   const nameOf = (at: number): string => {
     const table = tables.find(({ position, count }) => at >= position && at < position + count * symbolBytes)!;
     return symbolName(layout, table, layout.view.getUint32(at, true));
   };
   return {
-    count,
+    count: sorted.length,
     at: (offset) => {
       const last = lastAtOrBefore(starts, offset);
       for (let index = last; index >= 0 && starts[index] === starts[last]; index -= 1) {
@@ -62,11 +53,58 @@ export function openSymbols(layout: ElfLayout): SymbolIndex {
       return null;
     },
     named: (name) => {
-      const index = sorted.findIndex((at) => typeOf(layout.view, at) === plainFunction && nameOf(at) === name);
-      return index < 0 ? null : starts[index]!;
+      let found: number | null = null;
+      for (const { view, count, nameAt } of tables.map((table) => readTable(layout, table))) {
+        for (let index = 0; index < count; index += 1) {
+          const at = index * symbolBytes;
+          if (typeOf(view, at) !== plainFunction || !isDefinedFunction(view, at) || nameAt(at) !== name) continue;
+          found = Math.min(found ?? Number.POSITIVE_INFINITY, readWord(view, at + 8));
+        }
+      }
+      return found;
     },
   };
 }
+
+/** Functions of all tables in rising order: the places of their entries, and where they start. */
+function sortedFunctions(
+  layout: ElfLayout,
+  tables: readonly SymbolTable[],
+): { sorted: Uint32Array; starts: Float64Array } {
+  const places: number[] = [];
+  const starts: number[] = [];
+  for (const table of tables) {
+    const { view, count } = readTable(layout, table);
+    for (let at = 0; at < count * symbolBytes; at += symbolBytes) {
+      if (!isDefinedFunction(view, at)) continue;
+      places.push(table.position + at);
+      starts.push(readWord(view, at + 8));
+    }
+  }
+  const order = Uint32Array.from(places.keys()).sort((a, b) => starts[a]! - starts[b]!);
+  return {
+    sorted: Uint32Array.from(order, (index) => places[index]!),
+    starts: Float64Array.from(order, (index) => starts[index]!),
+  };
+}
+
+/** A symbol table as a whole, for who goes through all of it: entries by their place in `view`, as many as can be read. */
+export function readTable(layout: ElfLayout, { position, count, names }: SymbolTable): ReadSymbols {
+  const view = viewOf(layout.bytes.subarray(position, position + count * symbolBytes));
+  const text = layout.bytes.subarray(names.position, names.end);
+  return {
+    view,
+    count: Math.floor(view.byteLength / symbolBytes),
+    nameAt: (at) => readText(text, view.getUint32(at, true), text.length),
+  };
+}
+
+export type ReadSymbols = {
+  readonly view: DataView;
+  readonly count: number;
+  /** The name of the entry at that place. */
+  readonly nameAt: (at: number) => string;
+};
 
 function isDefinedFunction(view: DataView, at: number): boolean {
   if (!functionTypes.has(typeOf(view, at)) || view.getUint16(at + 6, true) === 0) return false;
@@ -87,7 +125,7 @@ export function lastAtOrBefore(sorted: Float64Array, value: number): number {
   return low - 1;
 }
 
-export function symbolName(layout: ElfLayout, table: SymbolTable, nameAt: number): string {
+function symbolName(layout: ElfLayout, table: SymbolTable, nameAt: number): string {
   return readText(layout.bytes, table.names.position + nameAt, table.names.end);
 }
 
@@ -138,7 +176,7 @@ function symbolCount(layout: ElfLayout): number {
 }
 
 /** The table has no count: the highest chain start is followed to its end bit. */
-function gnuHashCount(view: DataView, position: number, lengthBytes: number): number {
+function gnuHashCount(view: FileView, position: number, lengthBytes: number): number {
   const end = position + lengthBytes;
   const buckets = view.getUint32(position, true);
   const firstSymbol = view.getUint32(position + 4, true);

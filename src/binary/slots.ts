@@ -9,7 +9,8 @@
 
 import type { FileRange } from "./ehFrame.ts";
 import { type ElfLayout, rangeAt, readWord, sectionNamed } from "./elfLayout.ts";
-import { dynamicSymbols, type SymbolTable, symbolName } from "./elfSymbols.ts";
+import { dynamicSymbols, type ReadSymbols, readTable } from "./elfSymbols.ts";
+import { viewOf } from "./fileBytes.ts";
 
 export type Slots = ReadonlyMap<number, string>;
 
@@ -22,14 +23,15 @@ const slotTypes = { x86_64: new Set([6, 7, 37]), aarch64: new Set([1025, 1026, 1
 
 export function readSlots(layout: ElfLayout): Slots {
   const slots = new Map<number, string>();
-  const symbols = dynamicSymbols(layout);
-  for (const range of relocationRanges(layout)) {
-    const count = Math.min(Math.floor(range.lengthBytes / relocationBytes), relocationsMax);
-    for (let index = 0; index < count; index += 1) {
-      const at = range.position + index * relocationBytes;
-      if (!slotTypes[layout.architecture].has(layout.view.getUint32(at + 8, true))) continue;
+  const table = dynamicSymbols(layout);
+  const symbols = table === null ? null : readTable(layout, table);
+  for (const { position, lengthBytes } of relocationRanges(layout)) {
+    const view = viewOf(layout.bytes.subarray(position, position + lengthBytes));
+    const count = Math.min(Math.floor(view.byteLength / relocationBytes), relocationsMax);
+    for (let at = 0; at < count * relocationBytes; at += relocationBytes) {
+      if (!slotTypes[layout.architecture].has(view.getUint32(at + 8, true))) continue;
       if (slots.size >= slotsMax) return slots;
-      slots.set(readWord(layout.view, at), slotName(layout, symbols, layout.view.getUint32(at + 12, true)));
+      slots.set(readWord(view, at), slotName(symbols, view.getUint32(at + 12, true)));
     }
   }
   return slots;
@@ -46,7 +48,6 @@ function relocationRanges(layout: ElfLayout): readonly FileRange[] {
   return ranges.filter((range) => range !== null);
 }
 
-function slotName(layout: ElfLayout, symbols: SymbolTable | null, index: number): string {
-  if (symbols === null || index === 0 || index >= symbols.count) return "";
-  return symbolName(layout, symbols, layout.view.getUint32(symbols.position + index * 24, true));
+function slotName(symbols: ReadSymbols | null, index: number): string {
+  return symbols === null || index === 0 || index >= symbols.count ? "" : symbols.nameAt(index * 24);
 }

@@ -2,17 +2,19 @@
 /**
  * Keeps the code map of one running program true. Gets a pid; gives a CodeMap, made anew when the mappings have changed.
  *
- * Files are read through `/proc/PID/root`, or `/proc/PID/map_files` where they were deleted or replaced since; the vDSO is
- * read from memory. A file that was read already, for this program or another, is not read again.
+ * Files are opened through `/proc/PID/root`, or `/proc/PID/map_files` where they were deleted or replaced since, and read
+ * where they are looked at; the vDSO is read from memory. What was opened for one program serves the others.
  * Limits: files over 512 MiB are left out. Source: proc(5).
  */
-import { accessSync, constants, readFileSync, statSync } from "node:fs";
+import { accessSync, constants, statSync } from "node:fs";
 import { CodeMap } from "#binary/codeMap.ts";
 import { type ElfImage, parseElf } from "#binary/elf.ts";
+import type { PagedBytes } from "#binary/fileBytes.ts";
 import { type Mapping, parseMaps } from "#binary/maps.ts";
 import { BinaryError, ProgramError } from "#errors.ts";
 import type { ProgramView } from "#fault.ts";
 import type { Log } from "#log.ts";
+import { openCodeFile } from "./codeFile.ts";
 import { readMaps } from "./processes.ts";
 import { SharedCode } from "./sharedCode.ts";
 
@@ -79,7 +81,7 @@ export class CodeLoader {
       if (found === null) return null;
       const known = this.shared.find(found.identity);
       if (known !== undefined) return known;
-      const bytes = found.read();
+      const bytes = found.open();
       if (bytes === null) return null;
       const image = parseElf(bytes);
       this.shared.keep(found.identity, image);
@@ -94,11 +96,11 @@ export class CodeLoader {
 
   /** The kernel has one for all processes of an architecture. */
   #vdso({ path, start, end }: Mapping): Found {
-    return { identity: path, read: () => this.view.readMemory(start, Number(end - start)) };
+    return { identity: path, open: () => this.view.readMemory(start, Number(end - start)) };
   }
 }
 
-type Found = { readonly identity: string; readonly read: () => Uint8Array | null };
+type Found = { readonly identity: string; readonly open: () => Uint8Array | PagedBytes | null };
 
 function fileOf(pid: number, mapping: Mapping): Found | null {
   const byRange = `/proc/${pid}/map_files/${mapping.start.toString(16)}-${mapping.end.toString(16)}`;
@@ -108,18 +110,10 @@ function fileOf(pid: number, mapping: Mapping): Found | null {
       const { dev, ino, size, mtimeMs, ctimeMs } = statSync(path);
       if (ino !== mapping.inode || size > fileBytesMax) continue;
       accessSync(path, constants.R_OK);
-      return { identity: [dev, ino, size, mtimeMs, ctimeMs].join(" "), read: () => readOrNull(path) };
+      return { identity: [dev, ino, size, mtimeMs, ctimeMs].join(" "), open: () => openCodeFile(path, size) };
     } catch {
       // The name may belong to a newer file, and map_files needs CAP_CHECKPOINT_RESTORE: try the other way.
     }
   }
   return null;
-}
-
-function readOrNull(path: string): Uint8Array | null {
-  try {
-    return readFileSync(path);
-  } catch {
-    return null; // Gone meanwhile: its code counts as unknown.
-  }
 }
