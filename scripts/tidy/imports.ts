@@ -5,7 +5,7 @@
  * Edges are read from the text, since Bun's own import scanner drops type-only imports and a type import is an edge.
  */
 import { type Finding, isTypeScript, lineAt, type SourceFile } from "./source.ts";
-import { fences, mayImport, mayImportAnything, mayImportTypes, pureTrees, treeOf } from "./table.ts";
+import { fences, mayImport, mayImportAnything, mayImportTypes, pureTrees, readsItsPackage, treeOf } from "./table.ts";
 
 export type Import = {
   readonly specifier: string;
@@ -80,7 +80,8 @@ function tableRule(file: SourceFile, { typesOnly }: Import, target: string, at: 
 function fenceRule(file: SourceFile, { specifier }: Import, at: At): Finding[] {
   const tree = treeOf(file.path);
   const runtime = /^(node:|bun$|bun:)/.test(specifier);
-  if (runtime && pureTrees.includes(tree)) return at("package-fence", `${tree} is pure: no "${specifier}" there`);
+  const isPure = pureTrees.includes(tree) && !readsItsPackage.includes(file.path);
+  if (runtime && isPure) return at("package-fence", `${tree} is pure: no "${specifier}" there`);
   if (mayImportAnything(tree)) return [];
   const name = packageOf(specifier);
   const places = fences[name];

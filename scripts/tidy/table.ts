@@ -126,3 +126,5 @@ export const fences: Readonly<Record<string, readonly string[]>> = {
 
 /** Trees of pure knowledge: no module of the runtime, so no I/O and no clock. */
 export const pureTrees: readonly string[] = ["src/binary"];
+/** Reads the WebAssembly of its package, and nothing else. */
+export const readsItsPackage: readonly string[] = ["src/binary/x86_64Iced.ts"];

@@ -5,9 +5,10 @@
  *
  *     first program: many rounds, until our own code is compiled ─▶ others: a few, for how they wait
  *     quiet for `quietMs` ─▶ collect, give back ─▶ a few rounds more bring back what the fault path needs
- *                                  └─▶ every `collectEveryMs` from then on: collect, beside all else
+ *                                  └─▶ every `collectEveryMs` from then on: the same, collecting beside all else
  *
- * Left to itself the engine lets garbage grow to as much again as there is, and code that was read counts for that.
+ * Left to itself the engine lets garbage grow by 32 MiB, and what lives on is strewn over all of it for good: so it collects
+ * all the time while programs are taken under guard.
  */
 import { giveBackOwnPages } from "#board/native/ownPages.ts";
 import type { Clock } from "#clock.ts";
@@ -21,6 +22,9 @@ const knownRounds = 8;
 const roundsPerCollection = 25;
 const quietMs = 10_000;
 const collectEveryMs = 60_000;
+/** While programs are taken under guard, at most so often; each is made beside all else. */
+const warmCollectMs = 50;
+const warmCollectionsMax = 200;
 
 /** Runs so many rounds of a rehearsal; none where its program is gone. */
 export type Rehearse = (rounds: number) => Promise<void>;
@@ -28,16 +32,26 @@ export type Rehearse = (rounds: number) => Promise<void>;
 export class Settling {
   #compiled = false;
   #waiting = false;
-  #collecting = false;
+  #rested = false;
   #lastNs = 0;
   #last: Rehearse = async () => {};
 
   constructor(
     private readonly clock: Clock,
     private readonly tasks: TaskGroup,
-    private readonly giveBack: () => void = giveBackMemory,
-    private readonly collect: () => void = () => Bun.gc(false),
+    private readonly givePages: () => void = giveBackOwnPages,
+    private readonly collect: (wait: boolean) => void = (wait) => Bun.gc(wait),
   ) {}
+
+  /** Programs are about to be taken under guard. */
+  begin(): void {
+    this.tasks.start(async (signal) => {
+      for (let done = 0; done < warmCollectionsMax && !this.#rested; done += 1) {
+        await this.clock.sleep(warmCollectMs, signal);
+        this.collect(false);
+      }
+    });
+  }
 
   /** Rehearses for one process. `isChild`: a process that shares its code with one that was rehearsed for. */
   async rehearse(rehearse: Rehearse, isChild: boolean): Promise<void> {
@@ -45,7 +59,7 @@ export class Settling {
     this.#compiled ||= full;
     for (let done = 0; full && done < fullRounds; done += roundsPerCollection) {
       await rehearse(roundsPerCollection);
-      this.collect();
+      this.collect(false);
     }
     if (!full) await rehearse(knownRounds);
     this.#last = rehearse;
@@ -60,19 +74,19 @@ export class Settling {
       await this.clock.sleep(quietMs - quietNs / 1e6, signal);
     }
     this.#waiting = false;
-    this.giveBack();
-    await this.#last(knownRounds);
-    if (this.#collecting) return;
-    this.#collecting = true;
+    await this.#rest(true);
+    if (this.#rested) return;
+    this.#rested = true;
     while (!signal.aborted) {
       await this.clock.sleep(collectEveryMs, signal);
-      this.collect();
+      await this.#rest(false);
     }
   }
-}
 
-/** Not `Bun.shrink`: it throws compiled code away (the first call of a compiled function after it: 300 us for 4). */
-function giveBackMemory(): void {
-  Bun.gc(false);
-  giveBackOwnPages();
+  /** Not `Bun.shrink`: it throws compiled code away (the first call of a compiled function after it: 300 us for 4). */
+  async #rest(wait: boolean): Promise<void> {
+    this.collect(wait);
+    this.givePages();
+    await this.#last(knownRounds);
+  }
 }

@@ -3,7 +3,6 @@
  * x86-64 machine code for the rest of Holdfast (instructionSet.ts), over iced-x86. Pure: given bytes.
  */
 
-import type * as Iced from "iced-x86";
 import { toHex } from "#bytes.ts";
 import type { AfterCall, FaultingInstruction } from "#fault.ts";
 import { comesBack, comesBackWith } from "./callLoop.ts";
@@ -19,6 +18,7 @@ import { instructionBytesMax } from "./instructionSet.ts";
 import { followValue, type StepAt } from "./valueUse.ts";
 import { callBefore, memoryReference } from "./x86_64Call.ts";
 import { decodeAt, iced } from "./x86_64Decode.ts";
+import type * as Iced from "./x86_64Iced.ts";
 import { skipOf } from "./x86_64Skip.ts";
 import { stepAt, systemV } from "./x86_64Value.ts";
 

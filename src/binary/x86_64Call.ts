@@ -6,10 +6,10 @@
  * a sweep forward from the start of the function, where the caller has its bytes, decides for certain.
  * Source: Intel SDM volume 2, CALL; forms and prefixes as gcc, clang and ld emit them (TLS sequences, addr32 relaxation).
  */
-import type * as Iced from "iced-x86";
 import type { CallSite, MemoryReference } from "./instructionSet.ts";
 import { callBytesMax, sweepBytesMax } from "./instructionSet.ts";
 import { decodeAt, iced } from "./x86_64Decode.ts";
+import type * as Iced from "./x86_64Iced.ts";
 
 const none: CallSite = { kind: "none" };
 const callBytesMin = 2;

@@ -5,9 +5,9 @@
  * Memory operands read as zero and writes to them are lost. A register that is needed and not known makes the whole
  * completion void, never half done.
  */
-import type * as Iced from "iced-x86";
 import type { InstructionSkip, Registers } from "#fault.ts";
 import { flagsDwarf, iced, type RegisterPart } from "./x86_64Decode.ts";
+import type * as Iced from "./x86_64Iced.ts";
 
 const stackPointerDwarf = 7;
 

@@ -7,10 +7,10 @@
  * registers; gives where the return address is and what the caller's registers are. Calls are taken to leave the stack as
  * they found it. Limit: instructions. Source: Intel SDM volume 1, 6.2; System V ABI AMD64 supplement 1.0, 3.2.
  */
-import type { Instruction } from "iced-x86";
 import type { Registers } from "#fault.ts";
 import { callingConvention } from "./callingConvention.ts";
 import { decodeAt, iced } from "./x86_64Decode.ts";
+import type { Instruction } from "./x86_64Iced.ts";
 
 const instructionsMax = 4_000;
 const { sp, framePointer, calleeSaved } = callingConvention.x86_64;

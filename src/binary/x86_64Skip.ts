@@ -6,7 +6,6 @@
  * effect is exact in general registers and flags are completed; control flow, the stack and vector results never.
  * Flags that the processor leaves undefined are left alone. Source: Intel SDM volume 2.
  */
-import type * as Iced from "iced-x86";
 import type { InstructionSkip } from "#fault.ts";
 import type { StoppedState } from "./instructionSet.ts";
 import {
@@ -24,6 +23,7 @@ import {
 } from "./x86_64Arithmetic.ts";
 import { Completion } from "./x86_64Completion.ts";
 import { iced } from "./x86_64Decode.ts";
+import type * as Iced from "./x86_64Iced.ts";
 import { completeString } from "./x86_64String.ts";
 
 type Model = (completion: Completion) => void;

@@ -4,11 +4,11 @@
  *
  * Slots are memory at rsp or rbp plus a constant; where rbp is a general register this still names one place.
  */
-import type * as Iced from "iced-x86";
 import type { Condition } from "./instructionSet.ts";
 import type { Convention, Place, PlaceTest, ValueBits, ValueStep } from "./valueUse.ts";
 import { memoryReference } from "./x86_64Call.ts";
 import { decodeAt, iced } from "./x86_64Decode.ts";
+import type * as Iced from "./x86_64Iced.ts";
 
 const rax = 0;
 const rsp = 7;

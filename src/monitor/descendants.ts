@@ -6,8 +6,7 @@
  * all threads of all descendants. Limits: `descendantsMax` given by the caller, depth `depthMax`.
  * Source: proc(5), `/proc/PID/task/TID/children` (CONFIG_PROC_CHILDREN).
  */
-import { readFileSync } from "node:fs";
-import { KeptFile } from "./keptFile.ts";
+import { KeptFile, readSmall } from "./keptFile.ts";
 import { readThreads } from "./processes.ts";
 
 const depthMax = 8;
@@ -46,12 +45,8 @@ export function readDescendants(pid: number, wide: boolean, most: number): numbe
 }
 
 function childrenOf(pid: number, tid: number): number[] {
-  try {
-    const text = readFileSync(`/proc/${pid}/task/${tid}/children`, "latin1");
-    return parseChildren(text);
-  } catch {
-    return []; // Gone between two looks.
-  }
+  // Nothing: it went between two looks.
+  return parseChildren(readSmall(`/proc/${pid}/task/${tid}/children`) ?? "");
 }
 
 const parseChildren = (text: string): number[] => (text === "" ? [] : text.trim().split(" ").map(Number));

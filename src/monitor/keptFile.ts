@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * A small file of the kernel that is read again and again: kept open, one system call a read. Gives its text, "" where it is
- * empty, null where it is not there any more or never was.
+ * Small files of the kernel that are read again and again. `KeptFile` stays open: one system call a read. `readSmall` opens
+ * and closes. Both read into one buffer that stays: the runtime's own reading takes a new one of 256 KiB each time, since these
+ * files do not tell their length. Give the text, "" where it is empty, null where it is not there any more or never was.
  *
  * Limit: what is longer than `fileBytesMax` is cut. Source: proc(5); a read at position 0 makes the kernel write it anew.
  */
@@ -10,6 +11,11 @@ import { closeSync, openSync, readSync } from "node:fs";
 const fileBytesMax = 16_384;
 /** Reads are short and never overlap. */
 const buffer = Buffer.alloc(fileBytesMax);
+
+export function readSmall(path: string): string | null {
+  using file = new KeptFile(path);
+  return file.read();
+}
 
 export class KeptFile implements Disposable {
   #descriptor: number | null;

@@ -9,6 +9,7 @@ import { decodeAt, flagsDwarf, iced } from "#binary/x86_64Decode.ts";
 import type { Random } from "#clock.ts";
 import type { InstructionSkip } from "#fault.ts";
 import { type Execution, execute, flagsSlot, scratch } from "./execute.ts";
+import { askPackage, iced as packaged } from "./iced.ts";
 import { asRegisters, drawRegisters } from "./registers.ts";
 
 export type SkipComparison = { compared: number; refused: number; faulted: number; readonly differences: string[] };
@@ -87,8 +88,8 @@ function storesString(mnemonic: number): boolean {
 /** Status flags that the instruction leaves undefined. */
 function ignoredFlags(set: InstructionSet, code: Uint8Array): bigint {
   if (set.architecture === "aarch64") return 0n;
-  const { RflagsBits } = iced().lib;
-  const undefinedBits = decodeAt(code, 0n)?.rflagsUndefined ?? 0;
+  const { RflagsBits } = packaged;
+  const undefinedBits = askPackage(code, ({ rflagsUndefined }) => rflagsUndefined) ?? 0;
   const masks: [number, bigint][] = [
     [RflagsBits.OF, 0x800n],
     [RflagsBits.SF, 0x80n],

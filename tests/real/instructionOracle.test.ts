@@ -9,10 +9,10 @@ import { decodeMemory } from "#binary/aarch64Memory.ts";
 import { stepAt as armStepAt } from "#binary/aarch64Value.ts";
 import type { ElfImage } from "#binary/elf.ts";
 import { instructionsOf } from "#binary/instructions.ts";
-import { decodeAt, iced } from "#binary/x86_64Decode.ts";
 import { stepAt as x86StepAt } from "#binary/x86_64Value.ts";
 import { type Random, seededRandom } from "#clock.ts";
 import { armLibrary, armLibraryPath } from "#tests/oracles/execute.ts";
+import { askPackage, iced } from "#tests/oracles/iced.ts";
 import { distinctInstructions, openImage, sample } from "#tests/oracles/realCode.ts";
 import { compareSkips } from "#tests/oracles/skips.ts";
 import { compareSteps } from "#tests/oracles/steps.ts";
@@ -36,11 +36,12 @@ describe(`x86-64 against the processor, seed ${seed}`, () => {
     (memory: boolean) =>
     (code: Uint8Array): string | null => {
       if ((set.memoryOperand(code, 0n) !== null) !== memory) return null;
-      const instruction = decodeAt(code, 0n);
-      if (instruction === null || instruction.flowControl !== iced().lib.FlowControl.Next) return null;
-      if (instruction.isStackInstruction || writesStackPointer(code)) return null;
-      const marks = [instruction.hasRepPrefix, instruction.hasRepnePrefix, instruction.hasLockPrefix].map(Number);
-      return `${instruction.code} ${marks.join("")}`;
+      return askPackage(code, (instruction) => {
+        if (instruction.flowControl !== iced.FlowControl.Next) return null;
+        if (instruction.isStackInstruction || writesStackPointer(code)) return null;
+        const marks = [instruction.hasRepPrefix, instruction.hasRepnePrefix, instruction.hasLockPrefix].map(Number);
+        return `${instruction.code} ${marks.join("")}`;
+      });
     };
 
   onX86(
@@ -81,12 +82,14 @@ const writesStackPointer = (code: Uint8Array): boolean => x86StepAt(code, 0n, 0)
 
 /** The clock, the processor's name, mask and upper vector registers are no function of the general registers. */
 function touchesGeneralOnly(code: Uint8Array): boolean {
-  const { EncodingKind, Mnemonic, RegisterExt } = iced().lib;
+  const { EncodingKind, Mnemonic, RegisterExt } = iced;
   const { Cpuid, Rdtsc, Rdtscp, Xgetbv, Rdrand, Rdsspq } = Mnemonic;
-  const instruction = decodeAt(code, 0n);
-  if (instruction === null || instruction.encoding === EncodingKind.EVEX) return false;
-  if ([Cpuid, Rdtsc, Rdtscp, Xgetbv, Rdrand, Rdsspq].includes(instruction.mnemonic)) return false;
-  return ![instruction.op0Register, instruction.op1Register].some((register) => RegisterExt.isK(register));
+  const general = askPackage(code, ({ encoding, mnemonic, op0Register, op1Register }) => {
+    if (encoding === EncodingKind.EVEX) return false;
+    if ([Cpuid, Rdtsc, Rdtscp, Xgetbv, Rdrand, Rdsspq].includes(mnemonic)) return false;
+    return ![op0Register, op1Register].some((register) => RegisterExt.isK(register));
+  });
+  return general === true;
 }
 
 const bytesOf = (word: number): Uint8Array => new Uint8Array(new Uint32Array([word]).buffer);

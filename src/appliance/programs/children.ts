@@ -4,8 +4,9 @@
  * Each is guarded like the first, by a stub of its own, and forgotten when it ends.
  *
  * They are noticed in /proc, not by fork events of the stub: with those every fork stops parent and child until we have
- * answered. So a fork costs what it costs without us, and a child is unguarded for its first moments (up to `lookMs` until it
- * is seen, `youngMs`, then an attach). One that ends before is never touched. Limits: `childrenMax`, `attachesMax` at a time.
+ * answered. So a fork costs what it costs without us, and a child is unguarded for its first moments (up to `briskLookMs` until
+ * it is seen, `calmLookMs` where none was made or ended for `calmAfterMs`; `youngMs`; then an attach). One that ends before is
+ * never touched. Limits: `childrenMax`, `attachesMax` at a time.
  */
 import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -23,15 +24,19 @@ import { clearStub } from "../leftovers.ts";
 import { ChildNotices } from "./childNotices.ts";
 import type { LifeParts } from "./lifeParts.ts";
 
-const lookMs = 50;
+const briskLookMs = 50;
+/** The beat of other looks at the program, so this one wakes nobody. */
+const calmLookMs = 250;
+const calmAfterMs = 30_000;
 /** While one is too young to be attached to. */
 const youngLookMs = 20;
 /** A child that ends sooner does not cost an attach. */
 const youngMs = 50;
 /** Looks of this kind also find children of other threads than the first, and of children: where a process was made since. */
-const wideLookMs = 200;
+const briskWideLookMs = 200;
+const calmNewsLookMs = 1000;
 /** Processes that come to belong to a program without being made are found by these. */
-const calmWideLookMs = 5000;
+const quietWideLookMs = 5000;
 export const childrenMax = 1024;
 const attachesMax = 4;
 
@@ -43,13 +48,17 @@ export class Children {
   readonly #seen = new Map<number, number>();
   /** Could not be guarded; not tried again as long as they live. */
   readonly #refused = new Set<number>();
+  /** When one was seen first or ended, ns. */
+  #stirredNs: number;
   #attaching = 0;
   #toldFull = false;
 
   constructor(
     private readonly parts: LifeParts,
     private readonly family: Family,
-  ) {}
+  ) {
+    this.#stirredNs = parts.clock.monotonicNs();
+  }
 
   get count(): number {
     return this.#guarded.size;
@@ -61,18 +70,22 @@ export class Children {
     using newcomers = new ProcessNews();
     using own = new OwnChildren(parent);
     const { clock } = this.parts;
+    this.#stirredNs = clock.monotonicNs();
     let [isNews, wideNs] = [true, 0];
     while (!signal.aborted && !letGo.aborted) {
       const nowNs = clock.monotonicNs();
       isNews = newcomers.any() || isNews;
-      const wide = nowNs - wideNs >= (isNews ? wideLookMs : calmWideLookMs) * 1e6;
+      const calm = nowNs - this.#stirredNs > calmAfterMs * 1e6;
+      const newsLookMs = calm ? calmNewsLookMs : briskWideLookMs;
+      const wide = nowNs - wideNs >= (isNews ? newsLookMs : quietWideLookMs) * 1e6;
       if (wide) [isNews, wideNs] = [false, nowNs];
       const present = wide ? this.#all(parent) : own.read();
       const isYoung = this.#consider(present, nowNs, served(), letGo);
       // Only a further wide look sees a grandchild again.
       isNews ||= isYoung;
       if (wide) this.#forget(new Set(present));
-      await (isYoung ? clock.sleep(youngLookMs, signal) : sleepToBeat(clock, lookMs, signal)).catch(() => {});
+      const beatMs = calm ? calmLookMs : briskLookMs;
+      await (isYoung ? clock.sleep(youngLookMs, signal) : sleepToBeat(clock, beatMs, signal)).catch(() => {});
     }
   }
 
@@ -108,6 +121,7 @@ export class Children {
     let isYoung = false;
     for (const pid of present.slice(0, childrenMax)) {
       const seenNs = this.#seen.get(pid) ?? nowNs;
+      if (seenNs === nowNs) this.#stirredNs = nowNs;
       this.#seen.set(pid, seenNs);
       if (nowNs - seenNs < youngMs * 1e6) isYoung = true;
       else this.#begin(pid, served, letGo);
@@ -162,6 +176,7 @@ export class Children {
       }
     } finally {
       settle();
+      this.#stirredNs = parts.clock.monotonicNs();
       this.#guarded.delete(pid);
       rmSync(runDirectory, { recursive: true, force: true });
     }

@@ -58,6 +58,7 @@ export class Programs implements AsyncDisposable {
   /** Opens every lane. Never fails for one program's sake: its trouble is told and journaled. */
   async open(): Promise<void> {
     const { sections } = this.options;
+    this.#settling.begin();
     if (sections.length === 0) return;
     const trouble = await requireMachine().then(
       () => null,

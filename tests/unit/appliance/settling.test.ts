@@ -15,7 +15,7 @@ test("the first program is rehearsed for at length, memory is given back once al
     clock,
     tasks,
     () => seen.push("given back"),
-    () => seen.push("collected"),
+    (wait) => seen.push(wait ? "collected at once" : "collected"),
   );
   const rehearsal = (name: string) => async (rounds: number) => void seen.push(`${name} ${rounds}`);
   await settling.rehearse(rehearsal("first"), false);
@@ -27,10 +27,34 @@ test("the first program is rehearsed for at length, memory is given back once al
   await clock.advance(6_000);
   expect(seen).toEqual([]);
   await clock.advance(6_000);
-  expect(seen).toEqual(["given back", "child 8"]);
+  expect(seen).toEqual(["collected at once", "given back", "child 8"]);
   seen.length = 0;
   await clock.advance(120_000);
-  expect(seen).toEqual(["collected", "collected"]);
+  const rest = ["collected", "given back", "child 8"];
+  expect(seen).toEqual([...rest, ...rest]);
+});
+
+test("while programs are taken under guard it collects all the time, and no more once all is quiet or it took too long", async () => {
+  const clock = new ManualClock();
+  await using tasks = new TaskGroup();
+  let collected = 0;
+  const settling = new Settling(
+    clock,
+    tasks,
+    () => {},
+    () => {
+      collected += 1;
+    },
+  );
+  settling.begin();
+  await clock.advance(1_000);
+  expect(collected).toBe(20);
+  await settling.rehearse(async () => {}, true);
+  await clock.advance(15_000);
+  expect(collected).toBeGreaterThan(100);
+  const atRest = collected;
+  await clock.advance(30_000);
+  expect(collected).toBe(atRest);
 });
 
 test("sleepers of one beat share a timer; one that is aborted does not wake the others", async () => {
