@@ -246,6 +246,8 @@ export type FlightRecord = {
 export type MonitorView = {
   readonly atMs: number;
   readonly host: HostHealth | null;
+  /** The look before that one, some seconds older, for rates. */
+  readonly hostBefore?: HostHealth | null;
   readonly counters: CounterAbilities;
   readonly workloads: readonly {
     readonly health: WorkloadHealth;

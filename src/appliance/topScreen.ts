@@ -22,7 +22,7 @@ export function topScreen(views: readonly MonitorView[], before: readonly Monito
   const host = views.find((view) => view.host !== null) ?? null;
   const lines = [
     ...headLines(views),
-    ...(host === null ? [] : hostLines(host, before)),
+    ...(host === null ? [] : hostLines(host)),
     "",
     tableHead(curve),
     ...views.flatMap((view) => {
@@ -48,10 +48,8 @@ function headLines(views: readonly MonitorView[]): string[] {
   ];
 }
 
-function hostLines({ host }: MonitorView, before: readonly MonitorView[]): string[] {
+function hostLines({ host, hostBefore: last = null }: MonitorView): string[] {
   if (host === null) return [];
-  const last =
-    before.find((view) => view.host !== null && view.host.processorSeconds < host.processorSeconds)?.host ?? null;
   const passed = last === null ? 0 : host.processorSeconds - last.processorSeconds;
   const busy = last === null || passed <= 0 ? null : (host.busySeconds - last.busySeconds) / passed;
   const memory = seenOr(host.memory, null);

@@ -55,6 +55,7 @@ export class Monitor implements Disposable {
   readonly #port: SamplerPort;
   readonly #workloads = new Map<string, WatchedWorkload>();
   #host: HostHealth | null = null;
+  #hostBefore: HostHealth | null = null;
   #abilities: CounterAbilities;
   #last: Snapshot | null = null;
   #watched = "";
@@ -138,6 +139,7 @@ export class Monitor implements Disposable {
     return {
       atMs: this.#options.clock.wallMs(),
       host: this.#host,
+      hostBefore: this.#hostBefore,
       counters: this.#abilities,
       workloads: this.workloads.map((watched) => watched.view(this.#ended)),
       detections: this.workloads.flatMap((watched) => watched.raised),
@@ -152,7 +154,7 @@ export class Monitor implements Disposable {
     const { limits, detected, looked } = this.#options;
     this.#last = snapshot;
     this.#abilities = snapshot.abilities;
-    this.#host = snapshot.host ?? this.#host;
+    if (snapshot.host !== null) [this.#host, this.#hostBefore] = [snapshot.host, this.#host];
     const box = boxFacts(this.#host);
     for (const target of snapshot.targets) {
       const watched = this.#workloads.get(target.workload);

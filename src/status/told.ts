@@ -91,7 +91,7 @@ export type CheckpointTold = {
 };
 
 /** What the monitor sees, as far as the page shows it: it is copied to another thread twice a second. */
-export type LookTold = Pick<MonitorView, "atMs" | "host" | "detections"> & {
+export type LookTold = Pick<MonitorView, "atMs" | "host" | "hostBefore" | "detections"> & {
   readonly counters: readonly WorkloadCounters[];
 };
 

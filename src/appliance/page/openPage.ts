@@ -127,8 +127,8 @@ function collector(options: PageOptions, box: string): () => Told {
 
 function lookOf(view: MonitorView | null): Told["monitor"] {
   if (view === null) return null;
-  const { atMs, host, detections, workloads } = view;
-  return { atMs, host, detections, counters: workloads.flatMap(({ counters }) => counters ?? []) };
+  const { atMs, host, hostBefore, detections, workloads } = view;
+  return { atMs, host, hostBefore, detections, counters: workloads.flatMap(({ counters }) => counters ?? []) };
 }
 
 /** A program in the foreground: it can be started anew, and its faults passed on for a while. */

@@ -16,7 +16,7 @@ const linksMax = 16;
 
 export function hostPage({ host, told, before }: View): Html {
   const seen = told.monitor?.host ?? null;
-  const busy = busyShare(seen, before?.host ?? null);
+  const busy = busyShare(seen, told.monitor?.hostBefore ?? before?.host ?? null);
   const pressure = (share: number | null): Part =>
     share === null ? "not offered by this kernel" : meter(share, `${percent(share)} of the last 10 s something waited`);
   const facts: Pair[] = [

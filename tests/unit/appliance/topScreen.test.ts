@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { amount, flightPicture, pictureColumns, sparkline } from "#appliance/flightPicture.ts";
 import { topScreen } from "#appliance/topScreen.ts";
-import { absent, type FlightRecord, type MonitorView, seen } from "#health.ts";
+import { absent, type FlightRecord, type HostHealth, type MonitorView, seen } from "#health.ts";
 
 const view = (workload: string, more: Partial<MonitorView["workloads"][number]> = {}): MonitorView => ({
   atMs: 1_795_392_000_000,
@@ -58,6 +58,20 @@ test("a workload in trouble, what is not counted and why", () => {
   expect(text).toMatch(/shop +TROUBLE +- +12 MiB +5 +9 +- +- +2 +1 FAIL ▁▅█·/);
   expect(text).toContain("shop  probeFailing: refused");
   expect(text).toContain("not counted: cycles: this machine shows no PMU; pmu=on");
+});
+
+test("processors busy are those between two looks at the box, however often the screen is drawn", () => {
+  const host = (processorSeconds: number, busySeconds: number): HostHealth => ({
+    ...{ atMs: 1, processors: 2, processorSeconds, busySeconds, disks: [], links: [] },
+    ...{ pressure: absent("x"), memory: absent("x"), temperatures: absent("x"), throttling: absent("x") },
+    ...{ flash: absent("x"), clock: absent("x") },
+  });
+  const drawn = (hosts: Pick<MonitorView, "host" | "hostBefore">): string => {
+    const now = { ...view("shop"), ...hosts };
+    return topScreen([now], [now], { columns: 140, rows: 50 }).join("\n");
+  };
+  expect(drawn({ host: host(200, 65), hostBefore: host(190, 60) })).toContain("cpu 50 % of 2");
+  expect(drawn({ host: host(200, 65), hostBefore: null })).toContain("cpu - of 2");
 });
 
 test("rates need two rounds of the same supervisor", () => {
