@@ -127,7 +127,7 @@ function collector(options: PageOptions, box: string): () => Told {
 
 function lookOf(view: MonitorView | null): Told["monitor"] {
   if (view === null) return null;
-  const { atMs, host, hostBefore, detections, workloads } = view;
+  const { atMs, host, hostBefore = null, detections, workloads } = view;
   return { atMs, host, hostBefore, detections, counters: workloads.flatMap(({ counters }) => counters ?? []) };
 }
 
