@@ -30,7 +30,7 @@ const library = { ...Iced, ...numbers };
 export type Loaded = {
   readonly lib: typeof library;
   readonly instruction: Iced.Instruction;
-  readonly facts: Iced.InstructionInfoFactory;
+  readonly facts: Iced.UseReader;
   readonly formatter: Iced.Formatter;
   readonly parts: readonly RegisterPart[];
 };
@@ -51,7 +51,7 @@ function load(): Loaded {
   return {
     lib,
     instruction: new lib.Instruction(),
-    facts: new lib.InstructionInfoFactory(),
+    facts: new lib.UseReader(),
     formatter,
     parts: Array.from({ length: registersMax }, (_, register) => partOf(lib, register)),
   };

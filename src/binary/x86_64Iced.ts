@@ -255,16 +255,17 @@ export class Instruction extends Owned {
   }
 }
 
-export class InstructionInfoFactory extends Owned {
+/** The package says InstructionInfoFactory: what an instruction reads and writes, beyond its operands. */
+export class UseReader extends Owned {
   constructor() {
     super(wasm().call.instructioninfofactory_new!() >>> 0);
   }
-  info(instruction: Instruction): InstructionInfo {
-    return new InstructionInfo(wasm().call.instructioninfofactory_info!(this.at, instruction.at) >>> 0);
+  info(instruction: Instruction): Uses {
+    return new Uses(wasm().call.instructioninfofactory_info!(this.at, instruction.at) >>> 0);
   }
 }
 
-export class InstructionInfo extends Owned {
+export class Uses extends Owned {
   usedMemory(): readonly UsedMemory[] {
     return wasm().take(wasm().call.instructioninfo_usedMemory!(this.at)) as UsedMemory[];
   }
