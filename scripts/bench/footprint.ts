@@ -25,8 +25,8 @@ const [rssMebibytesMax, shareMax] = [64, 0.01];
 const mebibyte = 2 ** 20;
 /** All are guarded by then, or the run has failed. */
 const guardedMsMax = 180_000;
-/** What the attach and the rehearsals left behind is collected by then. */
-const settleMs = 45_000;
+/** What the attach and the rehearsals left behind is collected by then: at 10 s of quiet, and a minute after. */
+const settleMs = 75_000;
 
 const look = (pid: number): { cpuSeconds: number; residentBytes: number; ownBytes: number } => {
   const stat = parseProcessStat(systemBox.text(`/proc/${pid}/stat`) ?? "");

@@ -5,7 +5,7 @@
  *
  *     first program: many rounds, until our own code is compiled ─▶ others: a few, for how they wait
  *     quiet for `quietMs` ─▶ collect, give back ─▶ a few rounds more bring back what the fault path needs
- *                                  └─▶ every `collectEveryMs` from then on: the same, collecting beside all else
+ *                                  └─▶ every `collectEveryMs` from then on: collect, beside all else
  *
  * Left to itself the engine lets garbage grow by 32 MiB, and what lives on is strewn over all of it for good: so it collects
  * all the time while programs are taken under guard.
@@ -74,19 +74,15 @@ export class Settling {
       await this.clock.sleep(quietMs - quietNs / 1e6, signal);
     }
     this.#waiting = false;
-    await this.#rest(true);
+    // Not `Bun.shrink`: it throws compiled code away (the first call of a compiled function after it: 300 us for 4).
+    this.collect(true);
+    this.givePages();
+    await this.#last(knownRounds);
     if (this.#rested) return;
     this.#rested = true;
     while (!signal.aborted) {
       await this.clock.sleep(collectEveryMs, signal);
-      await this.#rest(false);
+      this.collect(false);
     }
-  }
-
-  /** Not `Bun.shrink`: it throws compiled code away (the first call of a compiled function after it: 300 us for 4). */
-  async #rest(wait: boolean): Promise<void> {
-    this.collect(wait);
-    this.givePages();
-    await this.#last(knownRounds);
   }
 }
