@@ -48,17 +48,17 @@ export function plan(report: FaultReport, trials: readonly PastTrial[], policy: 
     ...usedLast(report, [...interfaceEdits(report, policy), ...outermostEdits(report, policy)]),
     ...inwardEdits(report, policy),
   ]);
-  const ladder = endingLast(report, [...wholeFirst(report, abandoning), ...neutraliseEdits(report, policy)]);
+  const ladder = [...wholeFirst(report, abandoning), ...neutraliseEdits(report, policy)];
   const chosen = learnedFirst(report, ladder, trials).slice(0, policy.editsMax);
   const park = parkEdits(report, policy);
   // A mend goes before everything: whatever worked here before was for a fault of another kind. A spine frame that
   // faults has nothing to be abandoned but a turn of its loop: else its thread is given up before a value is made up.
   const turn = abandoning.length === 0 ? turnEdits(report, policy) : [];
-  const edits = [
+  const edits = endingLast(report, [
     ...mendEdits(report, policy),
     ...turn,
     ...(report.spine === 0 ? [...park, ...chosen] : [...chosen, ...park]),
-  ];
+  ]);
   if (edits.length === 0) return { kind: "deliver", reason: "exhausted", notes: ["no frame can be abandoned"] };
   return { kind: "edits", edits, notes: notesOn(report) };
 }

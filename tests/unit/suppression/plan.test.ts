@@ -103,6 +103,8 @@ describe("plan", () => {
     const first = edits({ ...inLoop, frames: kept });
     expect([first[0], first.at(-1)]).toEqual(["abandon turn=0", "abandon turn=-1"]);
     expect(first.slice(1, -1).some((edit) => edit.startsWith("neutralise"))).toBe(true);
+    const turning = { ...inLoop, spine: 0, frames: kept.map((frame, index) => ({ ...frame, inLoop: index === 0 })) };
+    expect(edits(turning)).toEqual(["abandon turn=0", expect.stringContaining("neutralise"), "abandon turn=-1"]);
     expect(edits(inLoop)[0]).toBe("abandon turn=-1");
   });
 
