@@ -27,9 +27,9 @@ const usage = `usage: bun scripts/lab.ts nested [--arch x86_64|aarch64] [--bun F
 
   nested: a machine in QEMU's software emulation boots Holdfast, Cloud Hypervisor and a Debian guest. STEP: words of the
   names of steps, with - for spaces. native: the same machine runs test files of this checkout (default: the engine's,
-  on real programs), with gdbserver, servers and compilers of its own. appliance: boots an image of image/build (default: the newest) and does to it what
-  can happen to a box. cuts: takes its power at moments that the seed chooses, and boots it again. For a foreign architecture the binaries must be
-  given. Needs root, QEMU and mmdebstrap.`;
+  on real programs), with gdbserver, servers and compilers of its own. appliance: boots an image of image/build (default: the
+  newest) and does to it what can happen to a box. cuts: takes its power at moments that the seed chooses, and boots it
+  again. For a foreign architecture the binaries must be given. Needs root, QEMU and mmdebstrap.`;
 
 type Values = {
   readonly arch: string;
@@ -63,9 +63,14 @@ async function main(words: string[]): Promise<number> {
       scene: { type: "string" },
       bundle: { type: "string" },
       lies: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
       cache: { type: "string", default: join(import.meta.dir, "../../.cache/lab") },
     },
   });
+  if (given.help) {
+    console.log(usage);
+    return 0;
+  }
   const [kind, ...names] = positionals;
   // Debian and Bun say arm64, compilers and Cloud Hypervisor aarch64.
   const values = { ...given, arch: given.arch === "aarch64" ? "arm64" : given.arch };
@@ -127,13 +132,15 @@ async function cuts(values: Values): Promise<number> {
   const image = imageOf(values.image);
   const lacks = missingForMachine(architectureOf(image));
   if (lacks.length > 0) return refuse(lacks);
-  const count = Number(values.count);
+  const [count, first, seed] = [values.count, values.first, values.seed].map(Number) as [number, number, number];
+  if (![count, first].every((number) => Number.isSafeInteger(number) && number > 0) || !Number.isSafeInteger(seed)) {
+    return refuse(["--count and --first: whole numbers from 1 on; --seed: a whole number"]);
+  }
   const tell = (text: string): void => console.log(`cuts: ${text}`);
   const kind = cutKinds.find((known) => known === values.kind);
   if (kind === undefined) return refuse([`--kind: one of ${cutKinds.join(", ")}`]);
   const { scene, bundle, lies } = values;
   const more = { ...(scene === undefined ? {} : { scene }), ...(bundle === undefined ? {} : { bundle }), lies };
-  const [first, seed] = [Number(values.first), Number(values.seed)];
   const held = await runCuts({ image, kind, count, first, seed, tell, ...more });
   console.log(`${held} passed, ${count - held} failed`);
   return held === count ? 0 : 1;
