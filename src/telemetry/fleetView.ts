@@ -57,12 +57,15 @@ export class FleetView {
     ];
   }
 
-  /** Takes a message. `retained`: it was there before we came, so its time says nothing. */
+  /**
+   * Takes a message. `retained`: as it was published. The first one of a box was there before we came, so its time says
+   * nothing; what comes later was said just now, and a state is published as retained then too.
+   */
   take(topic: string, payload: Uint8Array, retained: boolean, nowMs: number): void {
     const [device = "", kind = "", name = ""] = topic.slice(this.#topics.tree.length + 1).split("/");
     if (device === "" || device.startsWith("_")) return;
     try {
-      if (kind === "state") this.#takeState(device, payload, retained ? null : nowMs);
+      if (kind === "state") this.#takeState(device, payload, retained, nowMs);
       else if (kind === "a") this.#takeAlarm(device, name, payload);
       else if (kind === "e") this.#takeEvent(device, payload);
     } catch (error) {
@@ -87,14 +90,14 @@ export class FleetView {
       .sort((a, b) => weight(b) - weight(a) || (a.device < b.device ? -1 : 1));
   }
 
-  #takeState(device: string, payload: Uint8Array, atMs: number | null): void {
+  #takeState(device: string, payload: Uint8Array, retained: boolean, nowMs: number): void {
     if (payload.length === 0) {
       this.#boxes.delete(device);
       return;
     }
     const known = this.#box(device);
     const believed = believe(known.state, readJson(stateSchema, payload));
-    if (believed.s !== known.state?.s) known.sinceMs = atMs;
+    if (believed.s !== known.state?.s) known.sinceMs = retained && known.state === null ? null : nowMs;
     known.state = believed;
   }
 

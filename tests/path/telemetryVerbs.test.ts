@@ -8,6 +8,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Mosquitto } from "#tests/peers/mosquitto.ts";
+import { Observer } from "#tests/peers/observer.ts";
 import { openStoredBox } from "#tests/peers/storedBox.ts";
 import { need } from "#tests/skip.ts";
 
@@ -116,6 +117,35 @@ withBroker(
     await appliance;
   },
   90_000,
+);
+
+withBroker(
+  "fleet watch: a box that is lost while somebody looks is lost since then; one that was lost before, since before",
+  async () => {
+    await using broker = await Mosquitto.start();
+    await using speaker = await Observer.open(broker.url, ["holdfast/1/box-1/state"]);
+    const say = (device: string, s: string) =>
+      speaker.publish(`holdfast/1/${device}/state`, JSON.stringify({ v: 1, s, sid: 4, boot: "b" }), { retain: true });
+    await say("box-1", "online");
+    await say("box-2", "lost");
+    const words = ["fleet", "watch", "--broker", broker.url, "--seconds", "20", "--json"];
+    const watch = Bun.spawn([process.execPath, join(import.meta.dir, "../../src/cli/main.ts"), ...words], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const seen = new Map<string, { readonly state: string; readonly sinceMs: number | null }>();
+    let text = "";
+    for await (const chunk of watch.stdout.pipeThrough(new TextDecoderStream())) {
+      text += chunk;
+      for (const line of text.split("\n").slice(0, -1)) seen.set(JSON.parse(line).device, JSON.parse(line));
+      if (seen.size === 2 && seen.get("box-1")?.state === "online") await say("box-1", "lost");
+      if (seen.get("box-1")?.state === "lost") break;
+    }
+    watch.kill();
+    await watch.exited;
+    expect(seen.get("box-2")).toMatchObject({ state: "lost", sinceMs: null });
+    expect(seen.get("box-1")!.sinceMs).toBeGreaterThan(Date.parse("2026-01-01"));
+  },
+  30_000,
 );
 
 test("fleet sign: bytes without a broker; a key that others may read is not used", async () => {

@@ -144,6 +144,8 @@ test("a view of a fleet: states, alarms, faults once each; what cannot be read c
   say("a/state", '{"v":1,"s":"online","sid":4,"boot":"b","health":"degraded"}', true);
   say("b/state", '{"v":1,"s":"lost","sid":2,"boot":"b"}');
   say("a/state", '{"v":1,"s":"lost","sid":3,"boot":"b"}');
+  say("c/state", '{"v":1,"s":"online","sid":1,"boot":"b"}', true);
+  say("c/state", '{"v":1,"s":"lost","sid":1,"boot":"b"}', true);
   const id = "019d2b3e-5a80-7c3e-8f00-0123456789ab";
   const fault = encodeCbor({
     v: 1,
@@ -166,6 +168,7 @@ test("a view of a fleet: states, alarms, faults once each; what cannot be read c
   say("a/a/disk.low", alarm);
   expect(view.rows()).toMatchObject([
     { device: "b", state: "lost", sinceMs: 5000 },
+    { device: "c", state: "lost", sinceMs: 5000 },
     {
       device: "a",
       state: "online",
