@@ -43,8 +43,8 @@ export class PageServer {
   #backlog: Iterator<number> | null;
   /** Null before the guest runs, and once it has had its time. */
   #quietUntilNs: number | null = null;
-  /** Nothing was asked for then. */
-  #silentNs = 0;
+  /** Nothing was asked for then, or another request was taken: the next one cannot have waited for longer. */
+  #silentNs = systemClock.monotonicNs();
   #firstMomentEndsNs = 0;
   #touchedAtNs = Number.NEGATIVE_INFINITY;
 
@@ -66,9 +66,10 @@ export class PageServer {
 
   /** Answers the request that waits, if one does. False once Cloud Hypervisor has hung up. @throws see `#answer` */
   serveWaiting(): boolean {
-    this.#silentNs = systemClock.monotonicNs();
     const came = this.#during(() => this.stream.readNow(this.#request));
-    return came === 0 || this.#take(came);
+    if (came !== 0) return this.#take(came);
+    this.#silentNs = systemClock.monotonicNs();
+    return true;
   }
 
   /** The guest runs now. */
@@ -84,7 +85,6 @@ export class PageServer {
 
   /** Waits for the next request, bringing pages meanwhile. False once Cloud Hypervisor has hung up. @throws see `#answer` */
   serveNext(): boolean {
-    this.#silentNs = systemClock.monotonicNs();
     for (;;) {
       const came = this.#during(() => this.stream.readNow(this.#request));
       if (came !== 0) return this.#take(came);
@@ -132,6 +132,7 @@ export class PageServer {
   /** @throws HypervisorError hypervisor.protocol, StorageError where the page is lost, NativeError native.memoryFull */
   #answer(): void {
     const { fill } = this;
+    const tookNs = systemClock.monotonicNs();
     const { gpa, bytes } = decodeRange(this.#request, messageBytes);
     const first = pageIn(fill.map.ram, gpa, bytes);
     let wanted = false;
@@ -148,6 +149,7 @@ export class PageServer {
     if (this.#isQuiet() && systemClock.monotonicNs() - this.#touchedAtNs > touchingMs * 1e6) blockFor(fillRestMs);
     this.#during(() => this.stream.write(this.#ok, answerMsMax));
     if (wanted) addWait(this.waits, systemClock.monotonicNs() - this.#silentNs);
+    this.#silentNs = tookNs;
     if (spread !== null) fill.counts.background += fill.spread(spread.page, spread.extent);
   }
 

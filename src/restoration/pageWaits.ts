@@ -3,8 +3,8 @@
  * How long a restored guest waited for pages that it touched before they were there, as a histogram with the bounds of the
  * metric `restore_page_seconds`. Gets times; gives counts, and the bound below which a share of the waits lies.
  *
- * A wait runs from when we last saw that nothing was asked for, so it is never told too short by what we did meanwhile; the
- * kernel's own way from the processor to Cloud Hypervisor and back is not in it. One writer, any number of readers.
+ * A wait runs from when we last saw that nothing was asked for, or took another request (one is under way at a time), so it is
+ * never told too short by what we did meanwhile; the kernel's own way from the processor to Cloud Hypervisor and back is not in it. One writer, any number of readers.
  */
 import { metricCatalogue } from "#metrics.ts";
 
