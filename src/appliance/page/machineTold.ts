@@ -108,7 +108,7 @@ export function updateTold(updates: Updates): UpdateTold {
   };
 }
 
-function sentence(phase: UpdatePhase, { progress, waitsFor }: Updates): string {
+function sentence(phase: UpdatePhase, { progress, waitsFor, lacks }: Updates): string {
   switch (phase.kind) {
     case "idle":
       return "no update is under way";
@@ -117,7 +117,7 @@ function sentence(phase: UpdatePhase, { progress, waitsFor }: Updates): string {
     case "installed":
       return `version ${phase.version} is in slot ${phase.target} and waits for a restart${waitsFor === null ? "" : `: ${waitsFor}`}`;
     case "trial":
-      return `version ${phase.version} is on trial in slot ${phase.target}, start ${phase.starts}`;
+      return `version ${phase.version} is on trial in slot ${phase.target}, start ${phase.starts}${lacks === null ? "" : `; not good now: ${lacks}`}`;
     case "good":
       return `version ${phase.version} has proven itself in slot ${phase.slot}`;
     case "failed":

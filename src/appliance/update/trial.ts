@@ -57,6 +57,8 @@ export async function runTrial(
     ];
     const step = stepGate(state, checks, nowMs(), times);
     state = step.state;
+    const bad = checks.find(({ good }) => !good);
+    updates.lacks = bad === undefined ? null : `${bad.name}: ${bad.says}`;
     if (updates.book.phase.kind !== "trial") return;
     if (step.verdict.kind !== "wait") {
       updates.give(step.verdict);

@@ -57,6 +57,7 @@ export class Updates implements AsyncDisposable {
   #book: UpdateBook;
   #progress: UpdateProgress | null = null;
   #waitsFor: string | null = null;
+  #lacks: string | null = null;
   #checking = false;
   /** Ends of jobs that nobody has taken yet. */
   #ends: JobEnd[] = [];
@@ -85,6 +86,15 @@ export class Updates implements AsyncDisposable {
   /** Why an installed update is not started yet. */
   get waitsFor(): string | null {
     return this.#waitsFor;
+  }
+  /** The check that keeps a trial from being good now; null where all are. Set by who looks. */
+  get lacks(): string | null {
+    return this.#lacks;
+  }
+  set lacks(check: string | null) {
+    if (check === this.#lacks) return;
+    this.#lacks = check;
+    this.#changed();
   }
   get lock(): UpdateLock | null {
     return lockOf(this.#book, this.#options.clock.wallMs());

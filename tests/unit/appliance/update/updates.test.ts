@@ -298,12 +298,14 @@ describe("the gate", () => {
   test("all is well: proven", async () => {
     await using supervisor = await trial({});
     expect(supervisor.phase.kind).toBe("good");
+    expect(supervisor.updates.lacks).toBeNull();
   });
 
   for (const [name, change, reason, builtAtMs] of cases) {
     test(`${name}: sent back with that reason, which the other slot tells`, async () => {
       {
         await using supervisor = await trial(change, builtAtMs);
+        expect(supervisor.updates.lacks).toStartWith(reason);
         await supervisor.restarted.promise;
       }
       const slot: Slot = tree.powerOn().slot;
