@@ -54,11 +54,11 @@ export function plan(report: FaultReport, trials: readonly PastTrial[], policy: 
   // A mend goes before everything: whatever worked here before was for a fault of another kind. A spine frame that
   // faults has nothing to be abandoned but a turn of its loop: else its thread is given up before a value is made up.
   const turn = abandoning.length === 0 ? turnEdits(report, policy) : [];
-  const edits = endingLast(report, [
+  const edits = [
     ...mendEdits(report, policy),
     ...turn,
     ...(report.spine === 0 ? [...park, ...chosen] : [...chosen, ...park]),
-  ]);
+  ];
   if (edits.length === 0) return { kind: "deliver", reason: "exhausted", notes: ["no frame can be abandoned"] };
   return { kind: "edits", edits, notes: notesOn(report) };
 }
@@ -126,15 +126,6 @@ function wholeFirst({ frames, architecture }: FaultReport, edits: readonly Edit[
   return [...edits.filter(isSound), ...edits.filter((edit) => !isSound(edit))];
 }
 
-/** A value that ends the loop that all live by is the end of the program: a made-up value is still better. */
-function endingLast({ frames }: FaultReport, edits: readonly Edit[]): Edit[] {
-  const isEnding = (edit: Edit): boolean => {
-    const loopValue = edit.kind === "abandon" ? frames[edit.point.frame]!.loopValue : null;
-    return loopValue != null && edit.kind === "abandon" && edit.point.returnValue !== loopValue;
-  };
-  return [...edits.filter((edit) => !isEnding(edit)), ...edits.filter(isEnding)];
-}
-
 /** Only the function that failed, then its caller, and so on outwards: for state that makes every request fail. */
 function inwardEdits(report: FaultReport, policy: Policy): Edit[] {
   if (!policy.rungs.has("inward") || report.inAllocator) return [];
@@ -188,7 +179,8 @@ function returning(rung: "abandon" | "inward", frames: readonly Frame[], frame: 
 
 /** In the order in which they are tried; `usual` where nothing is known. A value that nobody reads is tried once. */
 function valuesFor({ symbol, afterCall, failureValue, loopValue }: Frame, usual: bigint): readonly bigint[] {
-  if (loopValue != null) return [loopValue, loopValue === nothing ? usualError : nothing];
+  // The loop that all live by ends with any other one: a program that leaves it in good order is gone all the same.
+  if (loopValue != null) return [loopValue];
   // An allocator that fails says so by a null pointer, and by nothing else.
   if (isAllocatorEntry(symbol)) return [nothing];
   if (afterCall === "ignored") return [usualError];

@@ -100,11 +100,11 @@ describe("plan", () => {
   test("returns to a main loop what keeps it going, where the failure value would end it", () => {
     const inLoop = report([{ name: "turn" }, { name: "loop" }, { name: "main" }], { spine: 1 });
     const kept = inLoop.frames.map((frame, index) => (index === 0 ? { ...frame, loopValue: 0n } : frame));
-    const first = edits({ ...inLoop, frames: kept });
-    expect([first[0], first.at(-1)]).toEqual(["abandon turn=0", "abandon turn=-1"]);
-    expect(first.slice(1, -1).some((edit) => edit.startsWith("neutralise"))).toBe(true);
+    const above = edits({ ...inLoop, frames: kept });
+    expect(above[0]).toBe("abandon turn=0");
+    expect(above).not.toContain("abandon turn=-1");
     const turning = { ...inLoop, spine: 0, frames: kept.map((frame, index) => ({ ...frame, inLoop: index === 0 })) };
-    expect(edits(turning)).toEqual(["abandon turn=0", expect.stringContaining("neutralise"), "abandon turn=-1"]);
+    expect(edits(turning)).toEqual(["abandon turn=0", expect.stringContaining("neutralise")]);
     expect(edits(inLoop)[0]).toBe("abandon turn=-1");
   });
 
