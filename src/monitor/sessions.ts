@@ -49,12 +49,17 @@ export class Sessions implements Disposable {
     this.#sockets = openSockets(view.pid, log);
   }
 
-  /** Every connection as the kernel sees it now, and where a thread is named, as it sees it. Needs nothing of its registers. */
-  look(tid: number | null = null): Connections {
+  /** Every connection as the kernel sees it now. */
+  sockets(): ForeignSocket[] {
+    return this.#sockets === null ? [] : this.#connections(descriptorsOf(this.view.pid));
+  }
+
+  /** At a stop: every connection, and how the stopped thread stands to it. Needs nothing of the thread's registers. */
+  look(tid: number): Connections {
     const { pid } = this.view;
     const descriptors = this.#sockets === null ? [] : descriptorsOf(pid);
     const shared = descriptors.length > 0 && hasChildren(pid);
-    const elsewhere = tid === null ? new Set<number>() : watchedElsewhere(pid, this.multiplexersFor(tid));
+    const elsewhere = watchedElsewhere(pid, this.multiplexersFor(tid));
     return {
       sockets: this.#connections(descriptors).map((socket) => ({ ...socket, elsewhere: elsewhere.has(socket.fd) })),
       shared,

@@ -111,7 +111,7 @@ export class Watch implements Disposable {
     this.#census = new ThreadCensus(() => readThreads(options.pid), options.clock);
     this.#lockWaits = new LockWaits(options.pid, options.architecture);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
-    this.busy = new ThreadProgress(options.pid, this.spines, () => this.#sessions.look().sockets, options.log);
+    this.busy = new ThreadProgress(options.pid, this.spines, () => this.#sessions.sockets(), options.log);
   }
 
   get pid(): number {
@@ -249,13 +249,13 @@ export class Watch implements Disposable {
     const status = readStatus(this.pid, tid);
     if (status === null) return "gone";
     if (blocked !== null || status.threads > 1) return "busy";
-    return (this.#progress.readAnew(tid, this.#sessions.look().sockets) ?? 0) > 0 ? "idle" : "busy";
+    return (this.#progress.readAnew(tid, this.#sessions.sockets()) ?? 0) > 0 ? "idle" : "busy";
   }
 
   /** What is wrong where requests wait in vain since this thread's last fault; null where they do not. */
   unserved(tid: number, excused: Excused, signal: AbortSignal): Promise<string | null> {
     const look = (): Waits => ({
-      sockets: this.#sessions.look().sockets,
+      sockets: this.#sessions.sockets(),
       lockWaits: this.lockWaits().map(({ tid: waiter, at, sinceNs }) => `${waiter} ${at} ${sinceNs}`),
     });
     return this.#progress.unserved(tid, excused, look, this.options.clock, signal);

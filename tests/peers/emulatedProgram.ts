@@ -142,7 +142,11 @@ export class EmulatedProgram implements AsyncDisposable {
       deliveredBefore: null,
       blockedSince: null,
       loop: null,
-      connections: this.#sessions.look(),
+      connections: {
+        sockets: this.#sessions.sockets().map((socket) => ({ ...socket, elsewhere: false })),
+        shared: false,
+        multiplexers: null,
+      },
     };
     const report = decodeFault(facts, {
       workload: "emulated",
