@@ -2,7 +2,7 @@
 /**
  * Seeded injection run: fatal faults at hot functions of live servers under checked load, guarded and not.
  *
- * `--seed N --faults N --servers redis,memcached,nginx,mosquitto --json FILE [--policy ladder|neutralise-only]
+ * `--seed N --faults N --servers redis,memcached,nginx,mosquitto (or lighttpd,apache2,haproxy) --json FILE [--policy ladder|neutralise-only]
  * [--modes transient,sticky] [--connections N] [--keep DIR]`. For each server, functions that run all the time under load are
  * drawn by the seed, and in each one a kind of fault: null base, wild base, call through null, abort. A control without
  * Holdfast comes first: a fault that does not kill there does not count. Then the same fault under guard, once
@@ -20,7 +20,7 @@ import { type FaultKind, faultKinds, placesIn } from "./inject/faultPlaces.ts";
 import { type CodeFunction, findHot, ProgramText, shuffled } from "./inject/hotCode.ts";
 import { Load } from "./inject/load.ts";
 import { lineOf, type Run, recordOf, totalsOf } from "./inject/runRecord.ts";
-import { type ServerName, serverNames, startTarget } from "./inject/servers.ts";
+import { type ServerName, serverNames, startTarget, usualServers } from "./inject/servers.ts";
 
 const modes = { transient: 1, sticky: 8 } as const;
 type Mode = keyof typeof modes;
@@ -65,7 +65,7 @@ function readSettings(words: readonly string[]): Settings {
     seed: count("seed", 1),
     faults: count("faults", 30),
     connections: count("connections", 48),
-    servers: listed(take("servers", serverNames.join()), serverNames, "servers") as ServerName[],
+    servers: listed(take("servers", usualServers.join()), serverNames, "servers") as ServerName[],
     modes: listed(take("modes", "transient,sticky"), Object.keys(modes), "modes") as Mode[],
     policy: listed(take("policy", "ladder"), Object.keys(policies), "policy")[0] as PolicyName,
     json: take("json", "") || null,

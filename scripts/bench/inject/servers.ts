@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The four servers that are attacked: how each is started by itself, which of its processes serves, and its clients' talk.
+ * The servers that are attacked: how each is started by itself, which of its processes serves, and its clients' talk.
  *
  * Gets a name; gives a running server on a free port of loopback, with the process to guard. Disposal stops it and all it
- * has started. nginx runs with one worker: its master would hide a dead one.
+ * has started. nginx and Apache run with one worker: their master would hide a dead one. The first four are the run's usual
+ * ones; the others (webServers.ts) were never looked at while the ladder was made.
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,16 +12,18 @@ import { frameMemcached, frameResp } from "#appliance/demo/framing.ts";
 import { authenticatedTraffic } from "#appliance/demo/memcachedTraffic.ts";
 import { startTicksOf } from "#appliance/demo/processFacts.ts";
 import { redisTraffic } from "#appliance/demo/redisTraffic.ts";
-import { prepareServer, stopChild, waitUntilServing } from "#appliance/demo/serverProcess.ts";
-import { memcachedAccount, type Place } from "#appliance/demo/serverRecipes.ts";
+import { prepareFrom, stopChild, waitUntilServing } from "#appliance/demo/serverProcess.ts";
+import { memcachedAccount, type Place, type ServerRecipe, serverRecipes } from "#appliance/demo/serverRecipes.ts";
 import { textOf } from "#appliance/demo/traffic.ts";
 import { systemClock } from "#clock.ts";
 import { ProgramError } from "#errors.ts";
 import { essenceOfHttp, frameHttp, httpTraffic, refusedHttp, webFiles } from "./httpTraffic.ts";
 import type { Talk } from "./load.ts";
 import { frameMqtt, mqttTraffic } from "./mqttTraffic.ts";
+import { type WebServer, webServers } from "./webServers.ts";
 
-export const serverNames = ["redis", "memcached", "nginx", "mosquitto"] as const;
+export const usualServers = ["redis", "memcached", "nginx", "mosquitto"] as const;
+export const serverNames = [...usualServers, "lighttpd", "apache2", "haproxy"] as const;
 export type ServerName = (typeof serverNames)[number];
 
 export type Target = AsyncDisposable & {
@@ -33,7 +36,15 @@ export type Target = AsyncDisposable & {
   isSame(): boolean;
 };
 
-const programs = { redis: "redis-server", memcached: "memcached", nginx: "nginx", mosquitto: "mosquitto" } as const;
+const recipes: Readonly<Record<ServerName, ServerRecipe>> = {
+  redis: serverRecipes["redis-server"],
+  memcached: serverRecipes.memcached,
+  nginx: serverRecipes.nginx,
+  mosquitto: serverRecipes.mosquitto,
+  ...webServers,
+};
+/** Their master starts the one process that serves. */
+const mastered: readonly ServerName[] = ["nginx", "apache2"];
 const workerPatienceMs = 5_000;
 const pollMs = 10;
 const firstByteIs =
@@ -41,6 +52,7 @@ const firstByteIs =
   (answer: Uint8Array): boolean =>
     marks.some((mark) => textOf(answer.subarray(0, mark.length)) === mark);
 
+const web: Talk = { framing: frameHttp, traffic: httpTraffic, essence: essenceOfHttp, refused: refusedHttp };
 const talks: Readonly<Record<ServerName, Talk>> = {
   redis: { framing: frameResp, traffic: redisTraffic, essence: textOf, refused: firstByteIs("-") },
   memcached: {
@@ -49,13 +61,14 @@ const talks: Readonly<Record<ServerName, Talk>> = {
     essence: textOf,
     refused: firstByteIs("ERROR", "CLIENT_ERROR", "SERVER_ERROR"),
   },
-  nginx: { framing: frameHttp, traffic: httpTraffic, essence: essenceOfHttp, refused: refusedHttp },
+  nginx: web,
   mosquitto: { framing: frameMqtt, traffic: mqttTraffic, essence: textOf, refused: () => false },
+  ...(Object.fromEntries(Object.keys(webServers).map((name) => [name, web])) as Record<WebServer, Talk>),
 };
 
 /** @throws ProgramError where it is not installed or does not come up */
 export async function startTarget(name: ServerName): Promise<Target> {
-  const prepared = await prepareServer(programs[name]);
+  const prepared = await prepareFrom(recipes[name]);
   const { directory } = prepared.place;
   if (name === "nginx") await writeSite(prepared.place);
   const child = Bun.spawn([...prepared.command], {
@@ -67,7 +80,7 @@ export async function startTarget(name: ServerName): Promise<Target> {
   };
   try {
     await waitUntilServing(prepared, child.exited, systemClock);
-    const pid = name === "nginx" ? await onlyChildOf(child.pid) : child.pid;
+    const pid = mastered.includes(name) ? await onlyChildOf(child.pid) : child.pid;
     const startTicks = startTicksOf(pid);
     return {
       ...{ name, pid, port: prepared.place.port, talk: talks[name] },

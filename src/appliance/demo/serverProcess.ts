@@ -36,7 +36,12 @@ export type ServerExit = { readonly code: number | null; readonly signal: string
 
 /** Takes a free port and a directory, writes the files, runs what must come first. @throws ProgramError */
 export async function prepareServer(program: ServerProgram): Promise<PreparedServer> {
-  const recipe = serverRecipes[program];
+  return await prepareFrom(serverRecipes[program]);
+}
+
+/** The same for a server of a recipe of one's own. @throws ProgramError */
+export async function prepareFrom(recipe: ServerRecipe): Promise<PreparedServer> {
+  const { program } = recipe;
   if (Bun.which(program, { PATH: searchPath() }) === null) {
     throw new ProgramError("program.notFound", `${program} is not installed`, { program });
   }

@@ -13,7 +13,8 @@ export type ServerProgram = (typeof serverPrograms)[number];
 export type Place = { readonly directory: string; readonly port: number; readonly root: boolean };
 
 export type ServerRecipe = {
-  readonly program: ServerProgram;
+  /** What is started: found on PATH. */
+  readonly program: string;
   /** Name in the directory, and content. */
   files(place: Place): Readonly<Record<string, string>>;
   /** Run to its end before the start; null where nothing is needed. */
