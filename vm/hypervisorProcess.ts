@@ -3,26 +3,15 @@
  * The process of Cloud Hypervisor: started so that it outlives us, or found again. Gets a run directory; gives a handle.
  *
  * It runs in a session of its own, holds no pipe of ours, and keeps its seccomp filter. Its output and its events go to
- * files it appends to. A running one is found by where it works and by its command line: no file has to be
- * in step with it. Limits: `startTimeoutMs` until its API answers. Source: proc(5); v53.0.
+ * files it appends to. Limits: `startTimeoutMs` until its API answers. Source: v53.0.
  */
-import {
-  accessSync,
-  closeSync,
-  constants,
-  existsSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  realpathSync,
-  truncateSync,
-} from "node:fs";
+import { accessSync, closeSync, constants, openSync, readFileSync, truncateSync } from "node:fs";
 import { basename } from "node:path";
 import type { Clock } from "#clock.ts";
 import { HypervisorError } from "#errors.ts";
 import { tailOf } from "./cappedFile.ts";
 import { type ExitReport, explainExit } from "./exitReport.ts";
+import { findProcess, goneOf, isSame } from "./foundProcess.ts";
 import { controllerTrouble } from "./interruptController.ts";
 import { MonitorFrames } from "./monitorEvent.ts";
 import { RestClient } from "./restClient.ts";
@@ -32,8 +21,6 @@ import type { Ping } from "./vmConfig.ts";
 export const startTimeoutMs = 10_000;
 export const logBytesMax = 1 << 20;
 const startPollMs = 5;
-/** How often a process that is not our child is looked at: nobody tells us of its end. */
-const gonePollMs = 50;
 const tailBytes = 16 << 10;
 
 export type LaunchOptions = {
@@ -77,6 +64,7 @@ export async function launchProcess(options: LaunchOptions): Promise<HypervisorP
     throw new HypervisorError("hypervisor.socket", `another process listens at ${directory.apiSocket}: end it first`);
   }
   directory.removeSockets();
+  directory.removeTraces();
   const child = spawn(path, options);
   child.unref();
   const ended = child.exited.then(() => endOf(child));
@@ -123,14 +111,6 @@ export async function adoptProcess(
 /** How the process that last ran here ended, as far as its events and its log tell. */
 export const lastEnd = (directory: RunDirectory): Promise<ExitReport> =>
   new EndReporter(directory, Promise.resolve(null)).gone;
-
-/** Kills what an earlier supervisor left here, without asking it anything. */
-export async function killLeftover(directory: RunDirectory, clock: Clock): Promise<void> {
-  const found = findProcess(directory);
-  if (found === null) return;
-  process.kill(found.pid, "SIGKILL");
-  await goneOf(found.pid, found.startTicks, clock, new AbortController().signal);
-}
 
 /** A socket that was left behind refuses; one that somebody else has made accepts. */
 async function isListening(path: string): Promise<boolean> {
@@ -185,8 +165,17 @@ function requireKvm(path: string, otherUser: boolean): void {
         : `there is no ${path}, so no guest can run here: ${advice}`;
     throw new HypervisorError("hypervisor.kvm", message, {}, cause);
   }
-  const trouble = controllerTrouble(process.arch, readText("/proc/interrupts"));
+  const trouble = controllerTrouble(process.arch, interrupts());
   if (trouble !== null) throw new HypervisorError("hypervisor.kvm", trouble);
+}
+
+function interrupts(): string {
+  try {
+    return readFileSync("/proc/interrupts", "latin1");
+  } catch {
+    // Without it nothing is known against the board.
+    return "";
+  }
 }
 
 async function firstPing(
@@ -237,61 +226,5 @@ class EndReporter {
 
   expect(): void {
     this.#asked = true;
-  }
-}
-
-/** Never resolves once the wait is aborted: nobody is interested then. */
-async function goneOf(pid: number, startTicks: number, clock: Clock, signal: AbortSignal): Promise<null> {
-  while (isSame(pid, startTicks)) {
-    if (signal.aborted) return await new Promise<never>(() => {});
-    await clock.sleep(gonePollMs, signal).catch(() => {});
-  }
-  return null;
-}
-
-/** The process that works in this directory and whose command line names an API socket in it. */
-export function findProcess(directory: RunDirectory): { readonly pid: number; readonly startTicks: number } | null {
-  const place = existsSync(directory.path) ? realpathSync(directory.path) : null;
-  const wanted = ["--api-socket", apiArgument(directory)].join("\0");
-  for (const name of readdirSync("/proc")) {
-    const pid = Number(name);
-    if (!Number.isInteger(pid) || pid === process.pid) continue;
-    if (!readProc(pid, "cmdline").includes(`\0${wanted}\0`) || workingDirectory(pid) !== place) continue;
-    const startTicks = startTicksOf(pid);
-    if (startTicks !== null) return { pid, startTicks };
-  }
-  return null;
-}
-
-const isSame = (pid: number, startTicks: number): boolean => startTicksOf(pid) === startTicks;
-
-/**
- * Field 22 of /proc/PID/stat, or null where the process is gone: a zombie without threads. As long as one of its threads
- * is still dying (field 20), its sockets, its disks and its taps are its own.
- */
-export function startTicksOf(pid: number): number | null {
-  const fields = readProc(pid, "stat")
-    .replace(/^.*\) /s, "")
-    .split(" ");
-  const isGone = (fields[0] === "Z" && Number(fields[17]) <= 1) || fields[0] === "X";
-  return fields.length < 20 || isGone ? null : Number(fields[19]);
-}
-
-function workingDirectory(pid: number): string | null {
-  try {
-    return readlinkSync(`/proc/${pid}/cwd`);
-  } catch {
-    return null;
-  }
-}
-
-const readProc = (pid: number, file: string): string => readText(`/proc/${pid}/${file}`);
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, "latin1");
-  } catch {
-    // Gone between listing and reading.
-    return "";
   }
 }

@@ -64,6 +64,8 @@ export class RestClient implements Rest {
         body: json,
         keepalive: false,
         redirect: "manual",
+        // Ours is the only limit: Bun's own ends a call that takes longer than five minutes.
+        timeout: false,
         signal,
       });
       return { status: response.status, text: await readText(name, response) };

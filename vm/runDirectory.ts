@@ -3,11 +3,12 @@
  * The private directory of one guest: where its sockets, its log and its events lie. Gets a path; gives the names in it.
  *
  * Mode 0700, owned by the user Cloud Hypervisor runs as: whoever reaches these sockets owns the guest. Names are fixed,
- * so a later supervisor finds what an earlier one left. Limit: a socket path has at most `socketPathBytesMax` bytes
- * (`sun_path`, unix(7)), with room for the `_PORT` that vsock appends.
+ * so a later supervisor finds what an earlier one left. A process that stands by works in the same directory, in a seat
+ * with names of its own; once it is the guest, the guest's names lead to them. Limit: a socket path has at most
+ * `socketPathBytesMax` bytes (`sun_path`, unix(7)), with room for the `_PORT` that vsock appends.
  */
-import { chmodSync, chownSync, lstatSync, mkdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { chmodSync, chownSync, lstatSync, mkdirSync, readlinkSync, renameSync, rmSync, symlinkSync } from "node:fs";
+import { basename, join } from "node:path";
 import { HypervisorError } from "#errors.ts";
 
 export const socketPathBytesMax = 107;
@@ -16,6 +17,8 @@ const portSuffixBytes = 11;
 
 export class RunDirectory {
   readonly apiSocket: string;
+  /** Where it waits for a guest to come in. */
+  readonly inSocket: string;
   readonly vsockSocket: string;
   /** The event monitor's file, appended to by Cloud Hypervisor. */
   readonly events: string;
@@ -27,11 +30,17 @@ export class RunDirectory {
   readonly memory: string;
 
   /** @throws HypervisorError hypervisor.socket where the path is too long for a socket. */
-  constructor(readonly path: string) {
-    this.apiSocket = join(path, "api.sock");
+  constructor(
+    readonly path: string,
+    /** 0: the guest's own; others are for processes that stand by. */
+    readonly seat = 0,
+  ) {
+    const own = seat === 0 ? "" : `-${seat}`;
+    this.apiSocket = join(path, `api${own}.sock`);
+    this.inSocket = join(path, `in${own}.sock`);
     this.vsockSocket = join(path, "vsock.sock");
-    this.events = join(path, "events.json");
-    this.log = join(path, "hypervisor.log");
+    this.events = join(path, `events${own}.json`);
+    this.log = join(path, `hypervisor${own}.log`);
     this.console = join(path, "console.log");
     this.memory = join(path, "memory.json");
     const longest = Buffer.byteLength(this.vsockSocket) + portSuffixBytes;
@@ -55,8 +64,53 @@ export class RunDirectory {
     }
   }
 
+  /** The seat of the process that is the guest, which may be one that stood by before. */
+  get taken(): number {
+    return Number(/^api-(\d+)\.sock$/.exec(leadsTo(this.apiSocket) ?? "")?.[1] ?? 0);
+  }
+
+  at(seat: number): RunDirectory {
+    return new RunDirectory(this.path, seat);
+  }
+
+  /** From now on the process in this seat is the guest: its names lead to it, the one it is found by last. */
+  give(seat: number): void {
+    const { log, events, apiSocket } = this.at(seat);
+    for (const [name, to] of [
+      [this.log, log],
+      [this.events, events],
+      [this.apiSocket, apiSocket],
+    ] as const) {
+      const draft = `${name}.new`;
+      rmSync(draft, { force: true });
+      symlinkSync(basename(to), draft);
+      renameSync(draft, name);
+    }
+  }
+
   /** Removes the sockets of a process that is gone: Cloud Hypervisor refuses paths that exist. */
   removeSockets(): void {
-    for (const path of [this.apiSocket, this.vsockSocket]) rmSync(path, { force: true });
+    const { taken } = this;
+    const shared = this.seat === 0 ? [this.vsockSocket] : [];
+    for (const path of [this.apiSocket, this.inSocket, ...shared]) rmSync(path, { force: true });
+    if (this.seat === 0 && taken !== 0) this.at(taken).removeSockets();
+  }
+
+  /** Removes what a process that stood by has left, or what leads to it: whoever is next writes files of its own. */
+  removeTraces(): void {
+    for (const path of [this.log, this.events]) {
+      const to = leadsTo(path);
+      if (to !== null) rmSync(join(this.path, to), { force: true });
+      if (to !== null || this.seat !== 0) rmSync(path, { force: true });
+    }
+  }
+}
+
+/** What a link names, or null where it is none. */
+function leadsTo(path: string): string | null {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return null;
   }
 }

@@ -10,13 +10,13 @@
  * Targets: request to running at most 1.25; to the first answer at most 1.10; large at most 1.25 small; content at least 0.20
  * of plain pwrite of 1 MiB into a memory file, with one thread.
  */
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { MemoryFile } from "#board/native/memoryFile.ts";
 import { systemClock } from "#clock.ts";
-import { pageBytes } from "#vm/offload/guestRam.ts";
 import { publish, readFlags } from "./benchReport.ts";
-import { buildGuest, configOf, type GuestShape, Machine, mebibyte, Scene, told } from "./checkpointScene.ts";
+import { buildGuest, configOf, type GuestShape, Machine, mebibyte, Scene } from "./checkpointScene.ts";
+import { type OurTimes, RestoreRuns, since } from "./restoreRuns.ts";
 import { drift, median, medianInterval } from "./statistics.ts";
 
 const { json, numbers } = readFlags(process.argv.slice(2), { rounds: 10, seed: 1, largeMiB: 8_192 });
@@ -26,72 +26,10 @@ const shapeOf = (memoryMiB: number): GuestShape => ({
   ...{ memoryMiB, fillMiB: 64, dirtyMiB: 4, workPages: 256, shared: true, tells },
 });
 
-type Times = {
-  readonly launchMs: number;
-  readonly runningMs: number;
-  readonly answerMs: number;
-  readonly machine: Machine;
-};
-/** For the Worker that a supervisor keeps warm. */
-const settleMs = 250;
-const since = (fromNs: number): number => (systemClock.monotonicNs() - fromNs) / 1e6;
-
 using scene = new Scene();
 const tells = join(scene.path, "serial");
 
-/** By Holdfast: the process starts while the first pages are read. The clock starts with both, the Worker is warm. */
-async function ours(
-  checkpoint: string,
-  guest: string,
-  mode: "lazy" | "eager",
-  whole = false,
-): Promise<Times & { fillMs: number; demandedPages: number }> {
-  scene.checkpoints.expectRestore(guest);
-  rmSync(tells, { force: true });
-  await systemClock.sleep(settleMs);
-  const fromNs = systemClock.monotonicNs();
-  const settings = { checkpoint, guest, mode, disks: {}, eagerBytesMax: 0, prefetchMsMax: 20 };
-  const restore = scene.checkpoints.restore(settings);
-  const machine = await Machine.launch(scene.place("r"));
-  const launchedMs = since(fromNs);
-  await restore.ready();
-  const waitedMs = since(fromNs) - launchedMs;
-  const body = mode === "lazy" ? { memory_mode: "Postcopy" as const } : {};
-  const received = machine.hypervisor.call("vm.receive-migration", { receiver_url: "unix:in.sock", ...body });
-  const { running, served } = restore.run(join(machine.directory.path, "in.sock"), machine.hypervisor.pid);
-  await running;
-  const runningMs = since(fromNs);
-  await received;
-  await machine.hypervisor.look();
-  await told(tells);
-  const answerMs = since(fromNs);
-  // Only where it is asked for: a large memory takes its time, and the guest has answered.
-  if (!whole) await machine.hypervisor.kill();
-  const touched = await served.catch(() => []);
-  const fillMs = since(fromNs) - runningMs;
-  if (whole && touched.length > 0) await scene.checkpoints.touched(guest, touched);
-  restore[Symbol.dispose]();
-  const demandedPages = restore.progress.demandedBytes / pageBytes;
-  const comparableMs = mode === "lazy" ? answerMs : answerMs - waitedMs;
-  return { launchMs: launchedMs, runningMs, answerMs: comparableMs, machine, fillMs, demandedPages };
-}
-
-/** By Cloud Hypervisor itself, from a snapshot on the same disk. */
-async function theirs(snapshot: string): Promise<Times> {
-  rmSync(tells, { force: true });
-  await systemClock.sleep(settleMs);
-  const fromNs = systemClock.monotonicNs();
-  const machine = await Machine.launch(scene.place("t"));
-  const launchMs = since(fromNs);
-  await machine.hypervisor.call("vm.restore", {
-    source_url: `file://${snapshot}`,
-    memory_restore_mode: "OnDemand",
-    resume: true,
-  });
-  const runningMs = since(fromNs);
-  await told(tells);
-  return { launchMs, runningMs, answerMs: since(fromNs), machine };
-}
+const runs = new RestoreRuns(scene, tells);
 
 async function snapshotOf(machine: Machine, name: string): Promise<string> {
   const place = join(scene.path, name);
@@ -104,7 +42,7 @@ async function snapshotOf(machine: Machine, name: string): Promise<string> {
 /** Bytes of content a ms that an eager restore writes, read, unpacked and checked; against plain writes. */
 async function drain(checkpoint: string): Promise<{ ours: number; plain: number }> {
   scene.checkpoints.expectRestore(`g${smallMiB}`);
-  await systemClock.sleep(settleMs);
+  await systemClock.sleep(250);
   const settings = { checkpoint, guest: "none", mode: "eager", disks: {}, eagerBytesMax: 0, prefetchMsMax: 0 } as const;
   let fromNs = systemClock.monotonicNs();
   const restore = scene.checkpoints.restore(settings);
@@ -137,43 +75,60 @@ for (const size of sizes) {
   prepared.set(size, { checkpoint: id, snapshot: size === smallMiB ? await snapshotOf(machine, "snapshot") : null });
 }
 const small = prepared.get(smallMiB)!;
+const largeCheckpoint = prepared.get(numbers.largeMiB!)!.checkpoint;
 const failed: unknown[] = [];
-const seen = { ours: [] as number[], theirs: [] as number[], lazy: [] as number[], eager: [] as number[] };
-/** How long the process takes to start, whoever restores; pages that had to be asked for before the first answer. */
-const [launches, demanded] = [[] as number[], [] as number[]];
+const theirs = { runningMs: [] as number[], launchMs: [] as number[] };
 const boots = new Map<number, number[]>(sizes.map((size) => [size, []]));
-const [large, drains] = [[] as number[], [] as { ours: number; plain: number }[]];
+const drains: { ours: number; plain: number }[] = [];
+
+/** Our restores of one kind. */
+const series = () => ({ small: [] as OurTimes[], resident: [] as OurTimes[], large: [] as OurTimes[] });
+const [cold, standby] = [series(), series()];
+
+async function keep(into: OurTimes[], run: Promise<OurTimes>): Promise<void> {
+  const times = await run;
+  into.push(times);
+  await times.machine[Symbol.asyncDispose]();
+}
+
+const [smallName, largeName] = [`g${smallMiB}`, `g${numbers.largeMiB}`];
+const contenders: readonly (() => Promise<void>)[] = [
+  async () => {
+    const { launchMs, runningMs, machine } = await runs.theirs(small.snapshot!);
+    theirs.runningMs.push(runningMs);
+    theirs.launchMs.push(launchMs);
+    await machine[Symbol.asyncDispose]();
+  },
+  () => keep(cold.small, runs.cold(small.checkpoint, smallName, "lazy")),
+  () => keep(standby.small, runs.standby(small.checkpoint, smallName, "lazy")),
+  () => keep(cold.resident, runs.cold(small.checkpoint, smallName, "eager")),
+  () => keep(standby.resident, runs.standby(small.checkpoint, smallName, "eager")),
+  () => keep(cold.large, runs.cold(largeCheckpoint, largeName, "lazy")),
+  () => keep(standby.large, runs.standby(largeCheckpoint, largeName, "lazy")),
+];
+
+/** What a process that stands by costs, MiB: its own memory, and what the whole machine has less. */
+async function standbyCost(checkpoint: string, guest: string): Promise<object> {
+  const availableMiB = (): number =>
+    Number(/MemAvailable:\s+(\d+)/.exec(readFileSync("/proc/meminfo", "utf8"))![1]) / 1_024;
+  await systemClock.sleep(250);
+  const before = availableMiB();
+  const { held, machine } = await runs.raise(checkpoint, guest, "lazy");
+  await systemClock.sleep(250);
+  const status = readFileSync(`/proc/${machine.hypervisor.pid}/status`, "utf8");
+  const machineMiB = before - availableMiB();
+  held[Symbol.dispose]();
+  await machine[Symbol.asyncDispose]();
+  const residentMiB = (name: string): number => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)![1]) / 1_024;
+  return { processMiB: residentMiB("VmRSS"), anonymousMiB: residentMiB("RssAnon"), machineMiB };
+}
 
 // What it touches is recorded by one restore that does not count.
-const first = await ours(small.checkpoint, `g${smallMiB}`, "lazy", true);
+const first = await runs.cold(small.checkpoint, smallName, "lazy", true);
 await first.machine[Symbol.asyncDispose]();
 for (let round = 0; round < rounds; round += 1) {
   try {
-    for (const who of round % 2 === 0 ? ["ours", "theirs"] : ["theirs", "ours"]) {
-      if (who === "theirs") {
-        const { launchMs, runningMs, machine } = await theirs(small.snapshot!);
-        seen.theirs.push(runningMs);
-        launches.push(launchMs);
-        await machine[Symbol.asyncDispose]();
-      } else {
-        const { launchMs, runningMs, answerMs, demandedPages, machine } = await ours(
-          small.checkpoint,
-          `g${smallMiB}`,
-          "lazy",
-        );
-        seen.ours.push(runningMs);
-        seen.lazy.push(answerMs);
-        launches.push(launchMs);
-        demanded.push(demandedPages);
-        await machine[Symbol.asyncDispose]();
-      }
-    }
-    const eager = await ours(small.checkpoint, `g${smallMiB}`, "eager");
-    seen.eager.push(eager.answerMs);
-    await eager.machine[Symbol.asyncDispose]();
-    const big = await ours(prepared.get(numbers.largeMiB!)!.checkpoint, `g${numbers.largeMiB}`, "lazy");
-    large.push(big.runningMs);
-    await big.machine[Symbol.asyncDispose]();
+    for (const contend of round % 2 === 0 ? contenders : contenders.toReversed()) await contend();
     for (const size of sizes) boots.get(size)!.push(await bareBootMs(size));
     drains.push(await drain(small.checkpoint));
   } catch (error) {
@@ -188,16 +143,25 @@ const ratioOf = (above: readonly number[], below: readonly number[]): object => 
     seed,
   ),
 });
+const of = (times: readonly OurTimes[], what: "runningMs" | "answerMs" | "launchMs" | "demandedPages"): number[] =>
+  times.map((each) => each[what]);
+const figures = ({ small: ours, resident, large }: typeof cold): object => ({
+  runningMs: median(of(ours, "runningMs")),
+  runningOverTheirs: { ...ratioOf(of(ours, "runningMs"), theirs.runningMs), target: 1.25 },
+  answerMs: { lazy: median(of(ours, "answerMs")), resident: median(of(resident, "answerMs")) },
+  demandedPages: median(of(ours, "demandedPages")),
+  firstAnswerOverResident: { ...ratioOf(of(ours, "answerMs"), of(resident, "answerMs")), target: 1.1 },
+  largeOverSmall: { ...ratioOf(of(large, "runningMs"), of(ours, "runningMs")), target: 1.25 },
+  largerByMs: median(of(large, "runningMs")) - median(of(ours, "runningMs")),
+});
 const results = {
-  runningMs: { ours: median(seen.ours), theirs: median(seen.theirs), theirsDrift: drift(seen.theirs) },
-  runningOverTheirs: { ...ratioOf(seen.ours, seen.theirs), target: 1.25 },
-  launchMs: median(launches),
-  answerMs: { lazy: median(seen.lazy), resident: median(seen.eager), demandedPages: median(demanded) },
-  firstAnswerOverResident: { ...ratioOf(seen.lazy, seen.eager), target: 1.1 },
-  largeOverSmall: { ...ratioOf(large, seen.ours), target: 1.25 },
-  largerByMs: {
-    restore: median(large) - median(seen.ours),
-    bareBoot: median(boots.get(numbers.largeMiB!)!) - median(boots.get(smallMiB)!),
+  theirs: { runningMs: median(theirs.runningMs), launchMs: median(theirs.launchMs), drift: drift(theirs.runningMs) },
+  standby: figures(standby),
+  cold: { launchMs: median(of(cold.small, "launchMs")), ...figures(cold) },
+  bareBootLargerByMs: median(boots.get(numbers.largeMiB!)!) - median(boots.get(smallMiB)!),
+  standbyCost: {
+    small: await standbyCost(small.checkpoint, smallName),
+    large: await standbyCost(largeCheckpoint, largeName),
   },
   drainOverPlain: { value: median(drains.map(({ ours: mine, plain }) => mine / plain)), target: 0.2, aim: 0.5 },
   fillMs: first.fillMs,

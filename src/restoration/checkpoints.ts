@@ -15,6 +15,7 @@ import { type CheckpointRow, PageReader } from "#storage/pageReader.ts";
 import { type CheckpointFacts, listFacts } from "./checkpointFacts.ts";
 import { type DiskClone, decodeHead } from "./checkpointHead.ts";
 import type { StoreOrder } from "./checkpointWorker.ts";
+import { HeldRestore } from "./heldRestore.ts";
 import { Restore, restoreWorker } from "./restore.ts";
 import type { RestoreCall } from "./restoreWorker.ts";
 import type { Keep } from "./retention.ts";
@@ -134,6 +135,13 @@ export class Checkpoints implements Disposable {
     const port = this.#spare?.port ?? restoreWorker();
     this.#spare = null;
     return new Restore({ ...order, path: this.path }, port);
+  }
+
+  /** Begins one as far as it can be begun before it is wanted. @throws StorageError, NativeError */
+  hold(order: Omit<RestoreOrder, "path">): Promise<HeldRestore> {
+    const spare = this.#spare?.checkpoint === order.checkpoint ? this.#spare.port : null;
+    if (spare !== null) this.#spare = null;
+    return HeldRestore.rehearse({ ...order, path: this.path }, spare ?? restoreWorker());
   }
 
   /** Makes ready for a restore of this guest, where there is something to restore. */

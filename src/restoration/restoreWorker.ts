@@ -12,6 +12,8 @@ declare const self: Worker;
 export type RestoreCall =
   /** Does what a restore begins with, so that it finds everything compiled, and what the guest wants first in memory. */
   | { readonly kind: "rehearse"; readonly restore: RestoreOrder }
+  /** Gives a Cloud Hypervisor that stands by what needs no guest yet, for the very order that was rehearsed. */
+  | { readonly kind: "offer"; readonly socket: string; readonly hypervisorPid: number; readonly all: boolean }
   | { readonly kind: "prepare"; readonly restore: RestoreOrder; readonly progress: SharedArrayBuffer }
   /** Tells `running` once it does, and is done once the guest needs us no longer. */
   | { readonly kind: "run"; readonly socket: string; readonly hypervisorPid: number };
@@ -20,23 +22,36 @@ let rehearsed: Restoring | null = null;
 let restoring: Restoring | null = null;
 let progress = new BigInt64Array(new SharedArrayBuffer(progressBytes));
 
-answerCalls<RestoreCall>(self, (call, tell): Prepared | readonly number[] => {
-  if (call.kind === "rehearse") {
-    rehearsed?.[Symbol.dispose]();
-    rehearsed = null;
-    rehearsed = new Restoring(call.restore);
-    rehearsed.rehearse();
-    return [];
+answerCalls<RestoreCall>(self, (call, tell): Restoring["mode"] | Prepared | readonly number[] => {
+  switch (call.kind) {
+    case "rehearse":
+      rehearsed?.[Symbol.dispose]();
+      rehearsed = null;
+      rehearsed = new Restoring(call.restore);
+      rehearsed.rehearse();
+      return rehearsed.mode;
+    case "offer":
+      rehearsed!.offer(call.socket, call.hypervisorPid, call.all);
+      return [];
+    case "prepare":
+      progress = new BigInt64Array(call.progress);
+      restoring = begin(call.restore);
+      return restoring.prepare(() => Atomics.load(progress, progressPlaces.wanted) !== 0n);
+    case "run":
+      return run(restoring!, call, tell);
   }
-  if (call.kind === "prepare") {
-    progress = new BigInt64Array(call.progress);
-    restoring = new Restoring(call.restore, rehearsed, new BigInt64Array(call.progress, waitsOffset));
-    rehearsed?.[Symbol.dispose]();
-    rehearsed = null;
-    return restoring.prepare(() => Atomics.load(progress, progressPlaces.wanted) !== 0n);
-  }
-  return run(restoring!, call, tell);
 });
+
+function begin(order: RestoreOrder): Restoring {
+  const before = rehearsed;
+  rehearsed = null;
+  if (before?.stands(order) === true) return before;
+  try {
+    return new Restoring(order, before);
+  } finally {
+    before?.[Symbol.dispose]();
+  }
+}
 
 function run(
   open: Restoring,
@@ -44,7 +59,7 @@ function run(
   tell: (news: unknown) => void,
 ): readonly number[] {
   try {
-    open.start(socket, hypervisorPid);
+    open.start(socket, hypervisorPid, new BigInt64Array(progress.buffer, waitsOffset));
     publish();
     tell({ running: true });
     return open.serve(publish);

@@ -51,6 +51,9 @@ export type Prepared = {
   readonly prefetchedBytes: number;
 };
 
+/** What Cloud Hypervisor has of the guest; `memory`: its files. */
+type Offered = "nothing" | "memory" | "all";
+
 const connectMsMax = 10_000;
 const connectPollMs = 0.2;
 /** Restoring devices and processors takes milliseconds; a guest that faults there waits for us alone. */
@@ -76,13 +79,13 @@ export class Restoring implements Disposable {
   #server: PageServer | null = null;
   #hypervisorPid = 0;
   /** As it is handed over: edited while the process still starts. */
-  #config: Uint8Array = new Uint8Array();
+  #config: Uint8Array | null = null;
+  #offered: Offered = "nothing";
 
   /** `rehearsed`: gives what it has brought, where it was for the same checkpoint. @throws StorageError, NativeError */
   constructor(
     private readonly order: RestoreOrder,
     rehearsed: Restoring | null = null,
-    private readonly waits?: BigInt64Array,
   ) {
     this.#reader = PageReader.open(order.path);
     this.map = new LazyMap(this.#reader, order.checkpoint);
@@ -99,7 +102,7 @@ export class Restoring implements Disposable {
 
   /** Writes what the guest will want first: all of it, or what it wanted last time, until it is `wanted`. */
   prepare(wanted: () => boolean = () => false): Prepared {
-    this.#config = Buffer.from(editConfig(this.map.config, { disks: this.order.disks }));
+    this.#config ??= this.#editedConfig();
     const limitNs = systemClock.monotonicNs() + this.order.prefetchMsMax * 1e6;
     const { counts } = this.fill;
     if (this.mode === "eager") counts.prefetched += this.#bringAll();
@@ -108,22 +111,34 @@ export class Restoring implements Disposable {
     return { mode: this.mode, contentBytes, prefetchedBytes: counts.prefetched * pageBytes };
   }
 
-  /** Returns once Cloud Hypervisor runs the guest (or holds it paused). @throws HypervisorError, StorageError, NativeError */
-  start(socket: string, hypervisorPid: number): void {
-    this.#hypervisorPid = hypervisorPid;
-    const main = connectTo(socket);
-    this.#main = main;
-    if (main.peerPid !== hypervisorPid) throw broken("connect", "another process than Cloud Hypervisor listens");
-    this.#ask("start");
-    for (const [slot, file] of this.#files) this.#sendFile(slot, file);
+  /**
+   * Gives Cloud Hypervisor what needs no guest: the memory files, and with `all` the configuration and the fault connection.
+   * It may then wait for the rest for as long as it takes. @throws HypervisorError, NativeError
+   */
+  offer(socket: string, hypervisorPid: number, all: boolean): void {
+    if (this.#offered === "nothing") this.#introduce(socket, hypervisorPid);
+    if (!all || this.#offered === "all") return;
+    this.#config ??= this.#editedConfig();
     this.#ask("config", this.#config);
     if (this.mode === "lazy") this.#openFaults(socket);
+    this.#offered = "all";
+  }
+
+  /** True where it has been offered for this very order: then it is to be gone on with, not begun anew. */
+  stands(order: RestoreOrder): boolean {
+    return this.#offered !== "nothing" && Bun.deepEquals(order, this.order);
+  }
+
+  /** Returns once Cloud Hypervisor runs the guest (or holds it paused). @throws HypervisorError, StorageError, NativeError */
+  start(socket: string, hypervisorPid: number, waits?: BigInt64Array): void {
+    this.offer(socket, hypervisorPid, true);
+    if (this.#fault !== null) this.#server = new PageServer(this.#fault, this.fill, this.#recorded, waits);
     const { state } = this.map;
     if (state.length > stateBytesMax) throw broken("state", `it has ${state.length} bytes`);
     this.fill.live = true;
     this.#ask("state", state, stateMsMax);
     this.#ask(this.map.head.ran ? "complete" : "completePaused");
-    main.finish();
+    this.#main!.finish();
   }
 
   /**
@@ -165,6 +180,20 @@ export class Restoring implements Disposable {
     }
   }
 
+  #introduce(socket: string, hypervisorPid: number): void {
+    this.#hypervisorPid = hypervisorPid;
+    const main = connectTo(socket);
+    this.#main = main;
+    if (main.peerPid !== hypervisorPid) throw broken("connect", "another process than Cloud Hypervisor listens");
+    this.#ask("start");
+    for (const [slot, file] of this.#files) this.#sendFile(slot, file);
+    this.#offered = "memory";
+  }
+
+  #editedConfig(): Uint8Array {
+    return Buffer.from(editConfig(this.map.config, { disks: this.order.disks }));
+  }
+
   #give(): { files: ReadonlyMap<number, MemoryFile>; states: Uint8Array; pages: number } {
     const files = this.#files;
     this.#files = new Map();
@@ -193,7 +222,6 @@ export class Restoring implements Disposable {
   #openFaults(socket: string): void {
     this.#fault = connectTo(socket);
     stepping("fault", () => this.#fault!.write(faultRole, stepMsMax));
-    this.#server = new PageServer(this.#fault, this.fill, this.#recorded, this.waits);
   }
 
   #ask(command: CommandName, payload?: Uint8Array, msMax = stepMsMax): void {

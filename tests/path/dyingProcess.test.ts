@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "#clock.ts";
 import { need } from "#tests/skip.ts";
-import { startTicksOf } from "#vm/hypervisorProcess.ts";
+import { startTicksOf } from "#vm/foundProcess.ts";
 
 const source = `
 #include <pthread.h>

@@ -8,8 +8,9 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync, truncateSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pageFilePath } from "#restoration/checkpoints.ts";
+import { HeldRestore } from "#restoration/heldRestore.ts";
 import { type PageWaits, waitUsWithin } from "#restoration/pageWaits.ts";
-import { Restore } from "#restoration/restore.ts";
+import { Restore, restoreWorker } from "#restoration/restore.ts";
 import type { RestoreOrder } from "#restoration/runRestore.ts";
 import { CheckpointTaking } from "#restoration/takeCheckpoint.ts";
 import { packTouches } from "#restoration/touchOrder.ts";
@@ -65,6 +66,8 @@ async function restore(
   options: Partial<RestoreOrder> = {},
   directory = storeWith(() => {}),
   onceReady: (directory: string) => void = () => {},
+  /** Held ready before it is wanted, with all that can be offered then, or with the memory alone. */
+  held: "all" | "memory" | null = null,
 ): Promise<Result> {
   const socket = join(directory, "in.sock");
   const peer = join(import.meta.dir, "../peers/migrationTaker.ts");
@@ -76,9 +79,11 @@ async function restore(
   let [touched, failure]: [readonly number[] | null, unknown] = [null, null];
   let waits: PageWaits | null = null;
   try {
-    using restoring = new Restore({ ...settings, mode, disks: {}, ...options });
+    const order = { ...settings, mode, disks: {}, ...options } as const;
+    using restoring = held === null ? new Restore(order) : await holding(order, socket, taker.pid, held);
+    if (held !== null) onceReady(directory);
     await restoring.ready();
-    onceReady(directory);
+    if (held === null) onceReady(directory);
     const { running, served } = restoring.run(socket, taker.pid);
     await running;
     touched = await served;
@@ -93,6 +98,18 @@ async function restore(
   const killed = taker.signalCode === "SIGKILL";
   const seen = said === "" ? { end: "nothing", wrong: 0, edited: false } : (JSON.parse(said) as Seen);
   return { seen: { ...seen, killed }, touched, waits, failure };
+}
+
+/** What has been offered lies with the receiver while nothing happens. */
+async function holding(order: RestoreOrder, socket: string, pid: number, what: "all" | "memory"): Promise<Restore> {
+  const held = await HeldRestore.rehearse(order, restoreWorker());
+  try {
+    expect(held.mode).toBe(order.mode ?? "lazy");
+    await held.offer(socket, pid, what === "all");
+    return held.begin();
+  } finally {
+    held[Symbol.dispose]();
+  }
 }
 
 /** Changes the page file as no statement of ours would. */
@@ -146,6 +163,36 @@ describe("a restore", () => {
       });
     });
   }
+
+  for (const what of ["all", "memory"] as const) {
+    test(`held ready with ${what} of what can be offered before: nothing wrong, lazily and eagerly`, async () => {
+      for (const lazy of [true, false]) {
+        const script = { lazy, seed, touches: 500 };
+        const { seen, failure } = await restore(script, {}, undefined, undefined, what);
+        expect(failure).toBeNull();
+        expect(seen).toMatchObject({ end: "whole", wrong: 0, edited: true });
+      }
+    });
+  }
+
+  test.each(["start", "memoryFd", "config", "state"])(
+    "held ready, and left or refused at %s: an error",
+    async (step) => {
+      for (const script of [{ hangUpAt: step }, { refuse: step }]) {
+        const { seen, failure } = await restore({ lazy: true, seed, ...script }, {}, undefined, undefined, "all");
+        expect(failure).toMatchObject({ code: expect.stringMatching(/hypervisor\.|native\.closed/) });
+        expect(seen.end).not.toBe("whole");
+      }
+    },
+  );
+
+  test("damage that comes while it is held ready: a clear error, and no wrong byte", async () => {
+    const sql = "UPDATE extent SET body = zeroblob(length(body)), codec = 0 WHERE n >= 3";
+    const script = { lazy: true, seed, touches: 50 };
+    const { seen, failure } = await restore(script, {}, undefined, (path) => hurt(path, sql), "all");
+    expect(failure).toMatchObject({ code: "storage.pageCorrupt" });
+    expect(seen).toMatchObject({ wrong: 0, killed: true });
+  });
 
   test("a page outside the guest's memory ends the guest", async () => {
     const { seen, failure } = await restore({ lazy: true, seed, askOutside: true });

@@ -15,7 +15,7 @@ import { deadline, systemClock } from "#clock.ts";
 import { readConfig } from "#config/load.ts";
 import { assert, HypervisorError } from "#errors.ts";
 import { silentLog } from "#log.ts";
-import { findProcess } from "#vm/hypervisorProcess.ts";
+import { findProcess, findStandbys } from "#vm/foundProcess.ts";
 import { RunDirectory } from "#vm/runDirectory.ts";
 
 const scripted = join(import.meta.dir, "hypervisorPeer.ts");
@@ -45,9 +45,17 @@ export class Playground implements Disposable {
     return findProcess(this.directory(name))?.pid ?? null;
   }
 
+  /** The process that stands by for this guest. */
+  standbyOf(name: string): number | null {
+    return findStandbys(this.directory(name))[0]?.pid ?? null;
+  }
+
   /** Kills what is left; gives how many that were. */
   sweep(): number {
-    const left = [...this.#names].map((name) => this.processOf(name)).filter((pid) => pid !== null);
+    const left = [...this.#names].flatMap((name) => {
+      const standbys = findStandbys(this.directory(name)).map(({ pid }) => pid);
+      return [this.processOf(name), ...standbys].filter((pid) => pid !== null);
+    });
     for (const pid of left) process.kill(pid, "SIGKILL");
     return left.length;
   }

@@ -31,6 +31,7 @@ export interface KeptGuest {
     checkpointed(report: CheckpointReport): void;
     noCheckpoint(why: string): void;
   };
+  expectRestore(): void;
   until(done: (state: Supervised) => boolean, signal: AbortSignal): Promise<void>;
 }
 
@@ -70,7 +71,7 @@ export class CheckpointKeeper {
     const order = this.#order(hypervisor);
     const send = (): Promise<void> => this.#send(hypervisor, order, downtimeMs);
     const taken = await parts.checkpoints.take(order, send, () => this.#confirm(hypervisor), signal);
-    parts.checkpoints.expectRestore(this.lane.name);
+    this.lane.expectRestore();
     const report = { ...taken, guest: name, atMs: order.atMs };
     notices.checkpointed(report);
     return report;
@@ -82,7 +83,7 @@ export class CheckpointKeeper {
     const { automatic, healthyMs, everyMs } = parts.section.checkpoint;
     for (let waitMs = healthyMs; !signal.aborted; waitMs = everyMs) {
       await this.lane.until(({ phase }) => phase.kind === "up", signal);
-      parts.checkpoints.expectRestore(this.lane.name);
+      this.lane.expectRestore();
       if (!(await this.#healthyFor(waitMs, signal)) || !automatic) {
         waitMs = healthyMs;
         if (!automatic) await this.#changed(signal);
@@ -103,7 +104,7 @@ export class CheckpointKeeper {
     const { checkpoints, section } = this.lane.parts;
     if (!(await this.#healthyFor(section.checkpoint.healthyMs, signal))) return false;
     await checkpoints.mark(id, "good");
-    checkpoints.expectRestore(this.lane.name);
+    this.lane.expectRestore();
     const { keep, ageMsMax, bytesMax } = section.checkpoint;
     await checkpoints.retain(this.lane.name, { count: keep, ageMsMax, bytesMax });
     return true;

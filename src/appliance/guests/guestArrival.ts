@@ -5,13 +5,14 @@
  * Gets a guest and a checkpoint; where that one is damaged it is marked, and the next older good one is tried once. Gives
  * the restored process, and an Arrival that is over once the guest needs us no longer.
  */
-import { explain, StorageError } from "#errors.ts";
+import { explain } from "#errors.ts";
 import type { Restore } from "#restoration/restore.ts";
-import { killLeftover } from "#vm/hypervisorProcess.ts";
+import { killLeftover } from "#vm/foundProcess.ts";
 import { keepDisks, putDisksBack } from "./guestDisks.ts";
 import type { GuestNotices } from "./guestNotices.ts";
-import { type Restored, restoreGuest } from "./guestRestore.ts";
+import { isDamage, type Restored, restoreGuest } from "./guestRestore.ts";
 import type { GuestParts } from "./incarnation.ts";
+import type { StandbyKeeper } from "./standbyKeeper.ts";
 
 export type Arrival = {
   readonly restore: Restore;
@@ -23,19 +24,20 @@ export type Arrival = {
 export async function restoreBest(
   parts: GuestParts,
   wanted: string,
+  standbys: StandbyKeeper,
   notices: GuestNotices,
   signal: AbortSignal,
 ): Promise<{ readonly restored: Restored; readonly checkpoint: string }> {
   const { checkpoints, section } = parts;
   try {
-    return { restored: await restoreGuest(parts, checkpoints, wanted, signal), checkpoint: wanted };
+    return { restored: await restoreGuest(parts, wanted, standbys.take(wanted), signal), checkpoint: wanted };
   } catch (error) {
     if (signal.aborted || !isDamage(error)) throw error;
     notices.badCheckpoint(wanted, explain(error));
     await checkpoints.mark(wanted, "bad");
     const older = checkpoints.lastGood(section.name, null);
     if (older === null) throw error;
-    return { restored: await restoreGuest(parts, checkpoints, older.id, signal), checkpoint: older.id };
+    return { restored: await restoreGuest(parts, older.id, null, signal), checkpoint: older.id };
   }
 }
 
@@ -78,11 +80,3 @@ export async function endOrphan({ directory, clock, section }: GuestParts): Prom
   await killLeftover(directory, clock);
   putDisksBack(section.machine.disks.map(({ path }) => path));
 }
-
-const damages: readonly string[] = [
-  "storage.pageCorrupt",
-  "storage.extentMissing",
-  "storage.checkpointCorrupt",
-  "storage.corrupt",
-];
-const isDamage = (error: unknown): boolean => error instanceof StorageError && damages.includes(error.code);

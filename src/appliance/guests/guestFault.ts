@@ -6,6 +6,7 @@
  * Source: the messages of Linux 6.1 (`kernel/panic.c`, `mm/oom_kill.c`, `kernel/watchdog.c`), which have not changed in
  * ten years; pvpanic as in Documentation/misc-devices of QEMU and Cloud Hypervisor v53.0.
  */
+import { HypervisorError } from "#errors.ts";
 import type { ExitReport } from "#vm/exitReport.ts";
 import type { MonitorEvent } from "#vm/monitorEvent.ts";
 
@@ -55,3 +56,8 @@ export function faultOfEvent(event: MonitorEvent): GuestFault | null {
 export function faultOfExit(report: ExitReport): GuestFault {
   return { kind: report.kind === "powerOff" ? "powerOff" : "hypervisorEnded", why: report.why };
 }
+
+/** Trying again would end the same way until somebody changes something on this box. */
+export const isFinal = (error: unknown): boolean =>
+  error instanceof HypervisorError &&
+  ["hypervisor.kvm", "hypervisor.notFound", "hypervisor.unsupported", "hypervisor.network"].includes(error.code);

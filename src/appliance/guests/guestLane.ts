@@ -9,18 +9,21 @@ import { systemRandom } from "#clock.ts";
 import { explain, explainInLine, HypervisorError, StorageError } from "#errors.ts";
 import type { RestoreProgress } from "#restoration/restore.ts";
 import { TaskGroup } from "#tasks.ts";
+import { killLeftover } from "#vm/foundProcess.ts";
 import { Hypervisor } from "#vm/hypervisor.ts";
-import { killLeftover, lastEnd } from "#vm/hypervisorProcess.ts";
+import { lastEnd } from "#vm/hypervisorProcess.ts";
 import { Changes } from "../changes.ts";
 import { jittered } from "../restart.ts";
 import { readMemory, type WorkloadMemory, writeMemory } from "../workloadMemory.ts";
 import { CheckpointKeeper } from "./checkpointKeeper.ts";
 import { type Arrival, endOrphan, follow, restoreBest } from "./guestArrival.ts";
+import { isFinal } from "./guestFault.ts";
 import { closeCards } from "./guestNet.ts";
 import type { GuestNotices } from "./guestNotices.ts";
 import type { GuestRung } from "./guestRung.ts";
 import type { Seen } from "./guestWatch.ts";
 import { type GuestParts, Incarnation } from "./incarnation.ts";
+import { StandbyKeeper } from "./standbyKeeper.ts";
 import {
   type GuestCommand,
   type GuestEffect,
@@ -47,12 +50,14 @@ export class GuestLane implements AsyncDisposable {
   #bringing: string | null = null;
   #arrival: Arrival | null = null;
   readonly keeper: CheckpointKeeper;
+  readonly #standbys: StandbyKeeper;
 
   constructor(
     readonly parts: GuestParts,
     readonly notices: GuestNotices,
   ) {
     this.keeper = new CheckpointKeeper(this);
+    this.#standbys = new StandbyKeeper(this);
   }
 
   get name(): string {
@@ -73,6 +78,11 @@ export class GuestLane implements AsyncDisposable {
     return this.#arrival?.restore.progress ?? null;
   }
 
+  /** Makes ready for a restore: with a process that stands by, or else with a Worker that is warm. */
+  expectRestore(): void {
+    if (!this.#standbys.look()) this.parts.checkpoints.expectRestore(this.name);
+  }
+
   /**
    * Takes over what runs, or starts what should, once `ready` has resolved. Resolves once that is decided, not once the
    * guest is up.
@@ -81,8 +91,10 @@ export class GuestLane implements AsyncDisposable {
     const { directory, clock, log } = this.parts;
     const memory = readMemory(directory.memory);
     if (memory !== null) this.#state = { ...this.#state, attempts: memory.attempts };
+    await this.#standbys.sweep();
     if (memory?.arriving != null) await endOrphan(this.parts);
     this.#tasks.start((signal) => this.keeper.run(signal));
+    this.#tasks.start((signal) => this.#standbys.run(signal));
     try {
       const found = await Hypervisor.adopt(directory, clock, log);
       if (found === null) await this.#nothingFound(memory, ready);
@@ -136,6 +148,7 @@ export class GuestLane implements AsyncDisposable {
     this.#closed = true;
     this.#timer?.abort();
     this.#launching?.abort();
+    await this.#standbys[Symbol.asyncDispose]();
     await this.#tasks[Symbol.asyncDispose]();
     await this.#letGo();
   }
@@ -203,6 +216,7 @@ export class GuestLane implements AsyncDisposable {
       this.notices.phase(state.phase, this.#current?.hypervisor.pid ?? null);
     }
     this.#remember();
+    this.#standbys.look();
     this.#changes.tell();
   }
 
@@ -309,10 +323,11 @@ export class GuestLane implements AsyncDisposable {
     this.#bringing = wanted;
     this.#remember();
     try {
-      const { restored, checkpoint } = await restoreBest(this.parts, wanted, this.notices, signal);
+      const { restored, checkpoint } = await restoreBest(this.parts, wanted, this.#standbys, this.notices, signal);
       this.#arrival = follow(restored, this.parts, checkpoint, this.notices, () => {
         this.#arrival = null;
         this.#remember();
+        this.#standbys.look();
       });
       return new Incarnation(restored.hypervisor, this.parts, tell);
     } finally {
@@ -380,8 +395,3 @@ const reached: Readonly<Record<GuestCommand, readonly Phase["kind"][]>> = {
   reset: ["booting", "up", "down", "error"],
   restore: ["booting", "up", "paused", "down", "error"],
 };
-
-/** Trying again would end the same way until somebody changes something on this box. */
-const isFinal = (error: unknown): boolean =>
-  error instanceof HypervisorError &&
-  ["hypervisor.kvm", "hypervisor.notFound", "hypervisor.unsupported", "hypervisor.network"].includes(error.code);

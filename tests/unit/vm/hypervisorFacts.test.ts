@@ -3,6 +3,9 @@
  * Versions, refusals, exits and run directories: what is read off Cloud Hypervisor and its traces, as pure functions.
  */
 import { describe, expect, test } from "bun:test";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
 import { explain, HypervisorError } from "#errors.ts";
 import { explainExit } from "#vm/exitReport.ts";
 import type { MonitorEvent } from "#vm/monitorEvent.ts";
@@ -112,6 +115,30 @@ describe("run directory", () => {
   test("a path too long for its sockets is refused", () => {
     expect(thrown(() => new RunDirectory(`/run/${"x".repeat(100)}`)).code).toBe("hypervisor.socket");
     expect(new RunDirectory("/run/holdfast/guests/web").apiSocket).toBe("/run/holdfast/guests/web/api.sock");
+  });
+
+  test("a process in another seat becomes the guest: the guest's names lead to it, until the next one starts", () => {
+    const path = mkdtempSync(join(tmpdir(), "run-directory-"));
+    try {
+      const own = new RunDirectory(path);
+      const seat = own.at(3);
+      expect([seat.vsockSocket, basename(seat.apiSocket), own.taken]).toEqual([own.vsockSocket, "api-3.sock", 0]);
+      for (const each of [own.log, own.events, seat.apiSocket, own.vsockSocket]) writeFileSync(each, "");
+      writeFileSync(seat.log, "its log");
+      writeFileSync(seat.events, "its events");
+      own.give(3);
+      expect(own.taken).toBe(3);
+      expect([own.log, own.events].map((each) => readFileSync(each, "utf8"))).toEqual(["its log", "its events"]);
+      // The other seat's remains are its own.
+      own.at(4).removeSockets();
+      own.at(4).removeTraces();
+      expect(own.taken).toBe(3);
+      own.removeSockets();
+      own.removeTraces();
+      expect(readdirSync(path)).toEqual([]);
+    } finally {
+      rmSync(path, { recursive: true });
+    }
   });
 });
 
