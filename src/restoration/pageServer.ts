@@ -27,10 +27,12 @@ const idleMsMax = 120_000;
 /**
  * So long after it runs, a guest whose first pages were known has the processors: only what is asked for is brought, and
  * Cloud Hypervisor's own fill, which keeps one of them busy, is answered after a rest. A guest that touches something
- * meanwhile waits for that rest, so there is none as long as it goes on touching.
+ * meanwhile waits for that rest, so there is none as long as it goes on touching, and a short one after that: the longer it
+ * touches nothing, the less it is disturbed.
  */
 const quietMs = 250;
 const fillRestMs = 0.2;
+const fillRestMsMax = 1;
 const touchingMs = 5;
 
 export class PageServer {
@@ -47,6 +49,7 @@ export class PageServer {
   #silentNs = systemClock.monotonicNs();
   #firstMomentEndsNs = 0;
   #touchedAtNs = Number.NEGATIVE_INFINITY;
+  #restMs = fillRestMs;
 
   constructor(
     private readonly stream: UnixStream,
@@ -146,11 +149,20 @@ export class PageServer {
       const extent = fill.answer(page, again, touched);
       if (extent !== null) spread = { page, extent };
     }
-    if (this.#isQuiet() && systemClock.monotonicNs() - this.#touchedAtNs > touchingMs * 1e6) blockFor(fillRestMs);
+    if (this.#isQuiet()) this.#rest();
     this.#during(() => this.stream.write(this.#ok, answerMsMax));
     if (wanted) addWait(this.waits, systemClock.monotonicNs() - this.#silentNs);
     this.#silentNs = tookNs;
     if (spread !== null) fill.counts.background += fill.spread(spread.page, spread.extent);
+  }
+
+  #rest(): void {
+    if (systemClock.monotonicNs() - this.#touchedAtNs <= touchingMs * 1e6) {
+      this.#restMs = fillRestMs;
+      return;
+    }
+    blockFor(this.#restMs);
+    this.#restMs = Math.min(2 * this.#restMs, fillRestMsMax);
   }
 
   /** The fill asks for the lowest page that was not asked for; whatever else is asked for, the guest wants. */
