@@ -112,14 +112,17 @@ describe("death in the middle", () => {
     for (let look = 0; look < 2_000 && (await run.control.checkpoints())[0]?.state !== "good"; look += 1) {
       await systemClock.sleep(20);
     }
+    let stoodBy = 0;
     for (let round = 1; round <= restores; round += 1) {
+      const standby = ground.standbyOf("tiny");
       process.kill(ground.processOf("tiny")!, "SIGKILL");
       await run.next({ event: "restore" });
       await run.next({ event: "restored" });
+      if (standby !== null && ground.processOf("tiny") === standby) stoodBy += 1;
       await goesRound(ground);
       // Lost again before that, the restore would count as failed, and the next rung's turn would come.
       await run.next({ event: "guestOutcome", rung: "restore", verdict: "clean" });
-      if (round % tellEvery === 0) console.log(`${round} restores`);
+      if (round % tellEvery === 0) console.log(`${round} restores, ${stoodBy} by a process that stood by`);
     }
     checkStore(ground);
     expect(readFileSync(ground.directory("tiny").console, "utf8").match(/tiny guest/g)).toHaveLength(1);
