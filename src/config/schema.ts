@@ -81,6 +81,7 @@ const guestProgram = v.strictObject({
   probes: probing.probes,
   rungsOff,
   budget: v.optional(budget, {}),
+  hang: v.optional(hang, {}),
 });
 
 const disk = v.strictObject({

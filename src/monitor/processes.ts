@@ -82,17 +82,27 @@ export function readWaitStatus(pid: number): number | null {
 /** Processor time of a thread so far, ns; null where it is gone, or where the kernel does not count (`CONFIG_SCHED_INFO`). */
 export function readProcessorNs(pid: number, tid: number): number | null {
   const text = readText(`/proc/${pid}/task/${tid}/schedstat`);
-  return text === null ? null : Number(text.slice(0, text.indexOf(" ")));
+  return text === null ? null : parseProcessorNs(text);
 }
+
+/** The same from the text of `schedstat`. */
+export const parseProcessorNs = (text: string): number => Number(text.slice(0, text.indexOf(" ")));
 
 /** Processor time of all threads of a process so far, in clock ticks; null where it is gone. */
 export function readProcessTicks(pid: number): number | null {
   const text = readText(`/proc/${pid}/stat`);
-  if (text === null) return null;
+  return text === null ? null : parseProcessTicks(text);
+}
+
+/** The same from the text of `/proc/PID/stat`. */
+export function parseProcessTicks(text: string): number {
   // User and system time are fields 14 and 15.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   return Number(fields[11]) + Number(fields[12]);
 }
+
+/** How many threads the process has, from the text of `/proc/PID/stat` (field 20). */
+export const parseThreadCount = (text: string): number => Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[17]);
 
 /** True while the process exists and is no zombie. */
 export function isAlive(pid: number): boolean {

@@ -13,16 +13,19 @@ import type { ForeignSocket } from "#board/native/foreignSockets.ts";
 import { explain, NativeError } from "#errors.ts";
 import type { Log } from "#log.ts";
 import type { BusyScene } from "./busyStretches.ts";
-import { readProcessorNs, readStatus, readThreads } from "./processes.ts";
+import { readProcessorNs, readProcessTicks, readStatus, readThreads } from "./processes.ts";
 import type { Spines } from "./spines.ts";
 
 const descriptorsMax = 1024;
+/** Of one processor, in clock ticks of 10 ms: a program that does less since the last look has no thread that burns. */
+const burningTicks = 1;
 
 /** Bytes received and sent by each connection. */
 export type Traffic = ReadonlyMap<string, readonly [received: bigint, sent: bigint]>;
 
 export class ThreadProgress implements BusyScene<Traffic>, Disposable {
   readonly #descriptors: ForeignDescriptors | null;
+  #ticks = 0;
 
   constructor(
     private readonly pid: number,
@@ -31,6 +34,14 @@ export class ThreadProgress implements BusyScene<Traffic>, Disposable {
     log: Log,
   ) {
     this.#descriptors = openDescriptors(pid, log);
+  }
+
+  /** False where no thread can have burned since the last look. */
+  refresh(): boolean {
+    const ticks = readProcessTicks(this.pid) ?? 0;
+    const ran = ticks - this.#ticks;
+    this.#ticks = ticks;
+    return ran >= burningTicks;
   }
 
   threads(): readonly number[] {

@@ -4,6 +4,7 @@
  */
 import { afterAll, describe, expect, test as plain } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
+import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { GuestProgram, kitPort } from "#appliance/guests/guestProgram.ts";
@@ -13,6 +14,7 @@ import { SuppressionSwitch } from "#appliance/suppressionSwitch.ts";
 import { type Clock, deadline, systemClock } from "#clock.ts";
 import { GdbError } from "#errors.ts";
 import { silentLog } from "#log.ts";
+import { defaultHangLimits } from "#monitor/busyStretches.ts";
 import { firstNamed } from "#monitor/guest/findProgram.ts";
 import { readStatus } from "#monitor/processes.ts";
 import { Storage } from "#storage/storage.ts";
@@ -33,7 +35,7 @@ class Guarded implements AsyncDisposable {
   #running: Promise<void> = Promise.resolve();
   #storage: Storage | null = null;
 
-  async start(vsockSocket: string, clock = systemClock, place = "state"): Promise<void> {
+  async start(vsockSocket: string, clock = systemClock, place = "state", more: Told = {}): Promise<void> {
     this.#storage = await Storage.open({
       directory: join(top, place),
       runDirectory: join(top, `${place}-run`),
@@ -51,6 +53,8 @@ class Guarded implements AsyncDisposable {
       probes: [],
       rungsOff: [],
       budget: { ...defaultPolicy.budget, neutralisedMax: 8 },
+      hang: defaultHangLimits,
+      ...more,
     };
     const parts = {
       guest: "g",
@@ -101,6 +105,27 @@ async function startRedis(socket: string): Promise<Bun.Subprocess> {
   }
   return redis;
 }
+
+/** The server of tests/programs, its port from its own words. */
+async function startLoops(): Promise<{ server: Bun.Subprocess; port: number; called: string }> {
+  const called = `loops-${process.pid}`;
+  const program = join(top, called);
+  const source = join(import.meta.dir, "../programs/loops.c");
+  const built = Bun.spawnSync(["gcc", "-O2", "-pthread", "-o", program, source]);
+  expect(built.stderr.toString()).toBe("");
+  const server = Bun.spawn([program, "epoll"], { stdio: ["ignore", "ignore", "pipe"] });
+  const { value } = await server.stderr.getReader().read();
+  return { server, port: Number(/port (\d+)/.exec(new TextDecoder().decode(value))?.[1]), called };
+}
+
+function connectTo(port: number): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, "127.0.0.1", () => resolve(socket)).on("error", reject);
+  });
+}
+
+const answerOf = (socket: Socket): Promise<string> =>
+  new Promise((resolve) => socket.once("data", (bytes) => resolve(String(bytes))));
 
 /** "" where the connection is closed without an answer. */
 async function ask(socket: string, command: string): Promise<string> {
@@ -170,6 +195,32 @@ describe("a program in a guest", () => {
     expect(unguarded.told).toEqual([]);
     redis.kill("SIGKILL");
   }, 90_000);
+
+  need("gdbserver", "gcc")(
+    "a thread that goes round for ever is brought back; long work is left alone",
+    async () => {
+      const { server, port, called } = await startLoops();
+      await using _server = { [Symbol.asyncDispose]: async () => server.kill("SIGKILL") };
+      using vsock = new VsockPeer(join(top, "loops-vsock.sock"), kitPort);
+      await using guarded = new Guarded();
+      const limits = { waitedMs: 1_000, unwaitedMs: 60_000 };
+      await guarded.start(vsock.path, systemClock, "loops", { process: called, hang: limits });
+      expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: server.pid, serving: true });
+      const [worker, guilty, bystander] = [await connectTo(port), await connectTo(port), await connectTo(port)];
+      bystander.write("p0");
+      expect(await answerOf(bystander)).toBe("ok\n");
+      guilty.write("l0");
+      await systemClock.sleep(20);
+      const answered = answerOf(bystander);
+      bystander.write("p0");
+      expect(await answered).toBe("ok\n");
+      const { id } = await guarded.next({ event: "fault", signal: "SIGSTOP" });
+      expect(await guarded.next({ event: "outcome", id })).toMatchObject({ rung: "abandon", verdict: "clean" });
+      expect(server.exitCode).toBeNull();
+      for (const socket of [worker, guilty, bystander]) socket.destroy();
+    },
+    90_000,
+  );
 
   plain("is found by its own name", () => {
     const processes = [

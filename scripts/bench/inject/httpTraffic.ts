@@ -44,7 +44,11 @@ export function essenceOfHttp(answer: Uint8Array): string {
   const text = textOf(answer);
   const headEnd = text.indexOf("\r\n\r\n");
   const lines = text.slice(0, headEnd).split("\r\n");
-  const kept = lines.filter((line, index) => index === 0 || /^(content-type|content-length):/i.test(line));
+  const kept = lines.flatMap((line, index) => {
+    const field = /^(content-type|content-length): *(.*)$/i.exec(line);
+    if (field !== null) return [`${field[1]!.toLowerCase()}: ${field[2]}`];
+    return index === 0 ? [line] : [];
+  });
   return `${kept.sort().join("\n")}\n${text.slice(headEnd + 4)}`;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Web servers that serve the same files as nginx does in this run: lighttpd (one process, one thread), Apache (one worker
- * process of the event module, 25 threads) and HAProxy (one process, two threads; it answers from its own memory).
+ * process of the event module, 64 threads) and HAProxy (one process, two threads; it answers from its own memory).
  *
  * Gets a place; gives a recipe as the demonstration's servers have one. Source: each program's manual.
  */
@@ -63,10 +63,11 @@ ErrorLog ${directory}/errors
 ${modules.map((name) => `LoadModule ${name}_module /usr/lib/apache2/modules/mod_${name}.so`).join("\n")}
 ${root ? "User www-data\nGroup www-data" : ""}
 TypesConfig /dev/null
+ThreadLimit 64
 StartServers 1
 ServerLimit 1
-ThreadsPerChild 25
-MaxRequestWorkers 25
+ThreadsPerChild 64
+MaxRequestWorkers 64
 KeepAlive On
 KeepAliveTimeout 600
 MaxKeepAliveRequests 0

@@ -19,13 +19,14 @@ import type { ImageStore } from "#monitor/guest/remoteCode.ts";
 import { parseProbe } from "#monitor/probes.ts";
 import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
+import { startHangKeeper } from "../hangKeeper.ts";
 import { withoutInterruptions } from "../interruptions.ts";
 import { type LaneEnd, runLane } from "../lane.ts";
 import type { Notices } from "../notices.ts";
 import { defaultProbation, Probation } from "../probation.ts";
 import { rehearsalFor } from "../rehearsal.ts";
 import type { RescueBook } from "../rescue/rescueBook.ts";
-import { policyOf } from "../sectionPolicy.ts";
+import { hangsOf, policyOf } from "../sectionPolicy.ts";
 import { sited } from "../sited.ts";
 import type { SuppressionSwitch } from "../suppressionSwitch.ts";
 import { Trials } from "../trials.ts";
@@ -138,7 +139,7 @@ export class GuestProgram {
   }
 
   async #guard(watch: GuestProgramWatch, client: GdbClient, pid: number, signal: AbortSignal): Promise<LaneEnd> {
-    const { storage, notices, rescues, clock, section } = this.parts;
+    const { storage, notices, rescues, clock, section, log } = this.parts;
     await using tasks = new TaskGroup();
     let alive = true;
     const life = {
@@ -165,6 +166,9 @@ export class GuestProgram {
     tasks.start((ended) => watch.learn(ended));
     tasks.start((ended) => watch.followTrials(ended));
     tasks.start((ended) => watch.prepare(ended));
+    const { name } = this;
+    const hangs = hangsOf(section);
+    startHangKeeper({ name, clock, hangs, storage, log }, tasks, () => (watch.isReporting ? null : { watch, client }));
     const workload = this.#workload(watch, probation);
     tasks.start((ended) => this.#announce(watch, workload, pid, ended));
     const end = await Promise.race([this.#lane(workload, client, signal), lostBy(tasks)]);

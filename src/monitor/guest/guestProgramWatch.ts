@@ -9,10 +9,17 @@
 import { callingConvention } from "#binary/callingConvention.ts";
 import type { InstructionSet } from "#binary/instructionSet.ts";
 import { instructionsOf } from "#binary/instructions.ts";
-import { unwindBlocked } from "#binary/unwind.ts";
+import { unwind, unwindBlocked } from "#binary/unwind.ts";
 import { type Clock, seededRandom } from "#clock.ts";
 import { ProgramError } from "#errors.ts";
-import { address, type FaultId, type FaultSignal, type ThreadControl, type VirtualAddress } from "#fault.ts";
+import {
+  address,
+  type FaultId,
+  type FaultSignal,
+  type Registers,
+  type ThreadControl,
+  type VirtualAddress,
+} from "#fault.ts";
 import type { Log } from "#log.ts";
 import { CallSites } from "../callSites.ts";
 import { CodeFacts } from "../codeFacts.ts";
@@ -21,13 +28,15 @@ import { decodeFault, type ProgramKnowledge, spineFrames, type UnsitedReport } f
 import type { GdbClient } from "../gdb/client.ts";
 import { isCaught } from "../gdb/signals.ts";
 import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegisters } from "../injectedCalls.ts";
+import type { StackLook } from "../loopFrame.ts";
 import { type MainModule, mainModule } from "../mainModule.ts";
-import type { BlockedThread } from "../processes.ts";
+import { type BlockedThread, parseThreadCount } from "../processes.ts";
 import { rehearsalOf } from "../rehearsedStop.ts";
 import { RestartableSequences } from "../restartableSequences.ts";
 import { type SpineFrame, Spines } from "../spines.ts";
 import { waitKind } from "../waits.ts";
 import type { Stop } from "../watch.ts";
+import { RemoteBusy } from "./remoteBusy.ts";
 import { type ImageStore, RemoteCode } from "./remoteCode.ts";
 import { RemoteThreads } from "./remoteThreads.ts";
 import { RemoteView } from "./remoteView.ts";
@@ -59,9 +68,11 @@ export type GuestProgramOptions = {
 };
 
 export class GuestProgramWatch {
-  /** Memory of the thread that is stopped, and of the one that is looked at: the two must not forget for each other. */
+  readonly busy: RemoteBusy;
+  /** Memory of the thread that is stopped, of one that is looked at, of one that may hang: none must forget for another. */
   readonly #view: RemoteView;
   readonly #lookView: RemoteView;
+  readonly #hangView: RemoteView;
   readonly #code: RemoteCode;
   readonly #threads: RemoteThreads;
   readonly #instructions: InstructionSet;
@@ -81,7 +92,7 @@ export class GuestProgramWatch {
   /** Frames of the one thread that is being observed: the spines ask for them without waiting. */
   #observed: readonly SpineFrame[] = [];
   #systemCallAt: bigint | null = null;
-  #count = 0;
+  #tids: readonly number[] = [];
 
   private constructor(private readonly options: GuestProgramOptions) {
     const { client, pid, clock, log, images } = options;
@@ -89,12 +100,15 @@ export class GuestProgramWatch {
     const readPages = (from: VirtualAddress, bytes: number): Promise<Uint8Array> => client.readMemory(from, bytes, pid);
     this.#view = new RemoteView(pid, client.architecture, readPages);
     this.#lookView = new RemoteView(pid, client.architecture, readPages);
+    this.#hangView = new RemoteView(pid, client.architecture, readPages);
     this.#code = new RemoteCode(pid, readFile, readPages, images, log);
     this.#threads = new RemoteThreads(pid, readFile, clock);
     this.#instructions = instructionsOf(client.architecture);
     this.#callSites = new CallSites(this.#instructions, this.#facts);
     this.#sequences = new RestartableSequences(this.#view);
     this.#spines = new Spines(client.architecture, () => this.#observed);
+    const known = { threads: () => this.#tids, descriptorOf: (tid: number) => this.#spines.descriptorOf(tid) };
+    this.busy = new RemoteBusy(pid, known, readFile);
   }
 
   /** Reads the program's code first, some 10 MB over vsock. @throws GdbError, ProgramError, BinaryError */
@@ -111,7 +125,7 @@ export class GuestProgramWatch {
   }
 
   get threadCount(): number {
-    return this.#count;
+    return this.#tids.length;
   }
 
   /** How many times as long as usual it takes to learn anything of this guest. */
@@ -157,7 +171,7 @@ export class GuestProgramWatch {
       deliveredBefore: this.#delivered.get(stop.tid) ?? null,
       blockedSince: this.#blockedSince(stop.tid, status?.voluntarySwitches ?? null),
       connections: noConnections,
-      loop: null,
+      loop: stop.loop ?? null,
     };
     const knowledge = this.#knowledge(this.#view);
     return { report: await this.#view.settle(() => decodeFault(facts, knowledge)), control };
@@ -215,8 +229,7 @@ export class GuestProgramWatch {
 
   /** Looks at every thread once; true while some thread's way of waiting is not known. */
   async lookOnce(): Promise<boolean> {
-    const tids = (await this.options.client.threads()).map(({ thread }) => thread.tid);
-    this.#count = tids.length;
+    const tids = await this.#listThreads();
     let unknown = false;
     for (const tid of tids) {
       if (this.#reporting === 0) await this.#observe(tid);
@@ -224,6 +237,16 @@ export class GuestProgramWatch {
     }
     this.#rounds += 1;
     return unknown;
+  }
+
+  /** Asked of the stub only where they have changed: it stops them all for as long as it lists them. */
+  async #listThreads(): Promise<readonly number[]> {
+    const { client, pid } = this.options;
+    const stat = await client.readFile(`/proc/${pid}/stat`);
+    const count = stat === null ? null : parseThreadCount(new TextDecoder().decode(stat));
+    if (count !== this.#tids.length || this.#tids.some((tid) => this.#threads.isGone(tid)))
+      this.#tids = (await client.threads()).map(({ thread }) => thread.tid);
+    return this.#tids;
   }
 
   /** Resolves once the first thread's way of waiting is known, or after `patienceMs` and enough looks. True: it serves. */
@@ -246,6 +269,26 @@ export class GuestProgramWatch {
   timesBlocked(tid: number): number | null {
     if (this.#threads.isGone(tid)) return null;
     return this.#threads.seen(tid)?.status.voluntarySwitches ?? this.#blockedAtStop.get(tid) ?? null;
+  }
+
+  /** A stop is being worked on: nobody else is to look. */
+  get isReporting(): boolean {
+    return this.#reporting > 0;
+  }
+
+  /** The stack of a stopped thread, and where its spine begins; no spine for a thread that was never seen waiting. */
+  async stackOf(tid: number, registers: Registers): Promise<StackLook> {
+    const map = this.#code.map;
+    const view = this.#hangView;
+    view.forget();
+    const read = (from: VirtualAddress, bytes: number): Uint8Array => view.readMemory(from, bytes);
+    const frames = await view.settle(() => spineFrames(unwind(registers, read, map, spineFramesMax).frames, map));
+    return { frames, spine: this.#spines.knows(tid) ? this.#spines.spineIn(tid, frames) : null };
+  }
+
+  /** @throws GdbError */
+  readMemory(from: VirtualAddress, lengthBytes: number): Promise<Uint8Array> {
+    return this.options.client.readMemory(from, lengthBytes, this.options.pid);
   }
 
   /** Between two rounds of looks, the last of which began at `fromNs`: the stub works on the guest's own processors. */
