@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * How soon a guest is back: from the request until it runs, against Cloud Hypervisor's own on-demand restore of the same
- * memory; until its first answer, lazily with what it touched the last time, against all of its memory written first; small
- * memory against large; and how fast content arrives. Ratios of interleaved rounds in one run; needs /dev/kvm, Cloud
- * Hypervisor v53.0 and gcc.
+ * How soon a guest is back, by a process that stands by and by one launched for it (`cold`): from the request until it runs,
+ * against Cloud Hypervisor's own on-demand restore of the same memory, launched for it too; until its first answer, lazily
+ * with what it touched the last time, against all of its memory written first; small memory against large; what standing by
+ * costs; and how fast content arrives. Ratios of interleaved rounds in one run; needs /dev/kvm, Cloud Hypervisor v53.0 and gcc.
  *
  *     bun scripts/bench/restore.ts [--json FILE] [--rounds 10] [--seed 1] [--largeMiB 8192]
  *
@@ -68,16 +68,16 @@ async function bareBootMs(memoryMiB: number): Promise<number> {
 }
 
 const sizes = [smallMiB, numbers.largeMiB!];
-const prepared = new Map<number, { checkpoint: string; snapshot: string | null }>();
+const prepared = new Map<number, { checkpoint: string; snapshot: string }>();
 for (const size of sizes) {
   await using machine = await scene.boot(shapeOf(size));
   const { id } = await scene.take(machine, "memoryFile", `g${size}`);
-  prepared.set(size, { checkpoint: id, snapshot: size === smallMiB ? await snapshotOf(machine, "snapshot") : null });
+  prepared.set(size, { checkpoint: id, snapshot: await snapshotOf(machine, `snapshot${size}`) });
 }
 const small = prepared.get(smallMiB)!;
-const largeCheckpoint = prepared.get(numbers.largeMiB!)!.checkpoint;
+const { checkpoint: largeCheckpoint, snapshot: largeSnapshot } = prepared.get(numbers.largeMiB!)!;
 const failed: unknown[] = [];
-const theirs = { runningMs: [] as number[], launchMs: [] as number[] };
+const theirs = { runningMs: [] as number[], launchMs: [] as number[], largeMs: [] as number[] };
 const boots = new Map<number, number[]>(sizes.map((size) => [size, []]));
 const drains: { ours: number; plain: number }[] = [];
 
@@ -94,9 +94,14 @@ async function keep(into: OurTimes[], run: Promise<OurTimes>): Promise<void> {
 const [smallName, largeName] = [`g${smallMiB}`, `g${numbers.largeMiB}`];
 const contenders: readonly (() => Promise<void>)[] = [
   async () => {
-    const { launchMs, runningMs, machine } = await runs.theirs(small.snapshot!);
+    const { launchMs, runningMs, machine } = await runs.theirs(small.snapshot);
     theirs.runningMs.push(runningMs);
     theirs.launchMs.push(launchMs);
+    await machine[Symbol.asyncDispose]();
+  },
+  async () => {
+    const { runningMs, machine } = await runs.theirs(largeSnapshot);
+    theirs.largeMs.push(runningMs);
     await machine[Symbol.asyncDispose]();
   },
   () => keep(cold.small, runs.cold(small.checkpoint, smallName, "lazy")),
@@ -107,20 +112,21 @@ const contenders: readonly (() => Promise<void>)[] = [
   () => keep(standby.large, runs.standby(largeCheckpoint, largeName, "lazy")),
 ];
 
-/** What a process that stands by costs, MiB: its own memory, and what the whole machine has less. */
+/** What a process that stands by costs, MiB: its own memory, what we have more, and what the whole machine has less. */
 async function standbyCost(checkpoint: string, guest: string): Promise<object> {
   const availableMiB = (): number =>
     Number(/MemAvailable:\s+(\d+)/.exec(readFileSync("/proc/meminfo", "utf8"))![1]) / 1_024;
   await systemClock.sleep(250);
-  const before = availableMiB();
+  const [before, oursBefore] = [availableMiB(), process.memoryUsage.rss()];
   const { held, machine } = await runs.raise(checkpoint, guest, "lazy");
   await systemClock.sleep(250);
   const status = readFileSync(`/proc/${machine.hypervisor.pid}/status`, "utf8");
   const machineMiB = before - availableMiB();
+  const supervisorMiB = (process.memoryUsage.rss() - oursBefore) / mebibyte;
   held[Symbol.dispose]();
   await machine[Symbol.asyncDispose]();
   const residentMiB = (name: string): number => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)![1]) / 1_024;
-  return { processMiB: residentMiB("VmRSS"), anonymousMiB: residentMiB("RssAnon"), machineMiB };
+  return { processMiB: residentMiB("VmRSS"), anonymousMiB: residentMiB("RssAnon"), supervisorMiB, machineMiB };
 }
 
 // What it touches is recorded by one restore that does not count.
@@ -152,10 +158,16 @@ const figures = ({ small: ours, resident, large }: typeof cold): object => ({
   demandedPages: median(of(ours, "demandedPages")),
   firstAnswerOverResident: { ...ratioOf(of(ours, "answerMs"), of(resident, "answerMs")), target: 1.1 },
   largeOverSmall: { ...ratioOf(of(large, "runningMs"), of(ours, "runningMs")), target: 1.25 },
+  largeOverTheirs: ratioOf(of(large, "runningMs"), theirs.largeMs),
   largerByMs: median(of(large, "runningMs")) - median(of(ours, "runningMs")),
 });
 const results = {
-  theirs: { runningMs: median(theirs.runningMs), launchMs: median(theirs.launchMs), drift: drift(theirs.runningMs) },
+  theirs: {
+    runningMs: median(theirs.runningMs),
+    launchMs: median(theirs.launchMs),
+    largeOverSmall: ratioOf(theirs.largeMs, theirs.runningMs),
+    drift: drift(theirs.runningMs),
+  },
   standby: figures(standby),
   cold: { launchMs: median(of(cold.small, "launchMs")), ...figures(cold) },
   bareBootLargerByMs: median(boots.get(numbers.largeMiB!)!) - median(boots.get(smallMiB)!),

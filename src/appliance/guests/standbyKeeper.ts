@@ -111,10 +111,15 @@ export class StandbyKeeper implements AsyncDisposable {
       this.guest.parts.log("info", "guest.standby", { from: before, to: step.state.kind, by: input.kind });
     }
     for (const effect of step.effects) this.#do(effect);
+    // A Worker that is warm is the next best thing.
+    if (step.state.kind === "resting" && before !== "resting") {
+      this.guest.parts.checkpoints.expectRestore(this.guest.name);
+    }
     return step.effects;
   }
 
   #do(effect: StandbyEffect): void {
+    const { parts } = this.guest;
     switch (effect.kind) {
       case "raise":
         this.#start(effect.checkpoint);
@@ -127,7 +132,7 @@ export class StandbyKeeper implements AsyncDisposable {
         this.#standby = null;
         this.#raising?.abort(new HypervisorError("hypervisor.state", effect.why));
         this.#raising = null;
-        this.guest.parts.log("info", "guest.standbyEnded", { why: effect.why });
+        parts.log("info", "guest.standbyEnded", { why: effect.why });
         if (standby !== null) this.#tasks.start(() => endStandby(standby));
       }
     }
