@@ -26,14 +26,14 @@ export type LabRoot = {
 export type RootKind = "guest" | "tests";
 
 /** Raised when what is built here changes. */
-const version = 5;
+const version = 6;
 const suite = "bookworm";
 const debianName = { x86_64: "amd64", arm64: "arm64" } as const;
 const packages = [
   ..."systemd systemd-sysv udev busybox-static gdbserver redis-server redis-tools nginx-light iproute2 procps kmod".split(
     " ",
   ),
-  ..."libc-bin curl util-linux mount login passwd bash dash coreutils sed grep libstdc++6 util-linux-extra xfsprogs".split(
+  ..."dbus libc-bin curl util-linux mount login passwd bash dash coreutils sed grep libstdc++6 util-linux-extra xfsprogs".split(
     " ",
   ),
 ];
@@ -48,6 +48,8 @@ const wantedModules = [
     " ",
   ),
   ..."virtio_balloon i6300esb af_packet veth xfs loop".split(" "),
+  // How the power button comes in, by ACPI or by a pin.
+  ..."button evdev gpio_keys gpio-pl061".split(" "),
 ];
 const kvmModules = { x86_64: ["kvm_amd"], arm64: [] } as const;
 /** Loaded before the root is mounted. */
@@ -115,13 +117,14 @@ const users = [
   "redis:x:110:110::/var/lib/redis:/usr/sbin/nologin",
   "mosquitto:x:111:65534::/nonexistent:/usr/sbin/nologin",
   "memcache:x:112:65534::/nonexistent:/usr/sbin/nologin",
+  "messagebus:x:113:113::/nonexistent:/usr/sbin/nologin",
   "systemd-network:x:998:998::/:/usr/sbin/nologin",
 ];
 const groups = [
   ..."root:0 tty:5 disk:6 kmem:15 dialout:20 cdrom:24 floppy:25 tape:26 audio:29 www-data:33 video:44 sgx:107 kvm:108".split(
     " ",
   ),
-  ..."redis:110 render:106 input:105 utmp:43 shadow:42 adm:4 nogroup:65534 systemd-journal:997 systemd-network:998".split(
+  ..."redis:110 messagebus:113 render:106 input:105 utmp:43 shadow:42 adm:4 nogroup:65534 systemd-journal:997 systemd-network:998".split(
     " ",
   ),
 ];

@@ -9,7 +9,7 @@
  *     /checkpoints …                   see controlCheckpoints.ts      /update …   see update/controlUpdate.ts
  *
  * HTTP on a unix socket in the run directory, which only its owner can enter. Errors are `{code, message}` with status 404
- * for a name nobody knows, 409 for what makes no sense now, else 500. Limits: `verbTimeoutMs`, `inputBytesMax`.
+ * for a name nobody knows, 409 for what makes no sense now, else 500. Limits: `verbTimeoutMs` beside the time that a stop is given, `inputBytesMax`.
  */
 import { chmodSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -37,7 +37,7 @@ export type ProgramRoom = { readonly names: readonly string[]; lane(name: string
 export const programCommands: readonly ProgramCommand[] = ["start", "stop", "restart"];
 
 /**
- * A verb may take as long as verbTimeoutMs; Bun's own ten seconds are meant for strangers. Bun 1.4.5 heeds this for unix
+ * A verb may take minutes; Bun's own ten seconds are meant for strangers. Bun 1.4.5 heeds this for unix
  * sockets too (tried, with an answer after 14 s); its types do not know.
  */
 const patient = { idleTimeout: 0 } as object;
@@ -94,8 +94,9 @@ async function answerGuest(request: Request, guests: Guests, name?: string, verb
   if (verb === "console") return await typeInto(guests, name, await request.text());
   const command = guestCommands.find((known) => known === verb);
   if (command === undefined) throw new ConfigError("config.argument", `a guest cannot ${verb}`);
-  using limit = patience(name, command, request.signal);
-  await guests.lane(name).command(command, limit.signal);
+  const lane = guests.lane(name);
+  using limit = patience(name, command, lane.parts.section.stopMs, request.signal);
+  await lane.command(command, limit.signal);
   return Response.json(guests.status(name));
 }
 
@@ -104,7 +105,7 @@ async function answerProgram(request: Request, programs: ProgramRoom, name?: str
   const lane = programs.lane(name);
   if (request.method === "GET") return Response.json(statusOf(lane));
   const command = programCommands.find((known) => known === verb);
-  using limit = patience(name, String(verb), request.signal);
+  using limit = patience(name, String(verb), lane.parts.stopMs, request.signal);
   if (verb === "release") await lane.release(limit.signal);
   else if (verb === "take-back") lane.takeBack();
   else if (command !== undefined) await lane.command(command, limit.signal);
@@ -112,10 +113,12 @@ async function answerProgram(request: Request, programs: ProgramRoom, name?: str
   return Response.json(statusOf(lane));
 }
 
-function patience(name: string, verb: string, parent: AbortSignal): ReturnType<typeof deadline> {
+/** What is asked to stop may take its own time for it, beside ours. */
+function patience(name: string, verb: string, stopMs: number, parent: AbortSignal): ReturnType<typeof deadline> {
+  const limitMs = verbTimeoutMs + stopMs;
   const late = (): HypervisorError =>
-    new HypervisorError("hypervisor.timeout", `${name}: ${verb} is not done after ${verbTimeoutMs} ms; it goes on`);
-  return deadline(verbTimeoutMs, late, parent);
+    new HypervisorError("hypervisor.timeout", `${name}: ${verb} is not done after ${limitMs} ms; it goes on`);
+  return deadline(limitMs, late, parent);
 }
 
 async function typeInto(guests: Guests, name: string, text: string): Promise<Response> {

@@ -19,6 +19,8 @@ const busyLookMs = 50;
 const calmLookMs = 500;
 /** A program of a thousand threads is looked at less often: rest takes so many times as long as a look. */
 const restToLook = 40;
+/** The same where a look is mostly waiting, for a guest's answers. */
+const restToRemoteLook = 4;
 /** Looks come often for so long after an act. */
 const busyMs = 10_000;
 const patienceNs = 100e6;
@@ -31,6 +33,8 @@ const lockBytesMax = 56n;
 
 /** What the keeper needs of a program; implemented by the watch. */
 export interface LockScene {
+  /** Reads what the others tell, where that is not read at once. */
+  refresh?(): Promise<void>;
   lockWaits(): readonly LockWait[];
   threads(): readonly number[];
   threadState(tid: number): "idle" | "busy" | "gone";
@@ -88,11 +92,13 @@ export class LockKeeper {
     await this.#acted.promise;
     while (!signal.aborted) {
       const beganNs = this.clock.monotonicNs();
+      if (this.scene.refresh !== undefined) await this.scene.refresh();
       const stuck = this.#stuck();
       const lookedMs = (this.clock.monotonicNs() - beganNs) / 1e6;
       for (const wait of stuck) await this.#consider(wait);
       const busy = this.clock.monotonicNs() - this.#works.lastNs < busyMs * 1e6;
-      const waitMs = Math.max(busy ? busyLookMs : calmLookMs, lookedMs * restToLook);
+      const rest = this.scene.refresh === undefined ? restToLook : restToRemoteLook;
+      const waitMs = Math.max(busy ? busyLookMs : calmLookMs, lookedMs * rest);
       await sleepToBeat(this.clock, waitMs, signal).catch(() => {});
     }
   }

@@ -6,8 +6,9 @@
 import { hex } from "#bytes.ts";
 import type { Clock } from "#clock.ts";
 import { GdbError } from "#errors.ts";
+import type { ThreadControl, VirtualAddress } from "#fault.ts";
 import type { GdbClient } from "#monitor/gdb/client.ts";
-import { readThreads } from "#monitor/processes.ts";
+import type { LockWait } from "#monitor/lockWaits.ts";
 import type { Watch } from "#monitor/watch.ts";
 import type { Storage } from "#storage/storage.ts";
 import { LockKeeper, type LockRelease, type LockScene } from "./lockKeeper.ts";
@@ -25,13 +26,29 @@ export type LockParts = {
 /** Watch and client of the protection of now; null where there is none. */
 export type Present = { readonly watch: Watch; readonly client: GdbClient } | null;
 
-export function lockKeeperOf({ name, clock, storage, notices, stuck }: LockParts, present: () => Present): LockKeeper {
+/** What is asked of a program; implemented by the watch, and by that of a guest's program. */
+export interface LockWatch {
+  /** Reads what the others tell, where that is not read at once. */
+  refresh?(): Promise<void>;
+  lockWaits(): readonly LockWait[];
+  threadIds(): readonly number[];
+  threadState(tid: number): "idle" | "busy" | "gone";
+  readMemory(from: VirtualAddress, lengthBytes: number): Uint8Array;
+  whileStopped(tid: number, client: GdbClient, work: (control: ThreadControl) => Promise<void>): Promise<void>;
+  callIn(tid: number, name: string, argument: bigint, client: GdbClient): Promise<bigint>;
+}
+export type LockPresent = { readonly watch: LockWatch; readonly client: GdbClient } | null;
+
+export function lockKeeperOf(
+  { name, clock, storage, notices, stuck }: LockParts,
+  present: () => LockPresent,
+  /** Whether its watch has to be refreshed before it is asked. */
+  isRemote = false,
+): LockKeeper {
   const scene: LockScene = {
+    ...(isRemote && { refresh: async () => await present()?.watch.refresh?.() }),
     lockWaits: () => present()?.watch.lockWaits() ?? [],
-    threads: () => {
-      const now = present();
-      return now === null ? [] : readThreads(now.watch.pid);
-    },
+    threads: () => present()?.watch.threadIds() ?? [],
     threadState: (tid) => present()?.watch.threadState(tid) ?? "busy",
     readMemory: (from, bytes) => present()?.watch.readMemory(from, bytes) ?? new Uint8Array(),
     whileStopped: async (tid, work) => {

@@ -29,12 +29,19 @@ export function findFunction(map: CodeMap, name: string): VirtualAddress | null 
   return null;
 }
 
+/** @throws GdbError "gdb.refused" where the program has none of that name */
+export function theFunction(map: CodeMap, name: string): VirtualAddress {
+  const at = findFunction(map, name);
+  if (at === null) throw new GdbError("gdb.refused", `the program has no function ${name}`);
+  return at;
+}
+
 /** @throws GdbError "gdb.refused" where it did not come back by itself; the thread is as it was in that case too */
 export async function callFunction(
   { tid, at, argument }: { tid: number; at: VirtualAddress; argument: bigint },
   client: GdbClient,
   isThere: (place: { sp: VirtualAddress; pc: VirtualAddress }) => boolean,
-  write: (at: VirtualAddress, bytes: Uint8Array) => void,
+  write: (at: VirtualAddress, bytes: Uint8Array) => Promise<void>,
 ): Promise<bigint> {
   if (client.isStopped(tid)) throw new GdbError("gdb.refused", `thread ${tid} is stopped already`);
   const before = await client.stopThread(tid);
@@ -52,7 +59,7 @@ export async function callFunction(
       top -= pointerBytes;
       const word = new Uint8Array(Number(pointerBytes));
       new DataView(word.buffer).setBigUint64(0, returnAddress, true);
-      write(address(top), word);
+      await write(address(top), word);
     }
     const changes = new Map([
       [pc, at],

@@ -11,7 +11,7 @@ import type { InstructionSet } from "#binary/instructionSet.ts";
 import { instructionsOf } from "#binary/instructions.ts";
 import { unwind, unwindBlocked } from "#binary/unwind.ts";
 import { type Clock, seededRandom, sleepToBeat } from "#clock.ts";
-import { GdbError, ProgramError } from "#errors.ts";
+import { ProgramError } from "#errors.ts";
 import type { Architecture, Decision, FaultId, FaultSignal, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { CallSites } from "./callSites.ts";
@@ -21,8 +21,8 @@ import { rehearseCode } from "./codeRehearsal.ts";
 import { cLibraryPattern, decodeFault, type StopFacts, spineFrames, type UnsitedReport } from "./faultDecoder.ts";
 import type { GdbClient } from "./gdb/client.ts";
 import { isCaught } from "./gdb/signals.ts";
-import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegisters } from "./injectedCalls.ts";
-import { callFunction, findFunction } from "./injectedFunctions.ts";
+import { findSystemCallInstruction } from "./injectedCalls.ts";
+import { callFunction, theFunction } from "./injectedFunctions.ts";
 import { type LockWait, LockWaits } from "./lockWaits.ts";
 import type { StackLook } from "./loopFrame.ts";
 import { type MainModule, mainModule } from "./mainModule.ts";
@@ -35,6 +35,7 @@ import { type Connections, Sessions } from "./sessions.ts";
 import { SharedCode } from "./sharedCode.ts";
 import { Spines } from "./spines.ts";
 import { ThreadCensus } from "./threadCensus.ts";
+import { threadControl } from "./threadControl.ts";
 import { ThreadProgress } from "./threadProgress.ts";
 import { isTorn } from "./tornChange.ts";
 import { waitKind } from "./waits.ts";
@@ -109,7 +110,7 @@ export class Watch implements Disposable {
     this.#sequences = new RestartableSequences(this.#view);
     this.#sessions = new Sessions(this.#view, options.log, (tid) => this.spines.multiplexersFor(tid), options.keepsCut);
     this.#census = new ThreadCensus(() => readThreads(options.pid), options.clock);
-    this.#lockWaits = new LockWaits(options.pid, options.architecture);
+    this.#lockWaits = LockWaits.of(options.pid, options.architecture);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
     this.busy = new ThreadProgress(options.pid, this.spines, () => this.#sessions.sockets(), options.log);
   }
@@ -235,7 +236,11 @@ export class Watch implements Disposable {
   }
 
   get threadCount(): number {
-    return readThreads(this.pid).length;
+    return this.threadIds().length;
+  }
+
+  threadIds(): readonly number[] {
+    return readThreads(this.pid);
   }
 
   isAlive(): boolean {
@@ -293,11 +298,10 @@ export class Watch implements Disposable {
 
   /** Has a thread that waits for work call a function of the C library. @throws GdbError "gdb.refused" where it cannot */
   async callIn(tid: number, name: string, argument: bigint, client: GdbClient): Promise<bigint> {
-    const at = findFunction(this.#code.map, name);
-    if (at === null) throw new GdbError("gdb.refused", `the program has no function ${name}`);
+    const at = theFunction(this.#code.map, name);
     const isThere = (place: { sp: VirtualAddress; pc: VirtualAddress }): boolean =>
       this.spines.isIdle(tid, place) || this.#parked.has(tid);
-    const write = (to: VirtualAddress, bytes: Uint8Array): void => this.#view.writeMemory(to, bytes);
+    const write = async (to: VirtualAddress, bytes: Uint8Array): Promise<void> => this.#view.writeMemory(to, bytes);
     return await callFunction({ tid, at, argument }, client, isThere, write);
   }
 
@@ -313,34 +317,16 @@ export class Watch implements Disposable {
     this.#view[Symbol.dispose]();
   }
 
-  /** A system call is a step, and a step ends in a stop of its own: the right to the thread moves on to that one. */
   #control({ tid, signal }: Stop, client: GdbClient): ThreadControl {
-    let stopped = client.control(tid);
-    return {
+    return threadControl({
       pid: this.pid,
       tid,
-      writeRegisters: (changes) => stopped.writeRegisters(changes),
+      client,
       writeMemory: async (at, bytes) => this.#view.writeMemory(at, bytes),
-      resume: () => stopped.resume(),
-      deliver: () => {
-        this.#delivered.set(tid, signal);
-        return stopped.deliver();
-      },
-      systemCall: async (name, words) => {
-        try {
-          const step: Step = (changes) => client.step(tid, changes);
-          return await runSystemCall(name, words, this.options.architecture, this.#systemCallInstruction(), step);
-        } finally {
-          stopped = client.control(tid);
-        }
-      },
-      resumeInto: async (name, words) => {
-        this.#parked.add(tid);
-        const { architecture } = this.options;
-        await stopped.writeRegisters(systemCallRegisters(name, words, architecture, this.#systemCallInstruction()));
-        await stopped.resume();
-      },
-    };
+      systemCallInstruction: () => this.#systemCallInstruction(),
+      delivered: () => this.#delivered.set(tid, signal),
+      parked: () => this.#parked.add(tid),
+    });
   }
 
   #systemCallInstruction(): bigint {

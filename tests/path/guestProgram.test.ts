@@ -106,14 +106,17 @@ async function startRedis(socket: string): Promise<Bun.Subprocess> {
   return redis;
 }
 
-/** The server of tests/programs, its port from its own words. */
-async function startLoops(): Promise<{ server: Bun.Subprocess; port: number; called: string }> {
-  const called = `loops-${process.pid}`;
+/** A server of tests/programs, its port from its own words. */
+async function startOwn(
+  name: string,
+  ...words: string[]
+): Promise<{ server: Bun.Subprocess; port: number; called: string }> {
+  const called = `${name}-${process.pid}`;
   const program = join(top, called);
-  const source = join(import.meta.dir, "../programs/loops.c");
+  const source = join(import.meta.dir, `../programs/${name}.c`);
   const built = Bun.spawnSync(["gcc", "-O2", "-pthread", "-o", program, source]);
   expect(built.stderr.toString()).toBe("");
-  const server = Bun.spawn([program, "epoll"], { stdio: ["ignore", "ignore", "pipe"] });
+  const server = Bun.spawn([program, ...words], { stdio: ["ignore", "ignore", "pipe"] });
   const { value } = await server.stderr.getReader().read();
   return { server, port: Number(/port (\d+)/.exec(new TextDecoder().decode(value))?.[1]), called };
 }
@@ -199,7 +202,7 @@ describe("a program in a guest", () => {
   need("gdbserver", "gcc")(
     "a thread that goes round for ever is brought back; long work is left alone",
     async () => {
-      const { server, port, called } = await startLoops();
+      const { server, port, called } = await startOwn("loops", "epoll");
       await using _server = { [Symbol.asyncDispose]: async () => server.kill("SIGKILL") };
       using vsock = new VsockPeer(join(top, "loops-vsock.sock"), kitPort);
       await using guarded = new Guarded();
@@ -218,6 +221,33 @@ describe("a program in a guest", () => {
       expect(await guarded.next({ event: "outcome", id })).toMatchObject({ rung: "abandon", verdict: "clean" });
       expect(server.exitCode).toBeNull();
       for (const socket of [worker, guilty, bystander]) socket.destroy();
+    },
+    90_000,
+  );
+
+  need("gdbserver", "gcc")(
+    "locks that abandoned work has left are released when another waits for them",
+    async () => {
+      const { server, port, called } = await startOwn("locks");
+      await using _server = { [Symbol.asyncDispose]: async () => server.kill("SIGKILL") };
+      using vsock = new VsockPeer(join(top, "locks-vsock.sock"), kitPort);
+      await using guarded = new Guarded();
+      await guarded.start(vsock.path, systemClock, "locks", { process: called });
+      expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: server.pid });
+      // A plain mutex is freed by a write, a robust one by its holder, a stream's by its thread pointer.
+      for (const kind of ["0", "4", "8"]) {
+        const [killer, bystander] = [await connectTo(port), await connectTo(port)];
+        killer.write("p0");
+        expect(await answerOf(killer)).toBe("ok\n");
+        killer.write(`x${kind}`);
+        await guarded.next({ event: "fault" });
+        const answered = answerOf(bystander);
+        bystander.write(`l${kind}`);
+        expect(await answered).toBe("ok\n");
+        await guarded.next({ event: "released" });
+        for (const socket of [killer, bystander]) socket.destroy();
+      }
+      expect(server.exitCode).toBeNull();
     },
     90_000,
   );

@@ -16,6 +16,8 @@ import type { RelayPlace } from "./relayPlace.ts";
 
 const windows = 5;
 const windowMs = 200;
+/** So long the stub takes to watch one function, where a program has thousands. */
+const watchMs = 0.4;
 const windowsMin = 4;
 const waitMsMax = 5_000;
 const scanStepBytes = 1_000_000;
@@ -86,7 +88,7 @@ export async function findHot(
   for (let window = 0; window < windows; window += 1) {
     const from = relay.reports.length;
     relay.send({ order: "watch", pid, places: text.functions.map(({ start }) => start + bias) });
-    await clock.sleep(windowMs);
+    await clock.sleep(Math.max(windowMs, watchMs * text.functions.length));
     relay.send({ order: "clear", pid });
     const cleared = await relay.waitFor(({ report }) => report === "cleared", waitMsMax, from);
     assert(cleared !== null, "the relay does not answer");

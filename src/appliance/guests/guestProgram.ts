@@ -10,6 +10,7 @@
 import type { Clock } from "#clock.ts";
 import type { GuestProgram as GuestProgramSection } from "#config/schema.ts";
 import { explain, HoldfastError } from "#errors.ts";
+import type { Decision, FaultReport } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { GdbClient } from "#monitor/gdb/client.ts";
 import { openSocket } from "#monitor/gdb/transport.ts";
@@ -22,6 +23,8 @@ import { TaskGroup } from "#tasks.ts";
 import { startHangKeeper } from "../hangKeeper.ts";
 import { withoutInterruptions } from "../interruptions.ts";
 import { type LaneEnd, runLane } from "../lane.ts";
+import type { LockKeeper } from "../lockKeeper.ts";
+import { lockKeeperOf } from "../lockScene.ts";
 import type { Notices } from "../notices.ts";
 import { defaultProbation, Probation } from "../probation.ts";
 import { rehearsalFor } from "../rehearsal.ts";
@@ -142,12 +145,16 @@ export class GuestProgram {
     const { storage, notices, rescues, clock, section, log } = this.parts;
     await using tasks = new TaskGroup();
     let alive = true;
+    const { name } = this;
+    const stuck = (why: string): void => log("warn", "lock.stuck", { program: name, why });
+    const present = () => (watch.isReporting ? null : { watch: watch.locks, client });
+    const locks = lockKeeperOf({ name, clock, storage, notices, stuck }, present, true);
     const life = {
       isAlive: () => alive,
       threadState: (tid: number) => watch.threadState(tid),
       timesBlocked: (tid: number) => watch.timesBlocked(tid),
-      leftovers: () => ({ waiters: 0, released: 0 }),
-      isTorn: () => false,
+      leftovers: (sinceNs: number) => ({ waiters: locks.waitersLeft(), released: locks.releasedSince(sinceNs) }),
+      isTorn: (report: FaultReport, decision: Decision, released: boolean) => watch.isTorn(report, decision, released),
       // How much a guest's connections have sent is not seen from out here: that is left to the configured probes.
       unserved: async () => null,
     };
@@ -166,10 +173,10 @@ export class GuestProgram {
     tasks.start((ended) => watch.learn(ended));
     tasks.start((ended) => watch.followTrials(ended));
     tasks.start((ended) => watch.prepare(ended));
-    const { name } = this;
+    tasks.start((ended) => locks.run(ended));
     const hangs = hangsOf(section);
     startHangKeeper({ name, clock, hangs, storage, log }, tasks, () => (watch.isReporting ? null : { watch, client }));
-    const workload = this.#workload(watch, probation);
+    const workload = this.#workload(watch, probation, locks);
     tasks.start((ended) => this.#announce(watch, workload, pid, ended));
     const end = await Promise.race([this.#lane(workload, client, signal), lostBy(tasks)]);
     alive = end.kind === "letGo";
@@ -177,7 +184,7 @@ export class GuestProgram {
     return end;
   }
 
-  #workload(watch: GuestProgramWatch, probation: Probation): Workload {
+  #workload(watch: GuestProgramWatch, probation: Probation, locks: LockKeeper): Workload {
     const { storage, notices, clock, section, suppression } = this.parts;
     const { name } = this;
     const usual = policyOf(section);
@@ -196,8 +203,7 @@ export class GuestProgram {
       storage,
       trials: this.#trials,
       probation,
-      // Locks that abandoned work has left are not released in a guest yet.
-      locks: { acted: () => {} },
+      locks,
       notices,
     };
   }

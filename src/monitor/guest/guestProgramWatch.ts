@@ -9,11 +9,12 @@
 import { callingConvention } from "#binary/callingConvention.ts";
 import type { InstructionSet } from "#binary/instructionSet.ts";
 import { instructionsOf } from "#binary/instructions.ts";
-import { unwind, unwindBlocked } from "#binary/unwind.ts";
+import { unwind } from "#binary/unwind.ts";
 import { type Clock, seededRandom } from "#clock.ts";
 import { ProgramError } from "#errors.ts";
 import {
   address,
+  type Decision,
   type FaultId,
   type FaultSignal,
   type Registers,
@@ -27,17 +28,21 @@ import { rehearseCode } from "../codeRehearsal.ts";
 import { decodeFault, type ProgramKnowledge, spineFrames, type UnsitedReport } from "../faultDecoder.ts";
 import type { GdbClient } from "../gdb/client.ts";
 import { isCaught } from "../gdb/signals.ts";
-import { findSystemCallInstruction, runSystemCall, type Step, systemCallRegisters } from "../injectedCalls.ts";
+import { findSystemCallInstruction } from "../injectedCalls.ts";
+import { theFunction } from "../injectedFunctions.ts";
 import type { StackLook } from "../loopFrame.ts";
 import { type MainModule, mainModule } from "../mainModule.ts";
-import { type BlockedThread, parseThreadCount } from "../processes.ts";
+import { parseThreadCount } from "../processes.ts";
 import { rehearsalOf } from "../rehearsedStop.ts";
 import { RestartableSequences } from "../restartableSequences.ts";
-import { type SpineFrame, Spines } from "../spines.ts";
-import { waitKind } from "../waits.ts";
+import type { Spines } from "../spines.ts";
+import { threadControl } from "../threadControl.ts";
+import { isTorn } from "../tornChange.ts";
 import type { Stop } from "../watch.ts";
 import { RemoteBusy } from "./remoteBusy.ts";
 import { type ImageStore, RemoteCode } from "./remoteCode.ts";
+import { type GuestThreads, RemoteLocks } from "./remoteLocks.ts";
+import { RemoteSpines, spineFramesMax } from "./remoteSpines.ts";
 import { RemoteThreads } from "./remoteThreads.ts";
 import { RemoteView } from "./remoteView.ts";
 
@@ -52,7 +57,6 @@ const trialMs = 5_000;
 const servingRounds = 30;
 /** A slow guest is not rehearsed to the end: it would be unguarded for longer than it is slower at its first fault. */
 const [rehearsalRoundsMin, rehearsalMsMax] = [3, 5_000];
-const spineFramesMax = 128;
 /** Fetched at once at every stop: most stacks of a server at work fit. */
 const stackBytes = 16 << 10;
 const noConnections = { sockets: [], shared: false, multiplexers: null };
@@ -69,9 +73,9 @@ export type GuestProgramOptions = {
 
 export class GuestProgramWatch {
   readonly busy: RemoteBusy;
-  /** Memory of the thread that is stopped, of one that is looked at, of one that may hang: none must forget for another. */
+  readonly locks: RemoteLocks;
+  /** Memory of the thread that is stopped, and of one that may hang: neither must forget for the other. */
   readonly #view: RemoteView;
-  readonly #lookView: RemoteView;
   readonly #hangView: RemoteView;
   readonly #code: RemoteCode;
   readonly #threads: RemoteThreads;
@@ -79,18 +83,15 @@ export class GuestProgramWatch {
   readonly #facts = new CodeFacts();
   readonly #callSites: CallSites;
   readonly #sequences: RestartableSequences;
-  readonly #spines: Spines;
+  readonly #learned: RemoteSpines;
   readonly #blockedAtStop = new Map<number, number>();
   /** Threads that stopped lately, and when. */
   readonly #stoppedNs = new Map<number, number>();
   /** Signals that were passed on to a thread which has not been idle since. */
   readonly #delivered = new Map<number, string>();
-  /** Stacks that were read while their thread may have moved, until another look finds the same. */
-  readonly #unsure = new Map<number, { readonly blocked: BlockedThread; readonly frames: readonly SpineFrame[] }>();
+  readonly #parked = new Set<number>();
   #reporting = 0;
   #rounds = 0;
-  /** Frames of the one thread that is being observed: the spines ask for them without waiting. */
-  #observed: readonly SpineFrame[] = [];
   #systemCallAt: bigint | null = null;
   #tids: readonly number[] = [];
 
@@ -99,16 +100,17 @@ export class GuestProgramWatch {
     const readFile = (path: string): Promise<Uint8Array | null> => client.readFile(path);
     const readPages = (from: VirtualAddress, bytes: number): Promise<Uint8Array> => client.readMemory(from, bytes, pid);
     this.#view = new RemoteView(pid, client.architecture, readPages);
-    this.#lookView = new RemoteView(pid, client.architecture, readPages);
     this.#hangView = new RemoteView(pid, client.architecture, readPages);
     this.#code = new RemoteCode(pid, readFile, readPages, images, log);
     this.#threads = new RemoteThreads(pid, readFile, clock);
     this.#instructions = instructionsOf(client.architecture);
     this.#callSites = new CallSites(this.#instructions, this.#facts);
     this.#sequences = new RestartableSequences(this.#view);
-    this.#spines = new Spines(client.architecture, () => this.#observed);
+    const looked = new RemoteView(pid, client.architecture, readPages);
+    this.#learned = new RemoteSpines(client.architecture, this.#threads, this.#code, looked);
     const known = { threads: () => this.#tids, descriptorOf: (tid: number) => this.#spines.descriptorOf(tid) };
     this.busy = new RemoteBusy(pid, known, readFile);
+    this.locks = new RemoteLocks(this.#guestThreads(), client);
   }
 
   /** Reads the program's code first, some 10 MB over vsock. @throws GdbError, ProgramError, BinaryError */
@@ -118,6 +120,10 @@ export class GuestProgramWatch {
     await watch.#view.settle(() => watch.#sequences.learn(watch.#code.map));
     watch.#systemCallAt = findSystemCallInstruction(watch.#code.map);
     return watch;
+  }
+
+  get #spines(): Spines {
+    return this.#learned.spines;
   }
 
   get program(): MainModule {
@@ -232,7 +238,7 @@ export class GuestProgramWatch {
     const tids = await this.#listThreads();
     let unknown = false;
     for (const tid of tids) {
-      if (this.#reporting === 0) await this.#observe(tid);
+      if (this.#reporting === 0 && (await this.#learned.observe(tid))) this.#delivered.delete(tid);
       if (!this.#spines.knows(tid)) unknown = true;
     }
     this.#rounds += 1;
@@ -271,6 +277,11 @@ export class GuestProgramWatch {
     return this.#threads.seen(tid)?.status.voluntarySwitches ?? this.#blockedAtStop.get(tid) ?? null;
   }
 
+  /** Whether a change to shared data was left half done. `released`: a lock of the abandoned work had to be released. */
+  isTorn({ frames }: Pick<UnsitedReport, "frames">, { edit }: Pick<Decision, "edit">, released: boolean): boolean {
+    return isTorn(frames, edit, released, this.#code.map, this.#instructions);
+  }
+
   /** A stop is being worked on: nobody else is to look. */
   get isReporting(): boolean {
     return this.#reporting > 0;
@@ -297,40 +308,18 @@ export class GuestProgramWatch {
     await this.options.clock.sleep(Math.max(msMin, tookMs * restShare), signal).catch(() => {});
   }
 
-  /**
-   * A blocked thread's stack is read while it may go on. It counts where the thread has not moved at all meanwhile; or where it
-   * was back at the same place, and another look finds the same frames: a program that wakes up ten times a second is never
-   * still for as long as a look into a slow guest takes.
-   */
-  async #observe(tid: number): Promise<void> {
-    const before = await this.#threads.look(tid);
-    const blocked = before?.blocked ?? null;
-    if (blocked === null || waitKind(blocked.syscall, this.options.client.architecture) === 0) return;
-    if (this.#spines.isIdle(tid, blocked)) {
-      this.#delivered.delete(tid);
-      this.#spines.observe(tid, blocked);
-      return;
-    }
-    this.#lookView.forget();
-    if (this.#code.map.locate(Number(blocked.pc)) === null) await this.#code.refresh();
-    const frames = await this.#lookView.settle(() => this.#framesOf(blocked));
-    const after = await this.#threads.look(tid);
-    if (!samePlace(blocked, after?.blocked)) return;
-    if (after.status.voluntarySwitches !== before!.status.voluntarySwitches) {
-      const unsure = this.#unsure.get(tid);
-      this.#unsure.set(tid, { blocked, frames });
-      if (!samePlace(blocked, unsure?.blocked) || !Bun.deepEquals(frames, unsure.frames)) return;
-    }
-    this.#unsure.delete(tid);
-    this.#observed = frames;
-    this.#spines.observe(tid, blocked);
-    this.#observed = [];
-  }
-
-  #framesOf(blocked: BlockedThread): readonly SpineFrame[] {
-    const map = this.#code.map;
-    const read = (from: VirtualAddress, bytes: number): Uint8Array => this.#lookView.readMemory(from, bytes);
-    return spineFrames(unwindBlocked(blocked.pc, blocked.sp, read, map, spineFramesMax).frames, map);
+  #guestThreads(): GuestThreads {
+    return {
+      pid: this.options.pid,
+      clock: this.options.clock,
+      threadIds: () => this.#tids,
+      threadState: (tid) => this.threadState(tid),
+      look: (tid) => this.#threads.look(tid),
+      blockedAt: (tid) => this.#threads.seen(tid)?.blocked ?? null,
+      isAtRest: (tid, place) => this.#spines.isIdle(tid, place) || this.#parked.has(tid),
+      control: (tid, signal) => this.#control(tid, signal),
+      functionNamed: (name) => theFunction(this.#code.map, name),
+    };
   }
 
   #knowledge(view: RemoteView): ProgramKnowledge {
@@ -346,35 +335,17 @@ export class GuestProgramWatch {
     };
   }
 
-  /** A system call is a step, and a step ends in a stop of its own: the right to the thread moves on to that one. */
   #control(tid: number, signal: string): ThreadControl {
-    const { client } = this.options;
-    let stopped = client.control(tid);
-    return {
-      pid: this.options.pid,
+    const { client, pid } = this.options;
+    return threadControl({
+      pid,
       tid,
-      writeRegisters: (changes) => stopped.writeRegisters(changes),
+      client,
       writeMemory: (at, bytes) => client.writeMemory(at, bytes, tid),
-      resume: () => stopped.resume(),
-      deliver: async () => {
-        this.#delivered.set(tid, signal);
-        await stopped.deliver();
-      },
-      systemCall: async (name, words) => {
-        const instruction = this.#systemCallInstruction();
-        try {
-          const step: Step = (changes) => client.step(tid, changes);
-          return await runSystemCall(name, words, client.architecture, instruction, step);
-        } finally {
-          stopped = client.control(tid);
-        }
-      },
-      resumeInto: async (name, words) => {
-        const instruction = this.#systemCallInstruction();
-        await stopped.writeRegisters(systemCallRegisters(name, words, client.architecture, instruction));
-        await stopped.resume();
-      },
-    };
+      systemCallInstruction: () => this.#systemCallInstruction(),
+      delivered: () => this.#delivered.set(tid, signal),
+      parked: () => this.#parked.add(tid),
+    });
   }
 
   #systemCallInstruction(): bigint {
@@ -389,6 +360,3 @@ export class GuestProgramWatch {
     return before === undefined || switches === null ? null : Math.max(0, switches - before - 1);
   }
 }
-
-const samePlace = (before: BlockedThread, after: BlockedThread | null | undefined): after is BlockedThread =>
-  after?.sp === before.sp && after.pc === before.pc;
