@@ -25,14 +25,14 @@ const answerMsMax = 5_000;
 /** Cloud Hypervisor's own fill never rests for so long, but a box that swaps might. */
 const idleMsMax = 120_000;
 /**
- * So long after it runs, a guest whose first pages were known has the processors: only what is asked for is brought, and
+ * Until so long after it runs, a guest whose first pages were known has the processors, and before it those who restore it: only what is asked for is brought, and
  * Cloud Hypervisor's own fill, which keeps one of them busy, is answered after a rest. A guest that touches something
  * meanwhile waits for that rest, so there is none as long as it goes on touching, and a short one after that: the longer it
  * touches nothing, the less it is disturbed.
  */
 const quietMs = 250;
 const fillRestMs = 0.2;
-const fillRestMsMax = 1;
+const fillRestMsMax = 2;
 const touchingMs = 5;
 
 export class PageServer {
@@ -43,8 +43,8 @@ export class PageServer {
   readonly #ok = encodeResponse("ok");
   readonly #cursors: FillCursor[];
   #backlog: Iterator<number> | null;
-  /** Null before the guest runs, and once it has had its time. */
-  #quietUntilNs: number | null = null;
+  /** Null where the guest's first pages are not known, and once it has had its time; that begins when it runs. */
+  #quietUntilNs: number | null;
   /** Nothing was asked for then, or another request was taken: the next one cannot have waited for longer. */
   #silentNs = systemClock.monotonicNs();
   #firstMomentEndsNs = 0;
@@ -54,10 +54,13 @@ export class PageServer {
   constructor(
     private readonly stream: UnixStream,
     private readonly fill: PageFill,
-    private readonly recorded: readonly number[],
+    recorded: readonly number[],
     /** Where the guest's waits are counted; may be shared. */
     private readonly waits: BigInt64Array = new BigInt64Array(waitsBytes / 8),
+    /** Waits for so long, or until there is something better to do. */
+    private readonly wait: (delayMs: number) => void = blockFor,
   ) {
+    this.#quietUntilNs = recorded.length > 0 ? Number.POSITIVE_INFINITY : null;
     this.#cursors = fill.map.ram.regions.map(({ firstPage, bytes }) => new FillCursor(firstPage, bytes / pageBytes));
     this.#backlog = backlogOf(fill, recorded);
   }
@@ -78,7 +81,7 @@ export class PageServer {
   /** The guest runs now. */
   begin(): void {
     this.#firstMomentEndsNs = systemClock.monotonicNs() + quietMs * 1e6;
-    if (this.recorded.length > 0) this.#quietUntilNs = this.#firstMomentEndsNs;
+    if (this.#quietUntilNs !== null) this.#quietUntilNs = this.#firstMomentEndsNs;
   }
 
   /** What it has touched by now is what it wants first. */
@@ -161,7 +164,7 @@ export class PageServer {
       this.#restMs = fillRestMs;
       return;
     }
-    blockFor(this.#restMs);
+    this.wait(this.#restMs);
     this.#restMs = Math.min(2 * this.#restMs, fillRestMsMax);
   }
 

@@ -81,6 +81,7 @@ export class Restoring implements Disposable {
   /** As it is handed over: edited while the process still starts. */
   #config: Uint8Array | null = null;
   #offered: Offered = "nothing";
+  #running = false;
 
   /** `rehearsed`: gives what it has brought, where it was for the same checkpoint. @throws StorageError, NativeError */
   constructor(
@@ -132,12 +133,13 @@ export class Restoring implements Disposable {
   /** Returns once Cloud Hypervisor runs the guest (or holds it paused). @throws HypervisorError, StorageError, NativeError */
   start(socket: string, hypervisorPid: number, waits?: BigInt64Array): void {
     this.offer(socket, hypervisorPid, true);
-    if (this.#fault !== null) this.#server = new PageServer(this.#fault, this.fill, this.#recorded, waits);
+    if (this.#fault !== null) this.#server = this.#newServer(this.#fault, waits);
     const { state } = this.map;
     if (state.length > stateBytesMax) throw broken("state", `it has ${state.length} bytes`);
     this.fill.live = true;
     this.#ask("state", state, stateMsMax);
     this.#ask(this.map.head.ran ? "complete" : "completePaused");
+    this.#running = true;
     this.#main!.finish();
   }
 
@@ -222,6 +224,15 @@ export class Restoring implements Disposable {
   #openFaults(socket: string): void {
     this.#fault = connectTo(socket);
     stepping("fault", () => this.#fault!.write(faultRole, stepMsMax));
+  }
+
+  /** Until the guest runs, an answer on the main connection ends a wait: it comes first. */
+  #newServer(fault: UnixStream, waits?: BigInt64Array): PageServer {
+    const wait = (delayMs: number): void => {
+      if (this.#running) blockFor(delayMs);
+      else this.#main!.awaitReadable(Math.ceil(delayMs));
+    };
+    return new PageServer(fault, this.fill, this.#recorded, waits, wait);
   }
 
   #ask(command: CommandName, payload?: Uint8Array, msMax = stepMsMax): void {

@@ -96,6 +96,7 @@ async function fromStandby(parts: GuestParts, id: string, standby: Standby, sign
     own(hypervisor);
     log("info", "guest.standbyTaken", { pid: hypervisor.pid });
     const ready = restore.ready();
+    ready.catch(() => {});
     await openCards(section.name, section.machine.net, { user });
     placeDisks(parts.checkpoints.disksOf(id));
     await ready;
@@ -157,13 +158,23 @@ async function handOver(
 ): Promise<Restored> {
   const { running, served } = restore.run(directory.inSocket, hypervisor.pid);
   served.catch(() => {});
+  const calledOff = rejection(signal);
   // Whichever end fails first knows why; the other only sees a closed connection.
-  await Promise.race([running, received.then(() => running)]);
-  await received;
+  await Promise.race([running, received.then(() => running), calledOff]);
+  await Promise.race([received, calledOff]);
   rmSync(directory.inSocket, { force: true });
   await hypervisor.look();
   signal.throwIfAborted();
   return { hypervisor, restore, served };
+}
+
+/** Rejects with the signal's reason, and never else. */
+function rejection(signal: AbortSignal): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  promise.catch(() => {});
+  if (signal.aborted) reject(signal.reason);
+  signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  return promise;
 }
 
 const damages: readonly string[] = [
