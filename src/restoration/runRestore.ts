@@ -60,8 +60,8 @@ const connectPollMs = 0.2;
 const stateMsMax = 30_000;
 const stepMsMax = 10_000;
 const pollMs = 200;
-/** Memory that is held for a restore which may never come: 8 MiB. */
-const readyPagesMax = 2_048;
+/** Memory that is held for a restore which may never come: 16 MiB. */
+const readyPagesMax = 4_096;
 const compilingPages = 512;
 
 export class Restoring implements Disposable {

@@ -2,7 +2,7 @@
 /**
  * Whether the box has memory for a process that stands by. Gets the kernel's own figures; gives the reason why not, or null.
  *
- * It takes about 6 MiB for itself and at most 8 MiB of the guest's pages (measured 2026-11, scripts/bench/restore.ts): far less
+ * It takes about 6 MiB for itself and at most 16 MiB of the guest's pages (measured 2026-11, scripts/bench/restore.ts): far less
  * than what it may not take from others. Source: proc(5), Documentation/accounting/psi.rst.
  */
 import { readFileSync } from "node:fs";
