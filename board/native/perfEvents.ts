@@ -43,6 +43,8 @@ export const groupHeadWords = 3;
 /** Opens events of one thread, reads them into shared memory. */
 export class PerfGroup implements Disposable {
   readonly #files: number[] = [];
+  /** The one that reads for all; -1 where there is none. */
+  #leader = -1;
   readonly #bytes: number;
   readonly #memory: Uint8Array;
   readonly #address: number;
@@ -61,6 +63,7 @@ export class PerfGroup implements Disposable {
       if (file >= 0) this.#files.push(file);
       return file >= 0 ? null : -file;
     });
+    this.#leader = this.#files[0] ?? -1;
     this.#bytes = (groupHeadWords + this.#files.length) * wordBytes;
     // Shared memory never moves.
     this.#memory = new Uint8Array(memory);
@@ -75,12 +78,13 @@ export class PerfGroup implements Disposable {
 
   /** Writes the words from `atBytes` on: head, then the values. False where the group is gone, or there is no room. */
   read(atBytes: number): boolean {
-    const file = this.#files[0];
-    if (file === undefined || atBytes < 0 || atBytes > this.#limit) return false;
-    return libc.read(file, this.#address + atBytes, this.#bytes) === this.#bytes;
+    const leader = this.#leader;
+    if (leader < 0 || atBytes < 0 || atBytes > this.#limit) return false;
+    return libc.read(leader, this.#address + atBytes, this.#bytes) === this.#bytes;
   }
 
   [Symbol.dispose](): void {
+    this.#leader = -1;
     for (const file of this.#files.splice(0).reverse()) libc.close(file);
   }
 }

@@ -109,7 +109,8 @@ function spawn(command: readonly string[], outputToError: boolean, setting: Prog
       stdio: ["inherit", outputToError ? 2 : "inherit", "inherit"],
       detached: true,
       ...(directory === undefined ? {} : { cwd: directory }),
-      ...(environment === undefined ? {} : { env: { ...process.env, ...environment } }),
+      // Said each time: the runtime would hand on what it was itself started with.
+      env: { ...process.env, ...environment },
     });
   } catch (error) {
     throw new ProgramError("program.notExecutable", `cannot start ${command[0]}: ${explain(error)}`, {}, error);

@@ -2,6 +2,7 @@
 /**
  * `holdfast`: the list of verbs, and the start. A verb is added by a line here and a file beside this one.
  */
+import { becomeLean } from "./leanRuntime.ts";
 import { run, type Verb } from "./program.ts";
 
 export const verbs: readonly Verb[] = [
@@ -108,6 +109,7 @@ export const verbs: readonly Verb[] = [
 ];
 
 if (import.meta.main) {
+  if (process.argv[2] === "run") becomeLean();
   const code = await run(process.argv.slice(2), verbs);
   // A verb that set its own code keeps it; an error ends the process even where something is left open.
   if (code !== 0) process.exit(code);

@@ -31,7 +31,7 @@ export class KeptFile implements Disposable {
   read(): string | null {
     if (this.#descriptor === null) return null;
     try {
-      return buffer.toString("latin1", 0, readSync(this.#descriptor, buffer, 0, fileBytesMax, 0));
+      return buffer.toString("utf8", 0, readSync(this.#descriptor, buffer, 0, fileBytesMax, 0));
     } catch {
       return null; // What it tells of is gone.
     }

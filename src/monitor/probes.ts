@@ -63,7 +63,8 @@ function within(what: string, ask: Asked): Probe {
 const succeeds =
   (command: string): Asked =>
   async (signal) => {
-    const child = Bun.spawn(["/bin/sh", "-c", command], { stdio: ["ignore", "ignore", "ignore"], signal });
+    const env = { ...process.env };
+    const child = Bun.spawn(["/bin/sh", "-c", command], { stdio: ["ignore", "ignore", "ignore"], env, signal });
     const code = await child.exited;
     signal.throwIfAborted();
     return code === 0 ? null : `exit code ${code}`;

@@ -6,6 +6,7 @@
  */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { address, type VirtualAddress } from "#fault.ts";
+import { readSmall } from "./keptFile.ts";
 
 /** `/proc/PID/status`, the lines we use. */
 export type ProcessStatus = {
@@ -32,7 +33,7 @@ export type BlockedThread = {
 };
 
 export function readStatus(pid: number, tid = pid): ProcessStatus | null {
-  const text = readText(`/proc/${pid}/task/${tid}/status`);
+  const text = readSmall(`/proc/${pid}/task/${tid}/status`);
   return text === null ? null : parseStatus(text, pid);
 }
 
@@ -56,13 +57,13 @@ export function parseStatus(text: string, pid: number): ProcessStatus {
 
 /** The process that started it, or has adopted it since; null where it is gone. */
 export function readParent(pid: number): number | null {
-  const text = readText(`/proc/${pid}/stat`);
+  const text = readSmall(`/proc/${pid}/stat`);
   return text === null ? null : Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[1]);
 }
 
 /** Clock ticks from boot to the start of the process: with the pid it names one process for ever. */
 export function readStartTicks(pid: number): number | null {
-  const text = readText(`/proc/${pid}/stat`);
+  const text = readSmall(`/proc/${pid}/stat`);
   if (text === null) return null;
   // The name may hold spaces and brackets, so fields are counted from the last bracket (start time is field 22).
   return Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[19]);
@@ -73,7 +74,7 @@ export function readStartTicks(pid: number): number | null {
  * Only for whoever may trace it; others are told 0 by the kernel.
  */
 export function readWaitStatus(pid: number): number | null {
-  const text = readText(`/proc/${pid}/stat`);
+  const text = readSmall(`/proc/${pid}/stat`);
   if (text === null) return null;
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   return fields[0] === "Z" ? Number(fields[49]) : null;
@@ -81,7 +82,7 @@ export function readWaitStatus(pid: number): number | null {
 
 /** Processor time of a thread so far, ns; null where it is gone, or where the kernel does not count (`CONFIG_SCHED_INFO`). */
 export function readProcessorNs(pid: number, tid: number): number | null {
-  const text = readText(`/proc/${pid}/task/${tid}/schedstat`);
+  const text = readSmall(`/proc/${pid}/task/${tid}/schedstat`);
   return text === null ? null : parseProcessorNs(text);
 }
 
@@ -90,7 +91,7 @@ export const parseProcessorNs = (text: string): number => Number(text.slice(0, t
 
 /** Processor time of all threads of a process so far, in clock ticks; null where it is gone. */
 export function readProcessTicks(pid: number): number | null {
-  const text = readText(`/proc/${pid}/stat`);
+  const text = readSmall(`/proc/${pid}/stat`);
   return text === null ? null : parseProcessTicks(text);
 }
 
@@ -106,7 +107,8 @@ export const parseThreadCount = (text: string): number => Number(text.slice(text
 
 /** True while the process exists and is no zombie. */
 export function isAlive(pid: number): boolean {
-  const state = readStatus(pid)?.state;
+  const text = readSmall(`/proc/${pid}/stat`);
+  const state = text?.[text.lastIndexOf(")") + 2];
   return state !== undefined && state !== "Z" && state !== "X";
 }
 
@@ -121,16 +123,16 @@ export function readThreads(pid: number): number[] {
 
 /** Where the thread is blocked; null while it runs, or where it is gone. Needs the right to trace it. */
 export function readBlocked(pid: number, tid: number): BlockedThread | null {
-  return parseBlocked(readText(`/proc/${pid}/task/${tid}/syscall`) ?? "running");
+  return parseBlocked(readSmall(`/proc/${pid}/task/${tid}/syscall`) ?? "running");
 }
 
 /** The whole of `/proc/PID/maps`; null where the process is gone or may not be read. */
 export function readMaps(pid: number): string | null {
-  return readText(`/proc/${pid}/maps`);
+  return readLarge(`/proc/${pid}/maps`);
 }
 
 export function readCommandLine(pid: number): string[] {
-  return readText(`/proc/${pid}/cmdline`)?.split("\0").slice(0, -1) ?? [];
+  return readLarge(`/proc/${pid}/cmdline`)?.split("\0").slice(0, -1) ?? [];
 }
 
 /** The file that the process runs; null where that may not be read. */
@@ -157,7 +159,7 @@ export function parseBlocked(line: string): BlockedThread | null {
   };
 }
 
-function readText(path: string): string | null {
+function readLarge(path: string): string | null {
   try {
     return readFileSync(path, "utf8");
   } catch {

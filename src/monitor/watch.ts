@@ -10,7 +10,7 @@ import { callingConvention } from "#binary/callingConvention.ts";
 import type { InstructionSet } from "#binary/instructionSet.ts";
 import { instructionsOf } from "#binary/instructions.ts";
 import { unwind, unwindBlocked } from "#binary/unwind.ts";
-import { type Clock, seededRandom, sleepToBeat } from "#clock.ts";
+import { type Clock, seededRandom } from "#clock.ts";
 import { ProgramError } from "#errors.ts";
 import type { Architecture, Decision, FaultId, FaultSignal, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
 import type { Log } from "#log.ts";
@@ -38,17 +38,11 @@ import { ThreadCensus } from "./threadCensus.ts";
 import { threadControl } from "./threadControl.ts";
 import { ThreadProgress } from "./threadProgress.ts";
 import { isTorn } from "./tornChange.ts";
+import { eagerLookMs, lookForWaits } from "./waitLooks.ts";
 import { waitKind } from "./waits.ts";
 
-const eagerLookMs = 10;
-/** Between two looks for new threads. */
-const newcomerLookMs = 250;
 /** Looks at other threads while one is stopped; each takes some 50 µs. */
 const peersMax = 8;
-/** Every so many looks, all threads are looked at. */
-const fullLookEvery = 20;
-/** Looks at a program that never waits before the eager ones end: after that the slow ones must do. */
-const eagerLooksMax = 1000;
 const spineFramesMax = 128;
 const rehearsalPauseMs = 1;
 const rehearsedThreadsMax = 8;
@@ -158,12 +152,9 @@ export class Watch implements Disposable {
   }
 
   /** Learns how threads wait until the signal aborts. Never rejects for a program that is gone. */
-  async learn(signal: AbortSignal): Promise<void> {
-    for (let look = 0; !signal.aborted; look += 1) {
-      const unknown = look % fullLookEvery === 0 ? this.lookOnce() : this.#lookAtUnknown();
-      const eager = unknown && look < eagerLooksMax;
-      await sleepToBeat(this.options.clock, eager ? eagerLookMs : newcomerLookMs, signal).catch(() => {});
-    }
+  learn(signal: AbortSignal): Promise<void> {
+    const looks = { all: () => this.lookOnce(), unknown: () => this.#lookAtUnknown() };
+    return lookForWaits(looks, this.options.clock, signal);
   }
 
   /** Looks at every thread once; true while some thread's way of waiting is not known. */

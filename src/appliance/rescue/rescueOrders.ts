@@ -7,7 +7,7 @@
  * Gets a directory; the one who holds its storage follows, everybody else may only leave an order. One at a time: a second
  * waits for the first to go. What is no order is taken away unread.
  */
-import { linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { type Clock, sleepToBeat } from "#clock.ts";
@@ -113,9 +113,11 @@ function takeOrder(directory: string): RescueOrder | null {
 }
 
 function textAt(path: string): string | null {
+  // Asked first: an error with its stack costs more than all else of a look.
+  if (!existsSync(path)) return null;
   try {
     return readFileSync(path, "utf8");
   } catch {
-    return null; // There is none.
+    return null; // Taken away since, or not ours to read.
   }
 }

@@ -98,6 +98,13 @@ export class SampleBoard {
     this.#times.copyWithin(to, from, from + this.width);
   }
 
+  /** First word of the row of the raw ring that is written next, with its time set. All that a tick needs, in one call. */
+  begin(slot: number, nowNs: number): number {
+    const written = this.#words[slot * slotWords + rawWord]!;
+    const row = (slot * (rawRows + fineRows) + (written % rawRows)) * this.width;
+    this.#times[row] = nowNs;
+    return row;
+  }
   /** First word of the row that is written next in this ring. */
   nextRow(slot: number, ring: Ring): number {
     const written = this.#words[slot * slotWords + (ring === "raw" ? rawWord : fineWord)]!;

@@ -24,8 +24,8 @@ type Thread = {
   readonly tid: number;
   readonly workload: number;
   readonly groups: readonly PerfGroup[];
-  /** Where the numbers of each of them begin within a row. */
-  readonly columns: readonly number[];
+  /** Where the numbers of each of them begin within a row, in bytes. */
+  readonly places: readonly number[];
 };
 
 export class Sampler implements Disposable {
@@ -78,10 +78,10 @@ export class Sampler implements Disposable {
     if (fine) this.#fineNs = nowNs;
     const active = this.#active;
     for (let at = 0; at < active.length; at += 1) {
-      const { slot, groups, columns } = active[at]!;
-      const row = board.nextRow(slot, "raw");
-      board.setTime(row, nowNs);
-      for (let index = 0; index < groups.length; index += 1) groups[index]!.read(board.byteOf(row + columns[index]!));
+      const { slot, groups, places } = active[at]!;
+      const row = board.begin(slot, nowNs);
+      const rowByte = board.byteOf(row);
+      for (let index = 0; index < groups.length; index += 1) groups[index]!.read(rowByte + places[index]!);
       board.advance(slot, "raw");
       if (!fine) continue;
       board.copyRow(row, board.nextRow(slot, "fine"));
@@ -117,19 +117,19 @@ export class Sampler implements Disposable {
   #open(slot: number, tid: number, workload: number, virtual: boolean): void {
     const opened: Opened[] = [];
     const groups: PerfGroup[] = [];
-    const columns: number[] = [];
+    const places: number[] = [];
     for (const [index, planned] of this.plan.groups.entries()) {
       if (planned.kind === "tracepoint" && !virtual) continue;
       const group = this.#openGroup(tid, planned, index, opened);
       if (group === null) continue;
       groups.push(group);
-      columns.push(this.#columns[index]!);
+      places.push(this.#columns[index]! * 8);
     }
     this.#opened = opened;
     this.board.assign(slot, tid, workload);
     // Numbers that nobody writes say so.
     this.board.clear(slot);
-    const thread = { slot, tid, workload, groups, columns };
+    const thread = { slot, tid, workload, groups, places };
     this.#bySlot[slot] = thread;
     this.#active = [...this.#active, thread];
   }
