@@ -63,7 +63,7 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   await using storage = await Storage.open({ directory, runDirectory, clock, log: logFor("storage") });
   const look = { storage, notices, clock, directory, runDirectory, hearers, log: logFor("monitor") };
   await using monitored = openMonitoring({ ...look, section: config.monitor });
-  await using machine = new MachineCare({ ...look, log: logFor("machine"), ...options.machine });
+  await using machine = await MachineCare.open({ ...look, log: logFor("machine"), ...options.machine });
   const version = machine.updates?.box.image.version ?? options.version;
   await using tasks = new TaskGroup();
   const rescues = openRescues(storage, directory, clock, tasks);
@@ -78,7 +78,7 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   const shared = { probesOf, lanes, runDirectory, clock, logFor, storage, rescues, suppression, noticesFor, decided };
   const programs = new Programs({ sections, ...shared });
   using checkpoints = new Checkpoints(directory, clock);
-  await using guests = new Guests({
+  await using guests = await Guests.load({
     ...{ ...shared, sections: config.guests, program: config.hypervisor.program },
     ...{ user, kvm: options.kvm, checkpoints },
   });
@@ -103,7 +103,7 @@ export async function runAppliance(options: RunOptions): Promise<void> {
   const told = new WorkloadsTold(guests, programs, checkpoints, suppression);
   const machineTold = new MachineTold(machine, directory);
   const page = { directory, storage, clock, version, mode: "run", machine: machineTold, ...shown } as const;
-  await using _page = openPageOf(config.status, page, told);
+  await using _page = await openPageOf(config.status, page, told);
   const workloads = (): readonly WorkloadTold[] => told.collect(clock.wallMs());
   machine.begin({ workloads, view: monitored.view, underWay: () => guestsUnderWay(guests), seat });
   monitored.ready();

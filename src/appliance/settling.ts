@@ -5,6 +5,7 @@
  *
  *     first program: many rounds, until our own code is compiled ─▶ others: a few, for how they wait
  *     quiet for `quietMs` ─▶ collect, give back ─▶ a few rounds more bring back what the fault path needs
+ *                                  ├─▶ after `collectEveryMs` once more: what ticks has been compiled by then
  *                                  └─▶ every `collectEveryMs` from then on: collect, beside all else
  *
  * Left to itself the engine lets garbage grow by 32 MiB, and what lives on is strewn over all of it for good: so it collects
@@ -74,15 +75,21 @@ export class Settling {
       await this.clock.sleep(quietMs - quietNs / 1e6, signal);
     }
     this.#waiting = false;
-    // Not `Bun.shrink`: it throws compiled code away (the first call of a compiled function after it: 300 us for 4).
-    this.collect(true);
-    this.givePages();
-    await this.#last(knownRounds);
+    await this.#giveBack();
     if (this.#rested) return;
     this.#rested = true;
+    await this.clock.sleep(collectEveryMs, signal);
+    await this.#giveBack();
     while (!signal.aborted) {
       await this.clock.sleep(collectEveryMs, signal);
       this.collect(false);
     }
+  }
+
+  /** Not `Bun.shrink`: it throws compiled code away (the first call of a compiled function after it: 300 us for 4). */
+  async #giveBack(): Promise<void> {
+    this.collect(true);
+    this.givePages();
+    await this.#last(knownRounds);
   }
 }

@@ -170,7 +170,7 @@ async function guardToTheEnd(command: string[], flags: GuardFlags): Promise<numb
     const perform = pageVerbs({ orders, suppression, storage, clock, tasks });
     const shown = { book, suppression, perform, ...fleetPage, ...monitored.told };
     const page = { directory, storage, clock, version, mode: "guard", notices, ...shown } as const;
-    await using _page = status === null ? null : openPage({ settings: status, ...page });
+    await using _page = status === null ? null : await openPage({ settings: status, ...page });
     const { lanes } = monitored;
     const told = { storage, rescues, notices, log, trace, lanes, opened: orders.serve };
     const guarded = { name, command, source, requests, runDirectory, clock, suppression, ...ways, ...told };

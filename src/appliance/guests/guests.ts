@@ -22,7 +22,7 @@ import type { RescueBook } from "../rescue/rescueBook.ts";
 import { attemptsInWindow } from "../restart.ts";
 import type { SuppressionSwitch } from "../suppressionSwitch.ts";
 import { whyNoCheckpoint } from "./checkpointAbility.ts";
-import { GuestLane } from "./guestLane.ts";
+import type { GuestLane } from "./guestLane.ts";
 import { GuestNotices } from "./guestNotices.ts";
 import { notStarted, type Phase } from "./supervision.ts";
 
@@ -77,10 +77,19 @@ export class Guests implements AsyncDisposable {
   readonly #lanes = new Map<string, GuestLane>();
   readonly #tasks = new TaskGroup();
 
+  /** A run without guests loads nothing of them. @throws HypervisorError hypervisor.socket, as the constructor */
+  static async load(options: GuestsOptions): Promise<Guests> {
+    return new Guests(options, options.sections.length === 0 ? null : (await import("./guestLane.ts")).GuestLane);
+  }
+
   /** @throws HypervisorError hypervisor.socket where a name is too long for its directory */
-  constructor(private readonly options: GuestsOptions) {
+  private constructor(
+    private readonly options: GuestsOptions,
+    Lane: typeof GuestLane | null,
+  ) {
     const { runDirectory, program, user, kvm, clock, logFor, storage } = options;
     const { rescues, suppression, noticesFor, checkpoints } = options;
+    if (Lane === null) return;
     for (const section of options.sections) {
       const directory = new RunDirectory(guestDirectory(runDirectory, section.name));
       const told = noticesFor(section.name);
@@ -89,7 +98,7 @@ export class Guests implements AsyncDisposable {
       const given = { program, user, kvm, clock, storage, rescues, suppression, noticesFor, checkpoints };
       const probes = options.probesOf?.(section) ?? section.probes.map((word) => parseProbe(word));
       const parts = { section, probes, directory, log, ...given };
-      this.#lanes.set(section.name, new GuestLane(parts, notices));
+      this.#lanes.set(section.name, new Lane(parts, notices));
     }
   }
 

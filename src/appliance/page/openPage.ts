@@ -11,7 +11,6 @@ import type { StatusSection } from "#config/schema.ts";
 import type { MonitorView } from "#health.ts";
 import type { MetricSample } from "#metrics.ts";
 import type { StatusSettings } from "#status/settings.ts";
-import { StatusPage } from "#status/statusPage.ts";
 import { type Known, type Told, unknown, type WorkloadTold } from "#status/told.ts";
 import type { Storage } from "#storage/storage.ts";
 import type { VerbRequest, VerbResult } from "#verbs.ts";
@@ -59,7 +58,9 @@ const absent = {
 const notHere: VerbResult = { kind: "failed", why: "nothing can be asked for here" };
 const noMachine: MachineTold = new MachineTold(null);
 
-export function openPage(options: PageOptions): AsyncDisposable {
+/** Whoever has no page loads nothing of it. */
+export async function openPage(options: PageOptions): Promise<AsyncDisposable> {
+  const { StatusPage } = await import("#status/statusPage.ts");
   const { settings, directory, storage, clock, notices, perform } = options;
   const workload = notices.workload;
   const host = hostname();
@@ -78,14 +79,14 @@ export function openPage(options: PageOptions): AsyncDisposable {
 }
 
 /** The page of a configuration, with its guests and programs; null where there is to be none. @throws ConfigError */
-export function openPageOf(
+export async function openPageOf(
   section: StatusSection | null,
   options: Omit<PageOptions, "settings">,
   workloads: WorkloadsTold,
-): AsyncDisposable | null {
+): Promise<AsyncDisposable | null> {
   const settings = statusOf(section);
   if (settings === null) return null;
-  return openPage({
+  return await openPage({
     ...{ ...options, settings },
     more: (nowMs) => workloads.collect(nowMs),
     perform: async (request) =>

@@ -17,19 +17,16 @@ import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import { BootBook } from "../bootBook.ts";
 import { type BoxRestart, boxRestartBy } from "../boxRestart.ts";
-import { ownCommand } from "../demo/guardProcess.ts";
 import type { Hearers } from "../hearers.ts";
 import type { UplinkSeat } from "../uplink/startUplink.ts";
 import { noReset } from "../verbs.ts";
 import { leaveForReset, markReset } from "./factoryReset.ts";
 import type { GateCheck, GateTimes } from "./gate.ts";
 import type { Machine } from "./machine.ts";
-import { Rauc, type UpdateTool } from "./rauc.ts";
-import { askReadiness } from "./readiness.ts";
-import { testSelf } from "./selfTest.ts";
-import { openSlottedBox } from "./slottedBox.ts";
-import { runTrial, workloadsUp } from "./trial.ts";
-import { Updates } from "./updates.ts";
+import type { Rauc, UpdateTool } from "./rauc.ts";
+import { openSlottedBox, type SlottedBox } from "./slottedBox.ts";
+import type { runTrial, workloadsUp } from "./trial.ts";
+import type { Updates } from "./updates.ts";
 
 export type MachineOptions = {
   readonly storage: Storage;
@@ -56,6 +53,15 @@ export type MachineScene = {
   readonly seat: UplinkSeat;
 };
 
+/** A flashed box, and what it alone needs. */
+type Slotted = {
+  readonly box: SlottedBox;
+  readonly Updates: typeof Updates;
+  readonly Rauc: typeof Rauc;
+  readonly runTrial: typeof runTrial;
+  readonly workloadsUp: typeof workloadsUp;
+};
+
 const hourMs = 3_600_000;
 /** Jobs of the fleet that a restart is part of. */
 const ownJobs: readonly string[] = ["update.install", "update.rollback", "reboot"];
@@ -70,18 +76,33 @@ export class MachineCare implements Machine, AsyncDisposable {
   #pageUrl: string | null = null;
   #scene: MachineScene | null = null;
 
-  constructor(private readonly options: MachineOptions) {
-    const { storage, directory, clock, log, hearers, top, rebootCommand } = options;
-    const box = openSlottedBox(top);
-    this.#boots = new BootBook(box?.bootsDirectory ?? directory, systemBox, storage, clock, log);
+  /** Where this is no flashed box, nothing of updates is loaded. */
+  static async open(options: MachineOptions): Promise<MachineCare> {
+    const box = openSlottedBox(options.top);
+    if (box === null) return new MachineCare(options, null);
+    const [{ Updates }, { Rauc }, { runTrial, workloadsUp }] = await Promise.all([
+      import("./updates.ts"),
+      import("./rauc.ts"),
+      import("./trial.ts"),
+    ]);
+    return new MachineCare(options, { box, Updates, Rauc, runTrial, workloadsUp });
+  }
+
+  private constructor(
+    private readonly options: MachineOptions,
+    private readonly slotted: Slotted | null,
+  ) {
+    const { storage, directory, clock, log, hearers, rebootCommand } = options;
+    this.#boots = new BootBook(slotted?.box.bootsDirectory ?? directory, systemBox, storage, clock, log);
     this.restart = boxRestartBy(this.#boots, storage, clock, rebootCommand);
     this.#hearing = hearers.add((notice) => {
       if (notice.event === "status") this.#pageUrl = notice.url;
     });
-    if (box === null) {
+    if (slotted === null) {
       this.updates = null;
       return;
     }
+    const { box, Updates, Rauc, workloadsUp } = slotted;
     const tool = options.tool ?? new Rauc(box.toolConfig);
     const { boot } = this.#boots.newest;
     // Why a slot never came up is beneath our own note: that one was for the restart into it.
@@ -124,20 +145,19 @@ export class MachineCare implements Machine, AsyncDisposable {
 
   /** All workloads are there: the book is held against what runs, and a trial begins where one is on. */
   begin(scene: MachineScene): void {
-    const { updates } = this;
+    const { updates, slotted } = this;
     this.#scene = scene;
-    if (updates === null) return;
+    if (updates === null || slotted === null) return;
     updates.begin();
     const { clock, runDirectory } = this.options;
     this.#tasks.start((signal) =>
-      runTrial(
+      slotted.runTrial(
         updates,
         {
           ...{ clock, workloads: scene.workloads, view: scene.view },
           upMs: () => Number(systemBox.text("/proc/uptime")?.split(" ")[0] ?? 0) * 1000,
           ready: (ended) => this.#ready(ended),
-          testSelf: (ended) =>
-            testSelf(this.options.holdfast ?? ownCommand(), join(runDirectory, "self-test"), clock, ended),
+          testSelf: (ended) => this.#testSelf(join(runDirectory, "self-test"), ended),
           proveWrites: (ended) => this.#proveWrites(ended),
           brokerConnected: () => scene.seat.current?.telemetry.connected ?? false,
         },
@@ -156,9 +176,18 @@ export class MachineCare implements Machine, AsyncDisposable {
 
   async #ready(signal: AbortSignal): Promise<readonly GateCheck[]> {
     const { storage, clock } = this.options;
+    const { askReadiness } = await import("./readiness.ts");
     const nowMs = clock.wallMs();
     const told = { atMs: nowMs, storage: storage.state(), workloads: this.#scene?.workloads() ?? [] };
     return await askReadiness({ told, nowMs }, this.#pageUrl, signal);
+  }
+
+  async #testSelf(directory: string, signal: AbortSignal): Promise<string | null> {
+    const [{ testSelf }, { ownCommand }] = await Promise.all([
+      import("./selfTest.ts"),
+      import("../demo/guardProcess.ts"),
+    ]);
+    return await testSelf(this.options.holdfast ?? ownCommand(), directory, this.options.clock, signal);
   }
 
   async #proveWrites(signal: AbortSignal): Promise<void> {

@@ -30,7 +30,7 @@ test("the first program is rehearsed for at length, memory is given back once al
   expect(seen).toEqual(["collected at once", "given back", "child 8"]);
   seen.length = 0;
   await clock.advance(120_000);
-  expect(seen).toEqual(["collected", "collected"]);
+  expect(seen).toEqual(["collected at once", "given back", "child 8", "collected"]);
 });
 
 test("while programs are taken under guard it collects all the time, and no more once all is quiet or it took too long", async () => {
