@@ -3,6 +3,9 @@
  * The wire to the storage Worker. Gets `ToWriter` messages; gives each its answer. Owns the Worker: starts it at the first
  * message, and again after it ended, so a Worker that dies costs one round of failures.
  *
+ * Messages go by a port of their own, and each is announced by a shared word: the Worker sleeps on that word for a while
+ * after each message, since a thread that is woken so is there 20 µs before one that waits in an event loop.
+ *
  * A batch of short rows travels as one text: that takes the sender 17 µs where a copy of the objects takes 26 (measured on
  * x86-64 with Bun 1.4.5, caches cold). Long bodies are copied, because a text inside a text is written and read twice.
  */
@@ -10,12 +13,17 @@ import type { StorageLimits } from "./limits.ts";
 import type { FromWriter, ToWriter } from "./messages.ts";
 import type { JournalRow } from "./rows.ts";
 
+/** What the Worker is given first: where messages come in, and the word that counts them. */
+export type Entrance = { readonly port: MessagePort; readonly calls: Int32Array };
+/** A Worker, and its entrance as seen from here. */
+type Reached = Entrance & { readonly worker: Worker };
+
 export type Numbered<Message> = { readonly number: number; readonly message: Message };
 
 export class WriterPort implements Disposable {
   readonly #start: ToWriter;
   readonly #waiting = new Map<number, (answer: FromWriter) => void>();
-  #worker: Worker | null = null;
+  #reached: Reached | null = null;
   #number = 0;
 
   constructor(directory: string, limits: StorageLimits) {
@@ -24,27 +32,39 @@ export class WriterPort implements Disposable {
 
   /** Sends `message`; `answered` is called once, with `failed` where the Worker ended first. */
   send(message: ToWriter, answered: (answer: FromWriter) => void): void {
-    const worker = this.#worker ?? this.#startWorker();
-    this.#post(worker, message, answered);
+    this.#post(this.#reached ?? this.#startWorker(), message, answered);
   }
 
   /** Ends the Worker, whatever it does. Open messages stay without an answer. */
   [Symbol.dispose](): void {
     this.#waiting.clear();
-    this.#worker?.terminate();
-    this.#worker = null;
+    this.#end();
   }
 
-  #post(worker: Worker, message: ToWriter, answered: (answer: FromWriter) => void): void {
+  #end(): void {
+    const reached = this.#reached;
+    this.#reached = null;
+    if (reached === null) return;
+    reached.worker.terminate();
+    // It may sleep on the word, and ends once it wakes.
+    announce(reached);
+  }
+
+  #post(reached: Reached, message: ToWriter, answered: (answer: FromWriter) => void): void {
     this.#number += 1;
     this.#waiting.set(this.#number, answered);
     const numbered: Numbered<ToWriter> = { number: this.#number, message };
-    worker.postMessage(isShort(message) ? JSON.stringify(numbered) : numbered);
+    reached.port.postMessage(isShort(message) ? JSON.stringify(numbered) : numbered);
+    announce(reached);
   }
 
-  #startWorker(): Worker {
+  #startWorker(): Reached {
     const worker = new Worker(new URL("./storageWorker.ts", import.meta.url).href);
-    this.#worker = worker;
+    const { port1, port2 } = new MessageChannel();
+    const calls = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+    worker.postMessage({ port: port2, calls } satisfies Entrance, [port2]);
+    const reached = { worker, port: port1, calls };
+    this.#reached = reached;
     worker.onmessage = (event: MessageEvent<Numbered<FromWriter>>): void => {
       const { number, message } = event.data;
       const answered = this.#waiting.get(number);
@@ -52,19 +72,23 @@ export class WriterPort implements Disposable {
       answered?.(message);
     };
     worker.onerror = (event): void => {
-      if (this.#worker === worker) this.#fail(worker, `the storage Worker ended: ${firstReason(event.message)}`);
+      if (this.#reached?.worker === worker) this.#fail(`the storage Worker ended: ${firstReason(event.message)}`);
     };
-    this.#post(worker, this.#start, () => {});
-    return worker;
+    this.#post(reached, this.#start, () => {});
+    return reached;
   }
 
-  #fail(worker: Worker, why: string): void {
-    worker.terminate();
-    this.#worker = null;
+  #fail(why: string): void {
+    this.#end();
     const waiting = [...this.#waiting.values()];
     this.#waiting.clear();
     for (const answered of waiting) answered({ kind: "failed", code: "bug", why, memory: null, condition: null });
   }
+}
+
+function announce({ calls }: Entrance): void {
+  Atomics.add(calls, 0, 1);
+  Atomics.notify(calls, 0);
 }
 
 /** What the Worker finds in what was posted. */
