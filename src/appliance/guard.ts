@@ -301,7 +301,10 @@ class Guard implements AsyncDisposable {
   #workload(watch: Watch, client: GdbClient): Workload {
     const { name, clock, storage, notices, policy, suppression, lanes } = this.parts;
     const report: Workload["watch"]["report"] = async (stop) => {
-      const { report, control } = await watch.report(stop, client);
+      const reading = watch.report(stop, client);
+      // Its stub has been asked and takes its time: the intent that follows finds its code and its ring at hand.
+      storage.warm();
+      const { report, control } = await reading;
       return { report: sited({ ...report, serving: report.serving || this.#served }), control };
     };
     return {

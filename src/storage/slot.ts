@@ -90,6 +90,8 @@ const signals: readonly FaultReport["signal"][] = [
   "SIGSYS",
   "SIGSTOP",
 ];
+/** Looked up, not searched for: a search reads each name, and at a fault none of them is in a cache. */
+const signalNumbers = new Map(signals.map((signal, number) => [signal, number]));
 const textAt = 52;
 const shortMax = 0xffff;
 const wordMax = 0xffffffff;
@@ -109,7 +111,7 @@ export function encodeIntent(
   atMs: number,
 ): void {
   begin(into, sequence, kinds.intent, atMs);
-  into.bytes[26] = signals.indexOf(facts.signal);
+  into.bytes[26] = signalNumbers.get(facts.signal)!;
   into.words[7] = Math.min(facts.pid, wordMax);
   into.words[8] = Math.min(facts.tid, wordMax);
   writeEdit(into, choice.edit);

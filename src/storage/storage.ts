@@ -26,7 +26,7 @@ import type { OutboxRow } from "./outbox.ts";
 import { RingBooks } from "./ringBooks.ts";
 import type { Dropped } from "./rowQueue.ts";
 import { eventRow, faultRow, intentRow, namedRow, outcomeRow, rungOf } from "./rows.ts";
-import type { Slot } from "./slot.ts";
+import type { IntentFacts, Slot } from "./slot.ts";
 import { publishState, type StorageState, withdrawState } from "./stateFile.ts";
 import { WriterPort } from "./writerPort.ts";
 
@@ -66,6 +66,7 @@ export class Storage implements AsyncDisposable {
   #settled: readonly TrialId[] = [];
   #condition: Condition | null = null;
   #lastReported = "";
+  #practised: { readonly facts: IntentFacts; readonly decision: Decision } | null = null;
   #published = "";
 
   /**
@@ -180,6 +181,19 @@ export class Storage implements AsyncDisposable {
   /** Goes the way of `intent` again and again and leaves nothing behind, so that the first real one runs compiled code. */
   rehearse(report: FaultReport, decision: Decision): void {
     this.#ring.practise(() => this.intent(report, decision), decision.trial, rehearsalRounds);
+    const { pid, tid, signal, site, workload } = report;
+    this.#practised = { facts: { pid, tid, signal, site, workload }, decision };
+  }
+
+  /**
+   * Once more what was rehearsed last, for while something else is waited for: where nothing has faulted for long, the
+   * processor's caches know nothing of an intent, and one takes 18 µs in place of 3.
+   */
+  warm(): void {
+    const last = this.#practised;
+    if (last === null) return;
+    const put = (): void => this.#ring.putIntent(last.facts, last.decision, this.#clock.wallMs());
+    this.#ring.practise(put, last.decision.trial, 1);
   }
 
   /** Writes down the whole report and what was decided; after the thread is resumed. */
