@@ -44,6 +44,7 @@ export class RemoteThreads {
       this.#looks.delete(tid);
       return null;
     }
+    this.#gone.delete(tid);
     const tookMs = (this.clock.monotonicNs() - atNs) / 1e6;
     this.#lookMs = this.#lookMs === 0 ? tookMs : this.#lookMs + (tookMs - this.#lookMs) * newestShare;
     const look = { blocked: parseBlocked(syscall ?? "running"), status: parseStatus(status, this.pid), atNs };
