@@ -157,8 +157,10 @@ export type SessionEvidence = {
   readonly neverAnswered: boolean;
   /** TCP segments with data received, minus those sent; null or absent where the kernel does not count them. */
   readonly balance?: number | null;
-  /** True where other threads' multiplexers watch it, and not that of the thread which faulted. */
+  /** True where it is another thread's: only its multiplexer watches it, or it waits for work on it alone. */
   readonly elsewhere?: boolean;
+  /** True where the thread that faulted waits for work on this connection alone. */
+  readonly own?: boolean;
   /** Occurrences of the descriptor number in what the faulting request reaches. */
   readonly reach: Reach;
   /** Share of all 32-bit words that hold this number by chance: in stack that is not the request's, and near its objects. */

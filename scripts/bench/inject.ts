@@ -2,7 +2,7 @@
 /**
  * Seeded injection run: fatal faults at hot functions of live servers under checked load, guarded and not.
  *
- * `--seed N --faults N --servers redis,memcached,nginx,mosquitto (or lighttpd,apache2,haproxy) --json FILE [--policy ladder|neutralise-only]
+ * `--seed N --faults N --servers redis,memcached,nginx,mosquitto (or lighttpd,apache2,haproxy,mariadb) --json FILE [--policy ladder|neutralise-only]
  * [--modes transient,sticky] [--connections N] [--keep DIR]`. For each server, functions that run all the time under load are
  * drawn by the seed, and in each one a kind of fault: null base, wild base, call through null, abort. A control without
  * Holdfast comes first: a fault that does not kill there does not count. Then the same fault under guard, once

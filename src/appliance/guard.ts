@@ -135,6 +135,7 @@ class Guard implements AsyncDisposable {
       unserved: async (tid: number, excused: Excused, signal: AbortSignal) =>
         (await this.#watching.watch?.unserved(tid, excused, signal)) ?? null,
       timesBlocked: (tid: number) => readStatus(program.pid, tid)?.voluntarySwitches ?? null,
+      isWaiting: (tid: number) => this.#watching.watch?.isWaiting(tid) ?? false,
       isTorn: (report: FaultReport, decision: Decision, released: boolean) =>
         this.#watching.watch?.isTorn(report, decision, released) ?? false,
     };

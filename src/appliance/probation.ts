@@ -38,6 +38,8 @@ export interface SignsOfLife {
   threadState(tid: number): "idle" | "busy" | "gone";
   /** Times the thread waited for anything, by its own count; null where it is gone. */
   timesBlocked(tid: number): number | null;
+  /** Blocked now, and not for a lock. */
+  isWaiting(tid: number): boolean;
   /** What is wrong where requests wait in vain since the thread's last fault. Takes its time only where they do. */
   unserved(tid: number, excused: Excused, signal: AbortSignal): Promise<string | null>;
   /** Threads that wait for a lock of abandoned work which cannot be released, and how many such locks were. */
@@ -140,11 +142,14 @@ export class Probation {
       const quiet = idleAtNs !== null && nowNs - idleAtNs >= this.limits.quietMs * 1e6;
       if (!quiet && thread !== "gone" && nowNs < endNs && this.life.isAlive()) continue;
       const blockedNow = this.life.timesBlocked(tid);
+      // A thread that went to wait before we began to count, and has stayed there, has waited too.
+      const waited = thread === "busy" && this.life.isWaiting(tid) ? 1 : 0;
       const leftovers = this.life.leftovers(trial.beganNs);
       return {
         alive: this.life.isAlive(),
         thread: idleAtNs !== null ? "idle" : thread,
-        timesBlocked: blockedAtStart === null || blockedNow === null ? null : blockedNow - blockedAtStart,
+        timesBlocked:
+          blockedAtStart === null || blockedNow === null ? null : Math.max(blockedNow - blockedAtStart, waited),
         leftovers,
         torn: this.life.isTorn(trial.report, trial.decision, leftovers.released > 0),
         aftermath: trial.past.consequence === true ? { payers: this.trials.payersOf(trial.past) } : null,

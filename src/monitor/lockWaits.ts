@@ -7,7 +7,7 @@
  */
 import { type Architecture, address, type VirtualAddress } from "#fault.ts";
 import { type BlockedThread, readBlocked, readThreads } from "./processes.ts";
-import { futexWait } from "./waits.ts";
+import { futexWait, waitKind } from "./waits.ts";
 
 const threadsMax = 1024;
 export type LockWait = {
@@ -48,4 +48,9 @@ export class LockWaits {
     }
     return [...this.#waits.values()];
   }
+}
+
+/** Whether a thread is blocked, and not for a lock: it has come to wait for something, be it not where it was seen to before. */
+export function isWaiting(blocked: BlockedThread | null, architecture: Architecture): boolean {
+  return blocked !== null && waitKind(blocked.syscall, architecture) > 0 && futexWait(blocked, architecture) !== "lock";
 }

@@ -6,11 +6,12 @@
  * Read anew: it was accepted since, or bytes of it were read since. A loop that only sends, over and over, is no progress.
  * Waits in vain: what it has received since, or shortly before, stays unread. Bytes are counted for TCP only: the kernel
  * does not count for unix sockets. So does what was read and stays unanswered where its connection was answered before
- * (muteConnections.ts). Threads that wait for one lock all the time are counted too. Limit: the last 64 threads
- * that stopped.
+ * (muteConnections.ts). Threads that wait for one lock all the time are counted too, and those that have a connection and do
+ * not move at all. Limit: the last 64 threads that stopped.
  */
 import type { ForeignSocket } from "#board/native/foreignSockets.ts";
 import type { Clock } from "#clock.ts";
+import type { HeldUp } from "./boundWaits.ts";
 import { mutesAmong, restOf } from "./muteConnections.ts";
 
 const threadsMax = 64;
@@ -24,8 +25,16 @@ const freshMs = 1000;
 /** A server that has let requests wait for so long before its fault is slow, and may do so afterwards. */
 const slowMs = 250;
 
+/** So many threads held up are no accident. */
+const heldUpMin = 2;
+
 /** What is looked at. `lockWaits`: each wait for a lock has a name of its own for as long as it lasts. */
-export type Waits = { readonly sockets: readonly ForeignSocket[]; readonly lockWaits: readonly string[] };
+export type Waits = {
+  readonly sockets: readonly ForeignSocket[];
+  readonly lockWaits: readonly string[];
+  /** Of threads with connections of their own; absent where there are none. */
+  readonly heldUp?: HeldUp;
+};
 /**
  * Whose waiting says nothing: the blamed session's, and that of so many others. Work that was given up without its session
  * being known, and cut, may have left that one with nobody to read from it.
@@ -106,27 +115,32 @@ export class Progress {
     const first = look();
     let starving = this.waiting(tid, first.sockets);
     let stuck = first.lockWaits;
+    let held = first.heldUp?.waits ?? [];
     let mute = mutesAmong(first.sockets, this.#rest ?? new Map(), nameOf);
     let unanswered = true;
     const isBlamed = (name: string): boolean => excused.peer !== null && name.endsWith(` ${excused.peer}`);
     for (;;) {
-      const { sockets, lockWaits } = look();
+      const { sockets, lockWaits, heldUp } = look();
       const waiting = this.waiting(tid, sockets);
       starving = starving.filter((name) => waiting.includes(name) && !isServed(name, first.sockets, sockets));
       stuck = stuck.filter((name) => lockWaits.includes(name));
+      held = held.filter((name) => heldUp?.waits.includes(name));
+      // Where most that have work get on with it, the others' work takes long.
+      const areHeldUp = held.length >= heldUpMin && held.length * 2 > (heldUp?.working ?? 0);
       unanswered &&= waiting.length > 0 && sentBytes(sockets) === sentBytes(first.sockets);
       const neglected = starving.filter((name) => !isBlamed(name));
       const isNeglected = !this.#slowAtStop.get(tid) && neglected.length > excused.others;
       const still = new Set(mutesAmong(sockets, this.#rest ?? new Map(), nameOf));
       mute = mute.filter((name) => still.has(name) && !isBlamed(name));
       const isMute = excused.unanswered !== true && !this.#slowAtStop.get(tid) && mute.length > excused.others;
-      if (!unanswered && !isNeglected && !isMute && stuck.length === 0) {
+      if (!unanswered && !isNeglected && !isMute && !areHeldUp && stuck.length === 0) {
         this.#rest = null;
         return null;
       }
       if (clock.monotonicNs() >= endNs) {
         const unread = unanswered ? waiting.length : 0;
-        return inWords(unread, isNeglected ? neglected.length : 0, stuck.length, isMute ? mute.length : 0);
+        const [lacking, silent] = [isNeglected ? neglected.length : 0, isMute ? mute.length : 0];
+        return inWords(unread, lacking, stuck.length, silent, areHeldUp ? held.length : 0);
       }
       await clock.sleep(unservedLookMs, signal);
     }
@@ -143,8 +157,9 @@ export class Progress {
   }
 }
 
-function inWords(unanswered: number, neglected: number, stuck: number, mute: number): string {
+function inWords(unanswered: number, neglected: number, stuck: number, mute: number, heldUp: number): string {
   const time = `for ${unservedMs} ms`;
+  if (heldUp > 0) return `${heldUp} threads with a request each have not moved ${time}`;
   if (mute > 0) return `${mute} requests were read and not answered ${time}`;
   if (unanswered > 0)
     return `${unanswered} request${unanswered === 1 ? " waits" : "s wait"} unread and nobody was answered ${time}`;

@@ -12,6 +12,7 @@ import { type ForeignSocket, ForeignSockets } from "#board/native/foreignSockets
 import { explain, NativeError } from "#errors.ts";
 import { address, type ProgramView, type SessionEvidence, type VirtualAddress } from "#fault.ts";
 import type { Log } from "#log.ts";
+import { type Bound, unbound } from "./boundConnections.ts";
 import { watchedElsewhere } from "./multiplexers.ts";
 import { reachOf } from "./reach.ts";
 
@@ -21,8 +22,11 @@ const multiplexersMax = 64;
 /** Below is never mapped (vm.mmap_min_addr), above is the kernel's. */
 const [lowestObject, highestObject] = [65_536, 2 ** 48];
 
-/** A connection, and whether the multiplexers of other threads watch it, and not that of the thread that is asked about. */
-export type SeenSocket = ForeignSocket & { readonly elsewhere: boolean };
+/**
+ * A connection, and whether it is another thread's: its multiplexer watches it and not that of the thread that is asked about,
+ * or it waits on it alone. `own`: this thread waits on it alone.
+ */
+export type SeenSocket = ForeignSocket & { readonly elsewhere: boolean; readonly own: boolean };
 
 export type Connections = {
   readonly sockets: readonly SeenSocket[];
@@ -43,6 +47,8 @@ export class Sessions implements Disposable {
       readonly own: number | null;
       readonly others: readonly number[];
     },
+    /** Connections that threads have to themselves. */
+    private readonly boundTo: (tid: number) => Bound = () => unbound,
     /** True where we are about to hold on to a connection that the program lets go of. */
     private readonly keepsCut: () => boolean = () => false,
   ) {
@@ -59,9 +65,14 @@ export class Sessions implements Disposable {
     const { pid } = this.view;
     const descriptors = this.#sockets === null ? [] : descriptorsOf(pid);
     const shared = descriptors.length > 0 && hasChildren(pid);
+    const bound = this.boundTo(tid);
     const elsewhere = watchedElsewhere(pid, this.multiplexersFor(tid));
     return {
-      sockets: this.#connections(descriptors).map((socket) => ({ ...socket, elsewhere: elsewhere.has(socket.fd) })),
+      sockets: this.#connections(descriptors).map((socket) => ({
+        ...socket,
+        elsewhere: elsewhere.has(socket.fd) || bound.others.has(socket.fd),
+        own: socket.fd === bound.own,
+      })),
       shared,
       multiplexers: shared || this.keepsCut() ? multiplexersOf(pid, descriptors) : null,
     };
@@ -98,6 +109,7 @@ export class Sessions implements Disposable {
       neverAnswered: socket.tcp !== null && socket.tcp.bytesSent === 0n && socket.tcp.bytesReceived > 0n,
       balance: socket.tcp?.balance ?? null,
       elsewhere: socket.elsewhere,
+      own: socket.own,
       reach: reach.get(socket.fd)!,
       commonness: commonness.get(socket.fd)!,
     }));

@@ -9,7 +9,7 @@
 import { type Clock, sleepToBeat } from "#clock.ts";
 import { ProcessNews } from "./processNews.ts";
 
-export const eagerLookMs = 10;
+const eagerLookMs = 10;
 /** Between two looks for new threads. */
 const newcomerLookMs = 250;
 /** Every so many looks of that kind, threads are counted. */
@@ -25,6 +25,8 @@ export type WaitLooks = {
   readonly all: () => boolean;
   /** Counts the threads, and looks at those that are not known. */
   readonly unknown: () => boolean;
+  /** Whether it is still to be learned what some thread waits on. Costs little where none ever is. */
+  readonly isLacking: () => boolean;
 };
 
 export async function lookForWaits(looks: WaitLooks, clock: Clock, signal: AbortSignal): Promise<void> {
@@ -33,7 +35,7 @@ export async function lookForWaits(looks: WaitLooks, clock: Clock, signal: Abort
   for (let look = 0; !signal.aborted; look += 1) {
     const isNews = news.any();
     if (look % fullLookEvery === 0) isUnknown = looks.all();
-    else if (isNews || isUnknown || look % countEvery === 0) isUnknown = looks.unknown();
+    else if (isNews || isUnknown || look % countEvery === 0 || looks.isLacking()) isUnknown = looks.unknown();
     const isEager = isUnknown && look < eagerLooksMax;
     await sleepToBeat(clock, isEager ? eagerLookMs : newcomerLookMs, signal).catch(() => {});
   }

@@ -5,7 +5,7 @@
  *
  * Source: `arch/x86/entry/syscalls/syscall_64.tbl` and `include/uapi/asm-generic/unistd.h`, Linux 6.1.
  */
-import type { Architecture } from "#fault.ts";
+import { type Architecture, address, type VirtualAddress } from "#fault.ts";
 
 export type WaitKind = 0 | 1 | 2;
 
@@ -37,6 +37,32 @@ export function waitedDescriptor(
 ): number | null {
   if (!descriptorWaits[architecture].has(call.syscall)) return null;
   return Number(BigInt.asIntN(32, call.arguments[0] ?? -1n));
+}
+
+/** poll(2) and ppoll(2): an array of descriptors, and how many. */
+const polls: Readonly<Record<Architecture, ReadonlySet<number>>> = {
+  x86_64: new Set([7, 271]),
+  aarch64: new Set([73]),
+};
+const pollBytes = 8;
+
+/**
+ * The one descriptor that a thread polls; null where it polls several, or does something else. A poll that was interrupted
+ * goes on as restart_syscall(2), with its arguments.
+ */
+export function polledDescriptor(
+  call: { readonly syscall: number; readonly arguments: readonly bigint[] },
+  architecture: Architecture,
+  read: (from: VirtualAddress, lengthBytes: number) => Uint8Array,
+): number | null {
+  if (!polls[architecture].has(call.syscall) && call.syscall !== restarted[architecture]) return null;
+  const [array = 0n, count = 0n] = call.arguments;
+  if ((count & 0xffff_ffffn) !== 1n || array === 0n) return null;
+  const bytes = read(address(array), pollBytes);
+  if (bytes.length < pollBytes) return null;
+  // struct pollfd: i32 descriptor, i16 events, i16 what came of it.
+  const fd = new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getInt32(0, true);
+  return fd < 0 ? null : fd;
 }
 
 const futexNumber: Readonly<Record<Architecture, number>> = { x86_64: 202, aarch64: 98 };

@@ -3,7 +3,7 @@
  * One program on this machine under watch: its memory, its code, its spines, and the stub that stops its threads.
  *
  * Gets an attached client; gives reports of stopped threads and the signs of life that a verdict needs. Looks at blocked
- * threads through /proc, which stops nothing: every 10 ms at first, then at new ones four times a second, at all every 5 s.
+ * threads through /proc, which stops nothing (threadLooks.ts).
  */
 
 import { callingConvention } from "#binary/callingConvention.ts";
@@ -14,6 +14,8 @@ import { type Clock, seededRandom } from "#clock.ts";
 import { ProgramError } from "#errors.ts";
 import type { Architecture, Decision, FaultId, FaultSignal, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
 import type { Log } from "#log.ts";
+import { BoundConnections } from "./boundConnections.ts";
+import { heldUp } from "./boundWaits.ts";
 import { CallSites } from "./callSites.ts";
 import type { CodeFacts } from "./codeFacts.ts";
 import { CodeLoader } from "./codeLoader.ts";
@@ -23,7 +25,7 @@ import type { GdbClient } from "./gdb/client.ts";
 import { isCaught } from "./gdb/signals.ts";
 import { findSystemCallInstruction } from "./injectedCalls.ts";
 import { callFunction, theFunction } from "./injectedFunctions.ts";
-import { type LockWait, LockWaits } from "./lockWaits.ts";
+import { isWaiting, type LockWait, LockWaits } from "./lockWaits.ts";
 import type { StackLook } from "./loopFrame.ts";
 import { type MainModule, mainModule } from "./mainModule.ts";
 import { type BlockedThread, isAlive, readBlocked, readExecutable, readStatus, readThreads } from "./processes.ts";
@@ -36,13 +38,13 @@ import { SharedCode } from "./sharedCode.ts";
 import { Spines } from "./spines.ts";
 import { ThreadCensus } from "./threadCensus.ts";
 import { threadControl } from "./threadControl.ts";
+import { ThreadLooks } from "./threadLooks.ts";
 import { ThreadProgress } from "./threadProgress.ts";
 import { isTorn } from "./tornChange.ts";
-import { eagerLookMs, lookForWaits } from "./waitLooks.ts";
 import { waitKind } from "./waits.ts";
 
-/** Looks at other threads while one is stopped; each takes some 50 µs. */
-const peersMax = 8;
+/** Between two looks whether a program serves yet. */
+const servingLookMs = 10;
 const spineFramesMax = 128;
 const rehearsalPauseMs = 1;
 const rehearsedThreadsMax = 8;
@@ -63,10 +65,12 @@ export class Watch implements Disposable {
   readonly #facts: CodeFacts;
   readonly #callSites: CallSites;
   readonly #sessions: Sessions;
+  readonly #bound: BoundConnections;
   readonly #progress = new Progress();
   readonly #sequences: RestartableSequences;
   readonly #lockWaits: LockWaits;
   readonly #census: ThreadCensus;
+  readonly #looks: ThreadLooks;
   #systemCallAt: bigint | null = null;
   readonly #parked = new Set<number>();
   /** The fatal signal that a thread was given last; forgotten once it is seen to wait for work again. */
@@ -102,10 +106,22 @@ export class Watch implements Disposable {
     this.#code = new CodeLoader(this.#view, options.log, code);
     this.#callSites = new CallSites(instructions, this.#facts);
     this.#sequences = new RestartableSequences(this.#view);
-    this.#sessions = new Sessions(this.#view, options.log, (tid) => this.spines.multiplexersFor(tid), options.keepsCut);
-    this.#census = new ThreadCensus(() => readThreads(options.pid), options.clock);
-    this.#lockWaits = LockWaits.of(options.pid, options.architecture);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
+    this.#bound = new BoundConnections(this.#view);
+    this.#sessions = new Sessions(
+      this.#view,
+      options.log,
+      (tid) => this.spines.multiplexersFor(tid),
+      (tid) => this.#bound.of(tid, readThreads(options.pid)),
+      options.keepsCut,
+    );
+    this.#census = new ThreadCensus(() => readThreads(options.pid), options.clock);
+    this.#looks = new ThreadLooks({
+      ...{ pid: options.pid, architecture: options.architecture, clock: options.clock },
+      ...{ census: this.#census, spines: this.spines, bound: this.#bound },
+      idle: (tid) => this.#delivered.delete(tid),
+    });
+    this.#lockWaits = LockWaits.of(options.pid, options.architecture);
     this.busy = new ThreadProgress(options.pid, this.spines, () => this.#sessions.sockets(), options.log);
   }
 
@@ -122,7 +138,7 @@ export class Watch implements Disposable {
     const connections = this.#sessions.look(stop.tid);
     const { registers, cause } = await inspecting;
     this.#followCode(registers);
-    if (!this.spines.knows(stop.tid)) this.#lookAtPeers();
+    if (!this.spines.knows(stop.tid)) this.#looks.atPeers();
     const switches = status?.voluntarySwitches ?? null;
     const report = this.#decode({
       id: this.options.nextFaultId(),
@@ -153,36 +169,7 @@ export class Watch implements Disposable {
 
   /** Learns how threads wait until the signal aborts. Never rejects for a program that is gone. */
   learn(signal: AbortSignal): Promise<void> {
-    const looks = { all: () => this.lookOnce(), unknown: () => this.#lookAtUnknown() };
-    return lookForWaits(looks, this.options.clock, signal);
-  }
-
-  /** Looks at every thread once; true while some thread's way of waiting is not known. */
-  lookOnce(): boolean {
-    return this.#lookAt(this.#census.list());
-  }
-
-  /** A thread that stops before it was ever seen waiting is known by others that run the same code. */
-  #lookAtPeers(): void {
-    const unknown = readThreads(this.pid).filter((tid) => !this.spines.knows(tid));
-    this.#lookAt(unknown.slice(0, peersMax));
-  }
-
-  /** Looks at threads that were never seen waiting: mostly none, then it costs one listing. */
-  #lookAtUnknown(): boolean {
-    return this.#lookAt(this.#census.list().filter((tid) => !this.spines.knows(tid)));
-  }
-
-  #lookAt(threads: readonly number[]): boolean {
-    let unknown = false;
-    for (const tid of threads) {
-      const blocked = readBlocked(this.pid, tid);
-      if (blocked !== null && waitKind(blocked.syscall, this.options.architecture) > 0)
-        this.spines.observe(tid, blocked);
-      if (blocked !== null && this.spines.isIdle(tid, blocked)) this.#delivered.delete(tid);
-      if (!this.spines.knows(tid)) unknown = true;
-    }
-    return unknown;
+    return this.#looks.run(signal);
   }
 
   /** Resolves once some thread was twice seen waiting at the same place, or after `patienceMs`. True: it serves. */
@@ -194,11 +181,11 @@ export class Watch implements Disposable {
       const waits = now !== null && waitKind(now.syscall, this.options.architecture) > 0;
       if (waits && before?.sp === now.sp && before.pc === now.pc) {
         this.#code.refresh();
-        this.lookOnce();
+        this.#looks.once();
         return true;
       }
       before = now;
-      await this.options.clock.sleep(eagerLookMs, signal);
+      await this.options.clock.sleep(servingLookMs, signal);
     }
     return false;
   }
@@ -248,11 +235,16 @@ export class Watch implements Disposable {
     return (this.#progress.readAnew(tid, this.#sessions.sockets()) ?? 0) > 0 ? "idle" : "busy";
   }
 
+  isWaiting(tid: number): boolean {
+    return isWaiting(readBlocked(this.pid, tid), this.options.architecture);
+  }
+
   /** What is wrong where requests wait in vain since this thread's last fault; null where they do not. */
   unserved(tid: number, excused: Excused, signal: AbortSignal): Promise<string | null> {
     const look = (): Waits => ({
       sockets: this.#sessions.sockets(),
       lockWaits: this.lockWaits().map(({ tid: waiter, at, sinceNs }) => `${waiter} ${at} ${sinceNs}`),
+      heldUp: heldUp(this.pid, this.#bound.among(this.threadIds()), this.spines),
     });
     return this.#progress.unserved(tid, excused, look, this.options.clock, signal);
   }

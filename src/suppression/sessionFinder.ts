@@ -4,7 +4,8 @@
  * sure that is, or nobody. Pure.
  *
  * Two kinds of evidence, neither enough by itself: the kernel's (received last, not answered, nothing waits unread) and
- * memory's (the descriptor number occurs where the request reaches, weighed by how common that number is anyway).
+ * memory's (the descriptor number occurs where the request reaches, weighed by how common that number is anyway). Where each
+ * connection has a thread, which one the thread has waited on says more than both.
  * Cutting a bystander is worse than cutting nobody: below `blameConfidence` nobody is cut.
  */
 import type { Session, SessionEvidence } from "#fault.ts";
@@ -27,6 +28,8 @@ const answeredBits = -6;
 /** Received and sent in one tick of the kernel's clock, and as many segments each way as with all others at rest. */
 const balancedBits = -3;
 const elsewhereBits = -8;
+/** The thread waits on this connection alone: more than whatever the kernel says of it, unless it was long ago. */
+const ownBits = 12;
 /** A balance is usual where so many connections at rest have it, and this share of them. */
 const usualMin = 8;
 const usualShare = 0.8;
@@ -44,8 +47,8 @@ export function findSession(evidence: readonly SessionEvidence[]): Session | nul
   const scored = evidence
     .map((socket) => ({
       socket,
-      bits: reachBits(socket) + stateBits(socket, newestMs, usual),
-      reached: reachBits(socket) > 0,
+      bits: reachBits(socket) + stateBits(socket, newestMs, usual) + (socket.own === true ? ownBits : 0),
+      reached: socket.own === true || reachBits(socket) > 0,
     }))
     .sort((a, b) => b.bits - a.bits);
   const best = scored[0];

@@ -143,7 +143,7 @@ export class EmulatedProgram implements AsyncDisposable {
       blockedSince: null,
       loop: null,
       connections: {
-        sockets: this.#sessions.sockets().map((socket) => ({ ...socket, elsewhere: false })),
+        sockets: this.#sessions.sockets().map((socket) => ({ ...socket, elsewhere: false, own: false })),
         shared: false,
         multiplexers: null,
       },

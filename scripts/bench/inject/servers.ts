@@ -4,7 +4,7 @@
  *
  * Gets a name; gives a running server on a free port of loopback, with the process to guard. Disposal stops it and all it
  * has started. nginx and Apache run with one worker: their master would hide a dead one. The first four are the run's usual
- * ones; the others (webServers.ts) were never looked at while the ladder was made.
+ * ones; the others (webServers.ts, mysqlTraffic.ts) were never looked at while the ladder was made.
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -20,10 +20,11 @@ import { ProgramError } from "#errors.ts";
 import { essenceOfHttp, frameHttp, httpTraffic, refusedHttp, webFiles } from "./httpTraffic.ts";
 import type { Talk } from "./load.ts";
 import { frameMqtt, mqttTraffic } from "./mqttTraffic.ts";
+import { essenceOfMysql, frameMysql, mysqlSchema, mysqlTraffic, refusedByMysql } from "./mysqlTraffic.ts";
 import { type WebServer, webServers } from "./webServers.ts";
 
 export const usualServers = ["redis", "memcached", "nginx", "mosquitto"] as const;
-export const serverNames = [...usualServers, "lighttpd", "apache2", "haproxy"] as const;
+export const serverNames = [...usualServers, "lighttpd", "apache2", "haproxy", "mariadb"] as const;
 export type ServerName = (typeof serverNames)[number];
 
 export type Target = AsyncDisposable & {
@@ -42,6 +43,14 @@ const recipes: Readonly<Record<ServerName, ServerRecipe>> = {
   nginx: serverRecipes.nginx,
   mosquitto: serverRecipes.mosquitto,
   ...webServers,
+  mariadb: {
+    ...serverRecipes.mariadbd,
+    files: () => ({ "schema.sql": mysqlSchema }),
+    command: (place) => [
+      ...serverRecipes.mariadbd.command(place),
+      ...["--skip-grant-tables", `--init-file=${place.directory}/schema.sql`],
+    ],
+  },
 };
 /** Their master starts the one process that serves. */
 const mastered: readonly ServerName[] = ["nginx", "apache2"];
@@ -63,6 +72,7 @@ const talks: Readonly<Record<ServerName, Talk>> = {
   },
   nginx: web,
   mosquitto: { framing: frameMqtt, traffic: mqttTraffic, essence: textOf, refused: () => false },
+  mariadb: { framing: frameMysql, traffic: mysqlTraffic, essence: essenceOfMysql, refused: refusedByMysql },
   ...(Object.fromEntries(Object.keys(webServers).map((name) => [name, web])) as Record<WebServer, Talk>),
 };
 

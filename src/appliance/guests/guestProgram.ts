@@ -153,6 +153,7 @@ export class GuestProgram {
       isAlive: () => alive,
       threadState: (tid: number) => watch.threadState(tid),
       timesBlocked: (tid: number) => watch.timesBlocked(tid),
+      isWaiting: (tid: number) => watch.isWaiting(tid),
       leftovers: (sinceNs: number) => ({ waiters: locks.waitersLeft(), released: locks.releasedSince(sinceNs) }),
       isTorn: (report: FaultReport, decision: Decision, released: boolean) => watch.isTorn(report, decision, released),
       // How much a guest's connections have sent is not seen from out here: that is left to the configured probes.

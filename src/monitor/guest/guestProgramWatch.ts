@@ -30,6 +30,7 @@ import type { GdbClient } from "../gdb/client.ts";
 import { isCaught } from "../gdb/signals.ts";
 import { findSystemCallInstruction } from "../injectedCalls.ts";
 import { theFunction } from "../injectedFunctions.ts";
+import { isWaiting } from "../lockWaits.ts";
 import type { StackLook } from "../loopFrame.ts";
 import { type MainModule, mainModule } from "../mainModule.ts";
 import { parseThreadCount } from "../processes.ts";
@@ -270,6 +271,10 @@ export class GuestProgramWatch {
     if (this.#threads.isGone(tid)) return "gone";
     const blocked = this.#threads.seen(tid)?.blocked ?? null;
     return blocked !== null && this.#spines.isIdle(tid, blocked) ? "idle" : "busy";
+  }
+
+  isWaiting(tid: number): boolean {
+    return isWaiting(this.#threads.seen(tid)?.blocked ?? null, this.options.client.architecture);
   }
 
   timesBlocked(tid: number): number | null {

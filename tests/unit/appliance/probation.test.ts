@@ -35,6 +35,7 @@ function stage(probes: readonly Probe[] = []) {
     unserved: null as string | null,
     midChange: false,
     cutFromWork: false,
+    waiting: false,
   };
   const outcomes: Outcome[] = [];
   const trials = new Trials([]);
@@ -43,6 +44,7 @@ function stage(probes: readonly Probe[] = []) {
     isAlive: () => program.alive,
     threadState: () => program.thread,
     timesBlocked: () => program.blocked,
+    isWaiting: () => program.waiting,
     leftovers: () => program.leftovers,
     unserved: async () => program.unserved,
     isTorn: (_report: unknown, _decision: unknown, released: boolean) =>
@@ -76,6 +78,13 @@ test("a thread that never waits again hangs: failed", async () => {
   const { clock, outcomes } = stage();
   await clock.advance(2100);
   expect(outcomes.map((outcome) => outcome.verdict)).toEqual(["failed"]);
+});
+
+test("a thread that went to wait somewhere else at once, and stays there, does not hang", async () => {
+  const { clock, program, outcomes } = stage();
+  program.waiting = true;
+  await clock.advance(2100);
+  expect(outcomes.map((outcome) => outcome.verdict)).toEqual(["clean"]);
 });
 
 test("a busy thread that waited for something now and then lives: clean at the end of probation", async () => {

@@ -39,6 +39,25 @@ describe("findSession", () => {
     expect(found?.confidence ?? 0).toBeLessThan(blameConfidence);
   });
 
+  test("where each connection has a thread, the thread's own is blamed: in the middle of its answer, and after a long time", () => {
+    const others = [socket(41, { ...asking, elsewhere: true }), socket(42, { elsewhere: true })];
+    const [answering, slow] = [
+      { lastReceivedMs: 8, lastSentMs: 4 },
+      { lastReceivedMs: 900, lastSentMs: 950 },
+    ];
+    for (const state of [answering, slow]) {
+      const found = findSession([...others, socket(40, { ...state, own: true })]);
+      expect(found?.fd).toBe(40);
+      expect(found!.confidence).toBeGreaterThan(blameConfidence);
+    }
+  });
+
+  test("a connection that was the thread's own, and has an answer, is not blamed beside one that the request reaches", () => {
+    const own = socket(40, { lastReceivedMs: 900, lastSentMs: 890, own: true });
+    const served = socket(41, { ...asking, reach: { direct: 3, near: 2, far: 2 } });
+    expect(findSession([own, served])?.fd).toBe(41);
+  });
+
   test("a number that is everywhere says nothing, however often it is reached", () => {
     const everywhere = { direct: 0.02, near: 0.02 };
     const found = findSession([

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Which connection is a thread's own, in servers that give each connection a thread: the one that it was last seen waiting on,
+ * at the place where it waits for work. Gets looks at blocked threads; gives descriptors. Stops nothing.
+ *
+ * A descriptor's number is given to another connection once it is closed, so the socket's inode goes with it. A thread that
+ * takes its work from a queue or a multiplexer has no connection of its own. Limits: 4,096 threads; the oldest goes first.
+ */
+import { readlinkSync } from "node:fs";
+import type { ProgramView } from "#fault.ts";
+import type { BlockedThread } from "./processes.ts";
+import { polledDescriptor, waitedDescriptor } from "./waits.ts";
+
+const threadsMax = 4096;
+/** A thread that was seen so often without one is of another kind. */
+const looksMax = 20;
+
+type Binding = { readonly fd: number; readonly socket: string };
+
+/** Descriptors of connections: of the thread that is asked about, and of all others. */
+export type Bound = { readonly own: number | null; readonly others: ReadonlySet<number> };
+export const unbound: Bound = { own: null, others: new Set() };
+
+export class BoundConnections {
+  readonly #bindings = new Map<number, Binding>();
+  /** Looks that found none, by thread. */
+  readonly #without = new Map<number, number>();
+
+  constructor(
+    private readonly view: Pick<ProgramView, "pid" | "readMemory" | "architecture">,
+    /** The socket that a descriptor is, by its name; null for any other file. */
+    private readonly socketAt: (fd: number) => string | null = (fd) => socketOf(view.pid, fd),
+  ) {}
+
+  /** The thread was seen blocked there, waiting for work. */
+  note(tid: number, blocked: BlockedThread): void {
+    const { architecture } = this.view;
+    const fd = waitedDescriptor(blocked, architecture) ?? polledDescriptor(blocked, architecture, this.#read);
+    const socket = fd === null ? null : this.socketAt(fd);
+    this.#bindings.delete(tid);
+    if (fd === null || socket === null) {
+      this.#without.set(tid, (this.#without.get(tid) ?? 0) + 1);
+      if (this.#without.size > threadsMax) this.#without.delete(this.#without.keys().next().value!);
+      return;
+    }
+    this.#without.delete(tid);
+    if (this.#bindings.size >= threadsMax) this.#bindings.delete(this.#bindings.keys().next().value!);
+    this.#bindings.set(tid, { fd, socket });
+  }
+
+  /** Threads that have a connection, of these. */
+  among(threads: readonly number[]): readonly number[] {
+    return this.#bindings.size === 0 ? [] : threads.filter((tid) => this.#bindings.has(tid));
+  }
+
+  /** True for a thread whose connection is not known yet, in a program where others' are. */
+  lacks(tid: number): boolean {
+    if (this.#bindings.size === 0 || this.#bindings.has(tid)) return false;
+    return (this.#without.get(tid) ?? 0) < looksMax;
+  }
+
+  /** At a stop. `living` are the threads that there are now. */
+  of(tid: number, living: readonly number[]): Bound {
+    const own = this.#bindings.get(tid);
+    // Without one, what others have says nothing: this thread may work for any of them.
+    if (own === undefined || this.socketAt(own.fd) !== own.socket) return unbound;
+    const others = living.flatMap((other) => (other === tid ? [] : (this.#bindings.get(other)?.fd ?? [])));
+    return { own: own.fd, others: new Set(others.filter((fd) => fd !== own.fd)) };
+  }
+
+  #read = (from: Parameters<ProgramView["readMemory"]>[0], bytes: number): Uint8Array =>
+    this.view.readMemory(from, bytes);
+}
+
+function socketOf(pid: number, fd: number): string | null {
+  try {
+    const link = readlinkSync(`/proc/${pid}/fd/${fd}`);
+    return link.startsWith("socket:") ? link : null;
+  } catch {
+    return null; // Closed since.
+  }
+}
