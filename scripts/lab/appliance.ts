@@ -3,16 +3,20 @@
  * What a booted image must hold, step by step: first boot, slots that cannot start, a lost boot environment, what hangs,
  * a factory reset. Gets an image; gives the steps as they end. Each step has a box of its own.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "#clock.ts";
 import { explain } from "#errors.ts";
+import { run } from "#image/commands.ts";
 import { mib, type PartitionName, partitionOf } from "#image/layout.ts";
 import { architectureOf, copyDisk, placeFiles } from "#image/run.ts";
 import { BootedBox } from "./bootedBox.ts";
-import { LabError, run } from "./commands.ts";
+import { claimCode, Surroundings } from "./boxWorld.ts";
+import { freePort, page } from "./holds.ts";
+import { LabError } from "./labError.ts";
+import { ReadyBox } from "./readyBox.ts";
 import type { Step } from "./scenario.ts";
 
 export type Scene = {
@@ -22,7 +26,9 @@ export type Scene = {
   readonly pagePort: number;
   readonly redisPort: number;
   /** Starts the box on the disk as it is now. */
-  readonly boot: (more?: { readonly memoryMiB?: number; readonly more?: readonly string[] }) => BootedBox;
+  readonly boot: (more?: { readonly memoryMiB?: number }) => BootedBox;
+  /** One that is ready and has its broker, with these bundles in their places (readyBox.ts). */
+  readonly goOn: (bundles?: readonly string[]) => Promise<{ readonly box: BootedBox; readonly around: Surroundings }>;
 };
 export type ApplianceStep = {
   readonly name: string;
@@ -31,7 +37,6 @@ export type ApplianceStep = {
 
 const diskGiB = 4;
 const gib = 1_073_741_824;
-export const claimCode = "H0LDFAST-77";
 export const configuration = `[status]
 listen = "0.0.0.0:8443"
 openHealth = true
@@ -45,18 +50,24 @@ probes = ["tcp:7000"]
 /** On the boot partition of every box of the lab. */
 const files = { shell: "yes\n", "holdfast.toml": configuration, "claim.txt": `${claimCode}\n` };
 
+export type ApplianceRun = {
+  readonly image: string;
+  readonly steps: readonly ApplianceStep[];
+  readonly tell: (step: Step) => void;
+  /** A folder in which the box that is ready is kept for the next run. */
+  readonly scene?: string;
+};
+
 /** Runs these steps on an image, each on a disk of its own. A step that fails keeps its disk and console. */
-export async function runAppliance(
-  image: string,
-  steps: readonly ApplianceStep[],
-  tell: (step: Step) => void,
-): Promise<Step[]> {
+export async function runAppliance({ image, steps, tell, scene }: ApplianceRun): Promise<Step[]> {
   const done: Step[] = [];
+  const own = scene ?? mkdtempSync(join(tmpdir(), "holdfast-ready-"));
+  mkdirSync(own, { recursive: true });
   for (const step of steps) {
     const beganNs = systemClock.monotonicNs();
     const directory = mkdtempSync(join(tmpdir(), "holdfast-box-"));
     const disk = join(directory, "box.img");
-    const facts = await onFreshBox(image, disk, step).catch((error: unknown) => ({
+    const facts = await onFreshBox(image, disk, own, step).catch((error: unknown) => ({
       error: explain(error),
       kept: directory,
     }));
@@ -66,10 +77,16 @@ export async function runAppliance(
     done.push(result);
     tell(result);
   }
+  if (scene === undefined) rmSync(own, { recursive: true });
   return done;
 }
 
-async function onFreshBox(image: string, disk: string, step: ApplianceStep): Promise<Record<string, unknown>> {
+async function onFreshBox(
+  image: string,
+  disk: string,
+  own: string,
+  step: ApplianceStep,
+): Promise<Record<string, unknown>> {
   const architecture = architectureOf(image);
   await copyDisk(image, disk, diskGiB * gib);
   await placeFiles(disk, files);
@@ -79,15 +96,13 @@ async function onFreshBox(image: string, disk: string, step: ApplianceStep): Pro
     [redisPort, 7000],
   ] as const;
   const boot: Scene["boot"] = (more = {}) => new BootedBox({ architecture, disk, forwards, ...more });
-  return await step.run({ image, disk, pagePort, redisPort, boot });
-}
-
-/** One that nobody listens on now. */
-function freePort(): number {
-  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = listener;
-  listener.stop(true);
-  return port;
+  const goOn: Scene["goOn"] = async (bundles = []) => {
+    const ready = await ReadyBox.open(image, own, () => {});
+    await ready.copyDisk(disk);
+    const around = await Surroundings.at(ready.brokerPort);
+    return { around, box: await ready.goOn({ disk, forwards, bundles }) };
+  };
+  return await step.run({ image, disk, pagePort, redisPort, boot, goOn });
 }
 
 /** Overwrites a partition's beginning, as a torn update or a bad card leaves it. */
@@ -104,37 +119,6 @@ export async function replaceOnEsp(disk: string, path: string, bytes: Uint8Array
   const source = `${disk}.file`;
   await Bun.write(source, bytes);
   await run(["mcopy", "-o", "-i", at, source, `::${path}`]);
-}
-
-const waitEachMs = 1_000;
-
-/** Asks until it holds. @throws LabError lab.machine with the last answer */
-export async function holds<T>(
-  what: string,
-  ask: () => Promise<T | null>,
-  withinMs: number,
-  everyMs = waitEachMs,
-): Promise<T> {
-  const endNs = systemClock.monotonicNs() + withinMs * 1e6;
-  let last = "nothing";
-  while (systemClock.monotonicNs() < endNs) {
-    const answer = await ask().catch((error: unknown) => {
-      last = explain(error);
-      return null;
-    });
-    if (answer !== null) return answer;
-    await systemClock.sleep(everyMs);
-  }
-  throw new LabError("lab.machine", `${what} does not hold after ${withinMs} ms: ${last}`);
-}
-
-/** The page's own answer; a TLS certificate of the box's own is what it should have. */
-export async function page(port: number, path: string, init: RequestInit = {}): Promise<Response> {
-  return await fetch(`https://127.0.0.1:${port}${path}`, {
-    ...init,
-    redirect: "manual",
-    tls: { rejectUnauthorized: false },
-  });
 }
 
 /** Claims the box with the code that the lab put on its boot partition; gives the answer of the page to its new admin. */

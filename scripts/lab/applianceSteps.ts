@@ -3,19 +3,11 @@
  * The steps of the appliance's lab. Each starts a box, does one thing to it, and throws where the promise is not kept.
  */
 import { partitionOf } from "#image/layout.ts";
-import {
-  type ApplianceStep,
-  claimBox,
-  configuration,
-  holds,
-  page,
-  replaceOnEsp,
-  type Scene,
-  spoil,
-} from "./appliance.ts";
+import { type ApplianceStep, claimBox, configuration, replaceOnEsp, type Scene, spoil } from "./appliance.ts";
 import type { BootedBox } from "./bootedBox.ts";
 import { Surroundings, telemetryTo } from "./boxWorld.ts";
-import { LabError } from "./commands.ts";
+import { holds, page } from "./holds.ts";
+import { LabError } from "./labError.ts";
 import { RedisClient } from "./redisClient.ts";
 
 const readyMsMax = 600_000;
@@ -112,8 +104,9 @@ const lostEnvironment =
   };
 
 async function freezeService(scene: Scene): Promise<Record<string, unknown>> {
-  await using box = scene.boot();
-  await ready(box, scene);
+  const { box, around } = await scene.goOn();
+  await using _around = around;
+  await using _box = box;
   const before = await box.shell("systemctl show -P MainPID holdfast; pgrep -f 'redis-server .*7000'");
   await box.shell("kill -STOP $(systemctl show -P MainPID holdfast)");
   await holds(
@@ -136,9 +129,9 @@ async function freezeService(scene: Scene): Promise<Record<string, unknown>> {
 
 /** Init stands still: the hardware resets the box, and the next boot says so. */
 async function freezeInit(scene: Scene): Promise<Record<string, unknown>> {
-  await using around = await heard(scene);
-  await using box = scene.boot();
-  await ready(box, scene);
+  const { box, around } = await scene.goOn();
+  await using _around = around;
+  await using _box = box;
   const watchdog = await box.shell(
     "cat /sys/class/watchdog/watchdog0/identity /sys/class/watchdog/watchdog0/state | tr '\\n' ' '",
   );
@@ -154,9 +147,9 @@ async function freezeInit(scene: Scene): Promise<Record<string, unknown>> {
 
 /** Its configuration goes with the data: the one that the lab can look at is put beside the wish. */
 async function factoryReset(scene: Scene): Promise<Record<string, unknown>> {
-  await using around = await heard(scene);
-  await using box = scene.boot();
-  await ready(box, scene);
+  const { box, around } = await scene.goOn();
+  await using _around = around;
+  await using _box = box;
   const identity = "cat /state/machine-id; hostname; sha256sum </data/holdfast/page/certificate.pem";
   const before = await box.shell(identity);
   await box.shell("echo mine >/data/mine; cp /etc/holdfast/holdfast.toml /esp/holdfast/holdfast.toml");

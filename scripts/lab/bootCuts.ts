@@ -16,11 +16,11 @@ import { explain } from "#errors.ts";
 import type { ImageArchitecture } from "#image/packages.ts";
 import { architectureOf, copyDisk, placeFiles } from "#image/run.ts";
 import { BootedBox, bootMsMax } from "./bootedBox.ts";
-import { LabError } from "./commands.ts";
 import type { CutReport } from "./cutDisk.ts";
+import { LabError } from "./labError.ts";
 import { LoadCuts } from "./loadCuts.ts";
 import { PoweredDisk } from "./poweredDisk.ts";
-import { cutUpdate, updateScene } from "./updateCuts.ts";
+import { UpdateCuts } from "./updateCuts.ts";
 
 export const cutKinds = ["slot", "ready", "update", "load"] as const;
 export type CutRun = {
@@ -53,11 +53,11 @@ export async function runCuts(options: CutRun): Promise<number> {
   const { count, first, seed, tell } = options;
   const directory = options.scene ?? mkdtempSync(join(tmpdir(), "holdfast-cuts-"));
   mkdirSync(directory, { recursive: true });
-  const cuts = await opened(options, directory);
+  await using cuts = await opened(options, directory);
   let held = 0;
   for (let index = first; index < first + count; index += 1) {
     try {
-      const facts = await cuts.cut(index);
+      const facts = await cuts.cut(index, first + count - 1);
       held += 1;
       tell(`cut ${index}, seed ${seed}: held; ${JSON.stringify(facts)}`);
     } catch (error) {
@@ -65,28 +65,20 @@ export async function runCuts(options: CutRun): Promise<number> {
       return held;
     }
   }
-  try {
-    tell(`after the last: ${JSON.stringify((await cuts.end?.()) ?? "nothing to look at")}`);
-  } catch (error) {
-    tell(`after the last, seed ${seed}: FAILED: ${explain(error)}; kept in ${directory}`);
-    return held - 1;
-  }
   if (options.scene === undefined) rmSync(directory, { recursive: true });
   return held;
 }
 
-type Cuts = {
-  readonly cut: (index: number) => Promise<Record<string, unknown>>;
-  /** Looks at what the last cut left. */
-  readonly end?: () => Promise<unknown>;
+type Cuts = AsyncDisposable & {
+  readonly cut: (index: number, last: number) => Promise<Record<string, unknown>>;
 };
 
 async function opened({ image, kind, seed, bundle, lies, tell }: CutRun, directory: string): Promise<Cuts> {
   if (kind === "load") return await LoadCuts.open(image, directory, seed, tell, lies);
   if (kind === "update") {
     if (bundle === undefined) throw new LabError("lab.missing", "--bundle FILE: what the box is updated with");
-    const scene = await updateScene(image, bundle, directory, tell);
-    return { cut: (index) => cutUpdate(scene, seed, index) };
+    const cuts = await UpdateCuts.open(image, bundle, directory, seed, tell);
+    return { cut: (index) => cuts.cut(index), [Symbol.asyncDispose]: async () => {} };
   }
   return await bootCuts(image, kind, seed, directory);
 }
@@ -105,7 +97,7 @@ async function bootCuts(image: string, kind: "slot" | "ready", seed: number, dir
     durable = Math.max(durable, report.rows);
     return { afterMs, ...report, ...(await bootsAgain({ architecture, disk }, kind, durable)) };
   };
-  return { cut };
+  return { cut, [Symbol.asyncDispose]: async () => {} };
 }
 
 type Machine = { readonly architecture: ImageArchitecture; readonly disk: string };

@@ -6,10 +6,10 @@
  * outlives it: the next one on the same disk is the same box. All of its console is kept in a file beside the disk.
  */
 import { appendFileSync } from "node:fs";
-import { deadline } from "#clock.ts";
+import { deadline, systemClock } from "#clock.ts";
 import { type MachineOptions, machineWords } from "#image/machine.ts";
 import type { ImageArchitecture } from "#image/packages.ts";
-import { LabError } from "./commands.ts";
+import { LabError } from "./labError.ts";
 
 export type BoxParts = {
   readonly architecture: ImageArchitecture;
@@ -33,6 +33,8 @@ export class BootedBox implements AsyncDisposable {
   readonly #child: Bun.Subprocess<"pipe", "pipe", "pipe">;
   readonly #log: string;
   #text = "";
+  /** When the console had said how much. */
+  readonly #marks: { readonly atNs: number; readonly length: number }[] = [];
   #from = 0;
   #orders = 0;
   #heard = Promise.withResolvers<void>();
@@ -51,6 +53,11 @@ export class BootedBox implements AsyncDisposable {
     return this.#text;
   }
 
+  /** What it had said by then, on the monotonic clock. */
+  saidBy(atNs: number): string {
+    return this.#text.slice(0, this.#marks.findLast((mark) => mark.atNs <= atNs)?.length ?? 0);
+  }
+
   get exited(): Promise<number> {
     return this.#child.exited;
   }
@@ -61,6 +68,7 @@ export class BootedBox implements AsyncDisposable {
       const text = decoder.decode(bytes, { stream: true }).replaceAll("\r", "");
       appendFileSync(this.#log, text);
       this.#text += text;
+      this.#marks.push({ atNs: systemClock.monotonicNs(), length: this.#text.length });
       this.#heard.resolve();
       this.#heard = Promise.withResolvers<void>();
     }

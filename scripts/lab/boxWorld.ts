@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The world around a booted box: a real broker, who listens there, who may command, and its update bundles.
+ * The world around a booted box: a real broker, who listens there, and who may command; and what the box is told to install.
  *
- * Gets the scene of a step and a configuration that names the broker, which is put on the boot partition; the box finds all
- * of it at the address of QEMU's own network. Bundles: HOLDFAST_LAB_BUNDLES, or the image's folder.
+ * Gets the disk of a box and a configuration that names the broker, which is put on the boot partition; the box finds the
+ * broker at the address of QEMU's own network.
  */
-import { statSync } from "node:fs";
-import { dirname, join } from "node:path";
-import type { ImageArchitecture } from "#image/packages.ts";
-import { architectureOf, placeFiles } from "#image/run.ts";
+import { placeFiles } from "#image/run.ts";
 import { Mosquitto } from "#tests/peers/mosquitto.ts";
 import { Observer } from "#tests/peers/observer.ts";
 import { Operator } from "#tests/peers/operator.ts";
-import { claimCode, holds, type Scene } from "./appliance.ts";
 import type { BootedBox } from "./bootedBox.ts";
+import { holds } from "./holds.ts";
 
 const hostSeenFromBox = "10.0.2.2";
 export const device = "box-7";
+export const claimCode = "H0LDFAST-77";
 const fetchMsMax = 900_000;
 const installMsMax = 1_200_000;
 const birthMsMax = 600_000;
@@ -29,29 +27,27 @@ device = "${device}"
 connectSpreadMs = 0
 `;
 
-/** QEMU takes 20 characters of one. */
-const serialOf = (name: string): string => name.replaceAll(/holdfast-|-arm64|-x86_64|\.raucb/g, "").slice(0, 20);
+type Box = { readonly disk: string };
 
 export class Surroundings implements AsyncDisposable {
   private constructor(
     readonly broker: Mosquitto,
     readonly observer: Observer,
     readonly operator: Operator,
-    readonly bundles: string,
-    private readonly architecture: ImageArchitecture,
   ) {}
 
-  static async open(scene: Scene, configurationFor: (port: number) => string): Promise<Surroundings> {
-    const broker = await Mosquitto.start();
-    const observer = await Observer.open(broker.url, ["holdfast/#"]);
-    const bundles = process.env.HOLDFAST_LAB_BUNDLES ?? dirname(scene.image);
-    await placeFiles(scene.disk, { "holdfast.toml": configurationFor(broker.port), "claim.txt": `${claimCode}\n` });
-    return new Surroundings(broker, observer, new Operator(observer), bundles, architectureOf(scene.image));
+  /** For a box that will boot with this configuration. */
+  static async open({ disk }: Box, configurationFor: (port: number) => string): Promise<Surroundings> {
+    const around = await Surroundings.at();
+    await placeFiles(disk, { "holdfast.toml": configurationFor(around.broker.port), "claim.txt": `${claimCode}\n` });
+    return around;
   }
 
-  /** As image/build names it. */
-  bundle(version: string): string {
-    return `holdfast-${version}-${this.architecture}.raucb`;
+  /** For a box that knows the port of its broker already. */
+  static async at(port?: number): Promise<Surroundings> {
+    const broker = await Mosquitto.start(port === undefined ? {} : { port });
+    const observer = await Observer.open(broker.url, ["holdfast/#"]);
+    return new Surroundings(broker, observer, new Operator(observer));
   }
 
   /** The newest one; empty where the box has not been born yet. */
@@ -68,24 +64,13 @@ export class Surroundings implements AsyncDisposable {
     );
   }
 
-  /** Words for QEMU that give the box these bundles as disks: its emulated network would take minutes for each. */
-  attached(...names: readonly string[]): readonly string[] {
-    return names.flatMap((name, index) => [
-      ...["-drive", `file=${join(this.bundles, name)},format=raw,if=none,id=b${index},readonly=on`],
-      ...["-device", `virtio-blk-pci,drive=b${index},serial=${serialOf(name)}`],
-    ]);
+  /** The box gets the bundle in that place of its own, as /data/next.raucb. */
+  async fetch(box: BootedBox, place: number, bytes: number): Promise<void> {
+    await box.shell(`head -c ${bytes} /dev/disk/by-id/virtio-bundle${place} >/data/next.raucb && sync`, fetchMsMax);
   }
 
-  /** The box gets the bundle of that name, as /data/next.raucb. */
-  async fetch(box: BootedBox, name: string): Promise<void> {
-    const bytes = statSync(join(this.bundles, name)).size;
-    const from = `/dev/disk/by-id/virtio-${serialOf(name)}`;
-    await box.shell(`head -c ${bytes} ${from} >/data/next.raucb && sync && ls -l /data/next.raucb`, fetchMsMax);
-  }
-
-  /** The box fetches it and is told to install it; gives what the verb said. */
-  async install(box: BootedBox, name: string): Promise<string> {
-    await this.fetch(box, name);
+  /** The box is told to install what it fetched; gives what the verb said. */
+  async install(box: BootedBox): Promise<string> {
     return await box.shell("holdfast update install /data/next.raucb", installMsMax);
   }
 

@@ -3,7 +3,7 @@
  * A program of this checkout as one file of JavaScript, to be run where the checkout is not. Gets its path; gives its text.
  */
 import { explain } from "#errors.ts";
-import { LabError } from "./commands.ts";
+import { LabError } from "./labError.ts";
 
 /** @throws LabError lab.tool */
 export async function bundled(entry: string): Promise<string> {

@@ -8,11 +8,12 @@
  */
 import { join } from "node:path";
 import { architectureOf, placeFiles } from "#image/run.ts";
-import { type ApplianceStep, configuration, holds, type Scene } from "./appliance.ts";
+import { type ApplianceStep, configuration, type Scene } from "./appliance.ts";
 import type { BootedBox } from "./bootedBox.ts";
 import { Surroundings, telemetryTo } from "./boxWorld.ts";
 import { bundled } from "./bundled.ts";
-import { LabError } from "./commands.ts";
+import { holds } from "./holds.ts";
+import { LabError } from "./labError.ts";
 
 const guestMsMax = 1_000_000;
 const answerMsMax = 600_000;

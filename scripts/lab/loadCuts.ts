@@ -1,65 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Power cuts under load: the image's own kernel and system, started directly, write journal, outbox and checkpoints on an XFS
- * whose disk forgets what it was not told to make durable. After each cut all that was acknowledged must be there.
+ * Power cuts under load: the image's own kernel and system write journal, outbox and checkpoints on an XFS, on a disk that
+ * keeps a record. After a cut at any moment of the record all that was acknowledged until then must be there.
  *
- * The machine is booted once and saved before it has looked at the disk; each cut goes on from there: it mounts what the last
- * cut left, checks it, loads it again, and is cut. Every `cutsPerDisk` cuts the disk is a new one.
+ * Cuts come in groups: one machine loads the disk, another one looks at what each cut of the group left, as a file system of
+ * its own. The next group goes on from the last cut's disk, after its repair; every `groupsPerDisk` groups the disk is new.
  */
-import { existsSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Random, seededRandom, systemClock } from "#clock.ts";
-import { mib, partitionOf } from "#image/layout.ts";
-import type { ImageArchitecture } from "#image/packages.ts";
-import { architectureOf, copyDisk, placeFiles } from "#image/run.ts";
-import { BootedBox } from "./bootedBox.ts";
-import { LabError, run } from "./commands.ts";
-import { PoweredDisk } from "./poweredDisk.ts";
-import { resumed, savable, saveMachine } from "./savedMachine.ts";
+import { run } from "#image/commands.ts";
+import type { BootedBox } from "./bootedBox.ts";
+import type { CutReport } from "./cutDisk.ts";
+import { anyTime, anyWrite, cutAfter, type Moment, RecordingDisk, readTold, type Span } from "./diskRecord.ts";
+import { LabError } from "./labError.ts";
+import { diskName, LoadMachine, makeDisk, placesMax } from "./loadMachine.ts";
+import { serveNbd } from "./nbdServer.ts";
+import { nbdDrive } from "./poweredDisk.ts";
 
-const gib = 1_073_741_824;
-const diskGiB = 4;
-const recordMiB = 1_536;
-const cutsPerDisk = 10;
-/** From the order to load on: mounted, opened, and some time of writing. */
-const windowMs = 30_000;
+const cutsPerGroup = placesMax - 1;
+const groupsPerDisk = 3;
+/** A group is loaded until each kind has been acknowledged so often. */
+const acknowledgedMin = { journal: 12, outbox: 12, checkpoint: 4 } as const;
+const loadMsMax = 300_000;
+const lookEachMs = 500;
 const checkMsMax = 600_000;
-const top = join(import.meta.dir, "../..");
-/** What the load needs beside what the image has. */
-const sources = ["scripts/lab/cutLoad.ts", "tests/crash", "tests/peers", "tests/unit/storage/sampleFault.ts"];
-const terminals = { arm64: "", x86_64: "console=ttyS0,115200 " } as const;
-const command =
-  "holdfast.slot=A rauc.slot=A holdfast.tries=0 holdfast.env=good quiet panic=5 systemd.gpt_auto=no systemd.getty_auto=no systemd.unit=holdfast-shell.service";
-const shipped = ["src", "board", "vm", "node_modules"];
-const prepare = [
-  "mkdir -p /run/lab /run/cut /run/disk",
-  "tar -xf /esp/holdfast/lab.tar -C /run/lab --no-same-owner",
-  ...shipped.map((name) => `ln -s /usr/lib/holdfast/${name} /run/lab/${name}`),
-  "cp /usr/lib/holdfast/package.json /run/lab/",
-  "modprobe xfs; sync; blockdev --flushbufs /dev/vdb; echo 3 >/proc/sys/vm/drop_caches",
-].join("; ");
 const program = "cd /run/lab; /usr/lib/holdfast/bin/bun scripts/lab/cutLoad.ts";
-const mount = "mount -t xfs -o noatime /dev/vdb /run/disk";
-
+const mount = (disk: string): string => `mount -t xfs -o noatime ${disk} /run/disk`;
 const places = "/run/disk /run/cut";
 
-type Acknowledged = { journal: number; outbox: number; checkpoint: number };
+type Acknowledged = { readonly journal: number; readonly outbox: number; readonly checkpoint: number };
+const nothing: Acknowledged = { journal: 0, outbox: 0, checkpoint: 0 };
 type Found = {
   readonly journal: number;
   readonly outbox: number;
   readonly checkpoints: number;
   readonly broken: readonly string[];
 };
+type Cut = { readonly image: string; readonly facts: Record<string, unknown>; readonly acknowledged: Acknowledged };
+type Group = { readonly cuts: readonly Cut[]; readonly first: number; readonly checker: BootedBox };
 
-/** One machine and one disk, cut after cut. */
-export class LoadCuts {
-  #acknowledged: Acknowledged = { journal: 0, outbox: 0, checkpoint: 0 };
-  #cutsOnDisk = 0;
-  #isNew = true;
+export class LoadCuts implements AsyncDisposable {
+  #group: Group | null = null;
+  #groups = 0;
+  /** What the disk of the next group holds already. */
+  #before: { readonly acknowledged: Acknowledged; readonly journal: number; readonly outbox: number } | null = null;
 
   private constructor(
+    private readonly machine: LoadMachine,
     private readonly directory: string,
-    private readonly architecture: ImageArchitecture,
     private readonly seed: number,
     private readonly ignoreFlushes: boolean,
   ) {}
@@ -72,127 +61,124 @@ export class LoadCuts {
     tell: (text: string) => void,
     ignoreFlushes = false,
   ): Promise<LoadCuts> {
-    const cuts = new LoadCuts(directory, architectureOf(image), seed, ignoreFlushes);
-    if (!existsSync(cuts.#path("machine.state"))) {
-      tell("booting the machine once");
-      await cuts.#boot(image);
-    }
-    return cuts;
+    return new LoadCuts(await LoadMachine.open(image, directory, tell), directory, seed, ignoreFlushes);
   }
 
   /** @throws LabError lab.machine with what is broken */
-  async cut(index: number): Promise<Record<string, unknown>> {
-    const random = seededRandom(this.seed * 100_003 + index);
-    if (this.#cutsOnDisk % cutsPerDisk === 0) await this.#newDisk();
-    this.#cutsOnDisk += 1;
-    await using powered = await PoweredDisk.open(
-      this.#path("record.img"),
-      this.directory,
-      Math.floor(random() * 2 ** 31),
-      this.ignoreFlushes,
-    );
-    await using box = this.#machine(powered, resumed(this.#path("machine.state")));
-    const found = await this.#look(box);
-    const afterMs = Math.floor(random() * windowMs);
-    const report = await this.#loadAndCut(box, powered, found, afterMs, random);
-    const { journal, outbox, checkpoint } = this.#acknowledged;
-    return { afterMs, ...report, before: found, acknowledged: `${journal}/${outbox}/${checkpoint}` };
-  }
-
-  /** After the last cut: what it left. @throws LabError lab.machine */
-  async end(): Promise<Found> {
-    await using powered = await PoweredDisk.open(this.#path("record.img"), this.directory, 0);
-    await using box = this.#machine(powered, resumed(this.#path("machine.state")));
-    return await this.#look(box);
-  }
-
-  async #look(box: BootedBox): Promise<Found> {
-    const make = this.#isNew ? "mkfs.xfs -q -f -m reflink=1 /dev/vdb && " : "";
-    this.#isNew = false;
-    await box.shell(`${make}${mount}`, checkMsMax);
-    const { journal, outbox, checkpoint } = this.#acknowledged;
-    const said = await box.shell(`${program} check ${places} ${journal} ${outbox} ${checkpoint}`, checkMsMax);
-    const text = /^FOUND (\{.*\})$/m.exec(said)?.[1];
-    if (text === undefined) throw new LabError("lab.machine", `nothing could be looked at: ${said.slice(-500)}`);
-    const found = JSON.parse(text) as Found;
+  async cut(index: number, last: number): Promise<Record<string, unknown>> {
+    if (this.#group === null || index >= this.#group.first + this.#group.cuts.length) await this.#load(index, last);
+    const { cuts, first, checker } = this.#group!;
+    const place = index - first;
+    const { image, facts, acknowledged } = cuts[place]!;
+    await checker.shell(mount(diskName(place)), checkMsMax);
+    const { journal, outbox, checkpoint } = acknowledged;
+    const said = await checker.shell(`${program} check ${places} ${journal} ${outbox} ${checkpoint}`, checkMsMax);
+    const found = readFound(said);
     if (found.broken.length > 0) throw new LabError("lab.machine", found.broken.join("; "));
-    return found;
+    await checker.shell(
+      `umount /run/disk && rm -rf /run/cut && mkdir /run/cut && xfs_repair -n ${diskName(place)}`,
+      checkMsMax,
+    );
+    this.#before = { acknowledged, journal: found.journal, outbox: found.outbox };
+    if (place < cuts.length - 1) rmSync(image);
+    return { ...facts, acknowledged: `${journal}/${outbox}/${checkpoint}`, found };
   }
 
-  async #loadAndCut(
-    box: BootedBox,
-    powered: PoweredDisk,
-    found: Found,
-    afterMs: number,
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#group?.checker[Symbol.asyncDispose]();
+  }
+
+  /** One run of the load, and what its cuts leave. */
+  async #load(first: number, last: number): Promise<void> {
+    const count = Math.min(cutsPerGroup, last - first + 1);
+    await this.#group?.checker[Symbol.asyncDispose]();
+    const [base, disk, record] = ["base.img", "record.img", "record"].map(this.#path) as [string, string, string];
+    if (this.#groups % groupsPerDisk === 0 || this.#before === null) {
+      this.#before = null;
+      rmSync(base, { force: true });
+      await makeDisk(base);
+    } else await run(["mv", this.#group!.cuts.at(-1)!.image, base]);
+    this.#groups += 1;
+    await run(["cp", "--sparse=always", base, disk]);
+    const { span, acknowledgedBy } = await this.#record(disk, record, seededRandom(this.seed * 100_003 - first));
+    const cuts: Cut[] = [];
+    for (let index = first; index < first + count; index += 1) {
+      const random = seededRandom(this.seed * 100_003 + index);
+      const moment = (index % 2 === 0 ? anyTime : anyWrite)(readTold(record), span, random);
+      const image = this.#path(`cut-${index}.img`);
+      await run(["cp", "--sparse=always", base, image]);
+      const report = cutAfter(record, moment.count, image, Math.floor(random() * 2 ** 31), this.ignoreFlushes);
+      cuts.push({ image, facts: describe(moment, span, report), acknowledged: acknowledgedBy(moment.atNs) });
+    }
+    const drives = cuts.map(({ image }, place) => `file=${image},format=raw,if=none,id=d${place},cache=writeback`);
+    this.#group = { cuts, first, checker: this.machine.goOn(drives) };
+  }
+
+  /** Loads the disk until enough has been acknowledged; gives the span of the load, and what was told durable by a time. */
+  async #record(
+    image: string,
+    record: string,
     random: Random,
-  ): Promise<Awaited<ReturnType<PoweredDisk["cut"]>>> {
+  ): Promise<{ readonly span: Span; readonly acknowledgedBy: (atNs: number) => Acknowledged }> {
+    const { acknowledged, journal, outbox } = this.#before ?? { acknowledged: nothing, journal: 0, outbox: 0 };
+    const socket = this.#path("record.socket");
+    rmSync(socket, { force: true });
+    using disk = new RecordingDisk(image, record);
+    using _served = serveNbd(socket, disk);
+    await using box = this.machine.goOn([nbdDrive(socket, "d0")]);
+    const make = this.#before === null ? `mkfs.xfs -q -f -m reflink=1 ${diskName(0)} && ` : "";
+    await box.shell(`${make}${mount(diskName(0))}`, checkMsMax);
+    const fromNs = disk.nowNs();
+    const offsetNs = systemClock.monotonicNs() - fromNs;
     const seed = Math.floor(random() * 2 ** 31);
     const from = box.console.length;
     box.type(
-      `(${program} checkpoints ${places} ${seed} &); ${program} load ${places} ${found.journal + 1} ${found.outbox + 1} ${seed}`,
+      `(${program} checkpoints ${places} ${seed} &); ${program} load ${places} ${journal + 1} ${outbox + 1} ${seed}`,
     );
-    await systemClock.sleep(afterMs);
-    const report = await powered.cut();
-    // What the console says after the cut was acknowledged before it, or is found out as missing.
-    for (const [, kind, number] of box.console.slice(from).matchAll(/^LOAD (journal|outbox|checkpoint) (\d+)$/gm)) {
-      const name = kind as keyof Acknowledged;
-      this.#acknowledged[name] = Math.max(this.#acknowledged[name], Number(number));
+    const acknowledgedBy = (atNs: number): Acknowledged =>
+      newest(box.saidBy(atNs + offsetNs).slice(from), acknowledged);
+    await enough(() => box.console.slice(from));
+    const toNs = disk.nowNs();
+    return { span: { fromNs, toNs }, acknowledgedBy };
+  }
+
+  readonly #path = (name: string): string => join(this.directory, name);
+}
+
+const told = (text: string): RegExpExecArray[] => [...text.matchAll(/^LOAD (journal|outbox|checkpoint) (\d+)$/gm)];
+
+function newest(text: string, before: Acknowledged): Acknowledged {
+  const found = { ...before };
+  for (const [, kind, number] of told(text)) {
+    found[kind as keyof Acknowledged] = Math.max(found[kind as keyof Acknowledged], Number(number));
+  }
+  return found;
+}
+
+async function enough(console: () => string): Promise<void> {
+  const endNs = systemClock.monotonicNs() + loadMsMax * 1e6;
+  for (;;) {
+    const lines = told(console());
+    const lacks = Object.entries(acknowledgedMin).filter(
+      ([kind, count]) => lines.filter(([, each]) => each === kind).length < count,
+    );
+    if (lacks.length === 0) return;
+    if (systemClock.monotonicNs() > endNs) {
+      const what = lacks.map(([kind]) => kind).join(", ");
+      throw new LabError("lab.machine", `too little was acknowledged (${what}): ${console().slice(-500)}`);
     }
-    return report;
-  }
-
-  async #newDisk(): Promise<void> {
-    this.#acknowledged = { journal: 0, outbox: 0, checkpoint: 0 };
-    this.#isNew = true;
-    rmSync(this.#path("record.img"), { force: true });
-    await run(["truncate", "-s", `${recordMiB}M`, this.#path("record.img")]);
-  }
-
-  async #boot(image: string): Promise<void> {
-    const system = this.#path("system.img");
-    await copyDisk(image, system, diskGiB * gib);
-    await placeFiles(system, { shell: "yes\n" });
-    await run(["tar", "-C", top, "-cf", this.#path("lab.tar"), ...sources]);
-    const at = `${system}@@${partitionOf("esp").startMiB * mib}`;
-    await run(["mcopy", "-o", "-i", at, this.#path("lab.tar"), "::holdfast/lab.tar"]);
-    await this.#takeKernel(image);
-    await this.#newDisk();
-    await using powered = await PoweredDisk.open(this.#path("record.img"), this.directory, 0);
-    const socket = this.#path("control");
-    await using box = this.#machine(powered, savable(socket), true);
-    await box.shellReady();
-    await box.shell(prepare, checkMsMax);
-    await saveMachine(socket, this.#path("machine.state"));
-  }
-
-  /** Out of the image's boot partition, as the boot loader would. */
-  async #takeKernel(image: string): Promise<void> {
-    const boot = partitionOf("boot_A");
-    const place = [`skip=${boot.startMiB}`, `count=${boot.sizeMiB}`, "bs=1M", "conv=sparse", "status=none"];
-    await run(["dd", `if=${image}`, `of=${this.#path("boot.img")}`, ...place]);
-    for (const name of ["vmlinuz", "initrd"]) {
-      await run(["debugfs", "-R", `dump /${name} ${this.#path(name)}`, this.#path("boot.img")]);
-    }
-  }
-
-  /** Its own disk is written once, before it is saved; later on what it writes there is thrown away. */
-  #machine(powered: PoweredDisk, more: readonly string[], isFirst = false): BootedBox {
-    const system = this.#path("system.img");
-    return new BootedBox({
-      architecture: this.architecture,
-      disk: system,
-      forwards: [],
-      drive: `file=${system},format=raw,if=none,id=disk,cache=writeback${isFirst ? "" : ",snapshot=on"}`,
-      direct: {
-        kernel: this.#path("vmlinuz"),
-        initrd: this.#path("initrd"),
-        command: `${terminals[this.architecture]}${command}`,
-      },
-      more: ["-drive", powered.drive("record"), "-device", "virtio-blk-pci,drive=record", ...more],
-    });
-  }
-
-  #path(name: string): string {
-    return join(this.directory, name);
+    await systemClock.sleep(lookEachMs);
   }
 }
+
+function readFound(said: string): Found {
+  const text = /^FOUND (\{.*\})$/m.exec(said)?.[1];
+  if (text === undefined) throw new LabError("lab.machine", `nothing could be looked at: ${said.slice(-500)}`);
+  return JSON.parse(text) as Found;
+}
+
+const describe = ({ atNs, count }: Moment, { fromNs }: Span, report: CutReport): Record<string, unknown> => ({
+  afterMs: Math.round((atNs - fromNs) / 1e6),
+  told: count,
+  ...report,
+});

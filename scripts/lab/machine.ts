@@ -9,7 +9,7 @@
  */
 import { appendFileSync } from "node:fs";
 import { systemClock } from "#clock.ts";
-import { LabError } from "./commands.ts";
+import { LabError } from "./labError.ts";
 import type { LabArchitecture } from "./root.ts";
 
 export type MachineParts = {

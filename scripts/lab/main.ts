@@ -20,7 +20,7 @@ import type { Step } from "./scenario.ts";
 import { updateSteps } from "./updateSteps.ts";
 
 const usage = `usage: bun scripts/lab.ts nested [--arch x86_64|aarch64] [--bun FILE] [--hypervisor FILE] [--cache DIR] [STEP…]
-       bun scripts/lab.ts appliance [--image FILE] [STEP…]
+       bun scripts/lab.ts appliance [--image FILE] [--scene DIR] [STEP…]
        bun scripts/lab.ts cuts [--image FILE] [--kind slot|ready|update|load] [--count N] [--first N] [--seed N]
                                    [--scene DIR] [--bundle FILE] [--lies]
        bun scripts/lab.ts native [--arch x86_64|aarch64] [--bun FILE] [--cache DIR] [--set NAME=VALUE]… [TEST FILE…]
@@ -122,7 +122,8 @@ async function appliance(values: Values, words: readonly string[]): Promise<numb
     ({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)),
   );
   const tell = (step: Step): void => console.log(`appliance: ${describeStep(step)}`);
-  const steps = await runAppliance(image, chosen, tell);
+  const { scene } = values;
+  const steps = await runAppliance({ image, steps: chosen, tell, ...(scene === undefined ? {} : { scene }) });
   const held = steps.filter(({ ok }) => ok).length;
   console.log(`${held} passed, ${steps.length - held} failed`);
   return held > 0 && held === steps.length ? 0 : 1;

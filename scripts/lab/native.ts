@@ -8,8 +8,9 @@
 import { chmod, cp, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { deadline } from "#clock.ts";
-import { LabError, run } from "./commands.ts";
+import { run } from "#image/commands.ts";
 import { initrdFor } from "./initrd.ts";
+import { LabError } from "./labError.ts";
 import { runMachine } from "./machine.ts";
 import { copyCheckout } from "./payload.ts";
 import { buildRoot, type LabArchitecture } from "./root.ts";

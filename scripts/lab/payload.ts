@@ -6,7 +6,7 @@
 import { chmod, cp, mkdir, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { hasInterpreter } from "#appliance/guests/checkpointAbility.ts";
-import { run } from "./commands.ts";
+import { run } from "#image/commands.ts";
 import { initrdFor } from "./initrd.ts";
 import type { LabArchitecture, LabRoot } from "./root.ts";
 
@@ -70,10 +70,12 @@ async function putHypervisor(hypervisor: string, bin: string): Promise<void> {
 
 /** Files that git knows or would know, and the packages of the lock file, those that `selection` leaves out apart. */
 export async function copyCheckout(target: string, selection: readonly string[]): Promise<void> {
-  const listed = await run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], top);
+  const listed = await run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], { directory: top });
   for (const path of listed.split("\0").filter((item) => item !== "")) {
     await mkdir(dirname(join(target, path)), { recursive: true });
     await cp(join(top, path), join(target, path), { force: true }).catch(() => {});
   }
-  await run([process.execPath, "install", ...selection, "--frozen-lockfile", "--ignore-scripts"], target);
+  await run([process.execPath, "install", ...selection, "--frozen-lockfile", "--ignore-scripts"], {
+    directory: target,
+  });
 }

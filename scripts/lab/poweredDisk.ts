@@ -6,12 +6,16 @@
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "#clock.ts";
-import { LabError } from "./commands.ts";
 import type { CutReport } from "./cutDisk.ts";
+import { LabError } from "./labError.ts";
 
 const startMsMax = 20_000;
 const pollMs = 20;
 let disks = 0;
+
+/** A disk that is served at this socket, as QEMU names it. */
+export const nbdDrive = (socket: string, id: string): string =>
+  `file=nbd+unix:///?socket=${socket},format=raw,if=none,id=${id},cache=writeback`;
 
 export class PoweredDisk implements AsyncDisposable {
   readonly #server: Bun.Subprocess<"ignore", "pipe", "inherit">;
@@ -42,7 +46,7 @@ export class PoweredDisk implements AsyncDisposable {
 
   /** As QEMU names it. */
   drive(id: string): string {
-    return `file=nbd+unix:///?socket=${this.socket},format=raw,if=none,id=${id},cache=writeback`;
+    return nbdDrive(this.socket, id);
   }
 
   /** From now on everything on it fails. */

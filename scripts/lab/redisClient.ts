@@ -3,7 +3,7 @@
  * Clients of the guest's redis, from outside the guest: one that asks, and bystanders that check every answer.
  */
 import { deadline, systemClock } from "#clock.ts";
-import { LabError } from "./commands.ts";
+import { LabError } from "./labError.ts";
 
 /** redis tests all of its memory after some of its crashes, here under two emulations. */
 const answerMs = 300_000;

@@ -10,7 +10,8 @@
 import { existsSync } from "node:fs";
 import { appendFile, chown, cp, mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { LabError, run } from "./commands.ts";
+import { run } from "#image/commands.ts";
+import { LabError } from "./labError.ts";
 
 export type LabArchitecture = "x86_64" | "arm64";
 

@@ -9,7 +9,7 @@
 import { connect } from "node:net";
 import { createInterface } from "node:readline";
 import { systemClock } from "#clock.ts";
-import { LabError } from "./commands.ts";
+import { LabError } from "./labError.ts";
 
 const saveMsMax = 300_000;
 const pollMs = 200;

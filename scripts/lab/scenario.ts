@@ -6,7 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { ControlClient } from "#appliance/controlClient.ts";
 import { systemClock } from "#clock.ts";
 import { explain } from "#errors.ts";
-import { LabError } from "./commands.ts";
+import { LabError } from "./labError.ts";
 import { RedisClient, watchBystanders } from "./redisClient.ts";
 import { type Notice, Supervisor } from "./supervisor.ts";
 

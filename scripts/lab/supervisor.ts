@@ -3,7 +3,7 @@
  * A supervisor process of the scenario: `holdfast run --json`, its notices as they come, and its violent end.
  */
 import { deadline } from "#clock.ts";
-import { LabError } from "./commands.ts";
+import { LabError } from "./labError.ts";
 
 export type Notice = Readonly<Record<string, unknown>>;
 

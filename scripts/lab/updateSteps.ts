@@ -6,15 +6,17 @@
  * Bundles: `BUNDLES/holdfast-2.0-arm64.raucb` and `…-3.0-…`, built with `image/build --version` and the same keys as the image
  * (HOLDFAST_LAB_BUNDLES; left out: the image's folder; HOLDFAST_LAB_KEYS: the folder of key.pem and cert.pem).
  */
-import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { systemClock } from "#clock.ts";
 import { makeBundle } from "#image/bundle.ts";
+import { run } from "#image/commands.ts";
 import { architectureOf } from "#image/run.ts";
-import { type ApplianceStep, holds, type Scene } from "./appliance.ts";
+import type { ApplianceStep, Scene } from "./appliance.ts";
 import type { BootedBox } from "./bootedBox.ts";
-import { device, Surroundings, telemetryTo } from "./boxWorld.ts";
-import { LabError, run } from "./commands.ts";
+import { device, type Surroundings } from "./boxWorld.ts";
+import { holds } from "./holds.ts";
+import { LabError } from "./labError.ts";
 
 const readyMsMax = 600_000;
 /** Boot, gate of ten minutes, and the way back. */
@@ -36,18 +38,9 @@ function expect(isSo: boolean, what: string): void {
   if (!isSo) throw new LabError("lab.machine", what);
 }
 
-/** The program is broken where the file /data/break names the slot that runs: an app that a new version breaks. */
-const configurationFor = (port: number): string => `[status]
-listen = "0.0.0.0:8443"
-openHealth = true
-
-${telemetryTo(port)}
-[[program]]
-name = "cache"
-command = ["/bin/sh", "-c", "grep -q holdfast.slot=$(cat /data/break 2>/dev/null || echo none) /proc/cmdline && exit 1; exec redis-server --port 7000 --dir /tmp"]
-probes = ["tcp:7000"]
-restart = { attemptsMax = 1000, backoffMsMax = 5000 }
-`;
+/** As image/build names it. */
+export const bundleOf = (image: string, version: string): string =>
+  join(process.env.HOLDFAST_LAB_BUNDLES ?? dirname(image), `holdfast-${version}-${architectureOf(image)}.raucb`);
 
 const statusOf = async (box: BootedBox): Promise<Status> => JSON.parse(await box.shell(jsonStatus)) as Status;
 
@@ -79,37 +72,39 @@ const environmentOf = (box: BootedBox): Promise<string> =>
   box.shell("grub-editenv /esp/grub/grubenv list | tr '\\n' ' '");
 
 /** From the slot that runs to the other one, and proven there. */
-async function updateTo(around: Surroundings, box: BootedBox, version: string): Promise<Record<string, unknown>> {
+async function updateTo(
+  around: Surroundings,
+  box: BootedBox,
+  version: string,
+  [place, bundle]: readonly [number, string],
+): Promise<Record<string, unknown>> {
   const from = await stands(box, "a supervisor", () => true, readyMsMax);
+  await around.fetch(box, place, statSync(bundle).size);
   const beganNs = systemClock.monotonicNs();
-  const said = await around.install(box, around.bundle(version));
+  const said = await around.install(box);
   const writtenSeconds = Math.round((systemClock.monotonicNs() - beganNs) / 1e9);
   await restarted(box);
   const trial = await stands(box, "a trial", ({ phase }) => phase === "trial" || phase === "good", readyMsMax);
   const end = await stands(box, "the end of the trial", ({ phase }) => phase !== "trial", gateMsMax);
+  const seconds = Math.round((systemClock.monotonicNs() - beganNs) / 1e9);
   expect(end.phase === "good" && end.version === version, `${running(end)}: ${end.says}`);
   expect(end.slot !== from.slot, "it runs in the same slot");
   const isBorn = (): boolean => around.birth.sw === version && around.birth.slot === end.slot;
   await holds("the birth", async () => (isBorn() ? true : null), readyMsMax);
   const environment = await environmentOf(box);
   expect(environment.includes(`ORDER=${end.slot}`) && environment.includes(`${end.slot}_TRY=0`), environment);
-  return {
-    from: running(from),
-    trial: running(trial),
-    end: running(end),
-    writtenSeconds,
-    said: said.slice(-120),
-    environment,
-  };
+  const ways = [from, trial, end].map(running).join(" > ");
+  return { ways, writtenSeconds, seconds, said: said.slice(-120), environment };
 }
 
 async function thereAndBack(scene: Scene): Promise<Record<string, unknown>> {
-  await using around = await Surroundings.open(scene, configurationFor);
-  await using box = scene.boot({ more: around.attached(around.bundle("2.0"), around.bundle("3.0")) });
-  await box.shellReady();
-  const first = await updateTo(around, box, "2.0");
-  const second = await updateTo(around, box, "3.0");
-  return { first, second, reboot: await signedReboot(around, box) };
+  const [second, third] = [bundleOf(scene.image, "2.0"), bundleOf(scene.image, "3.0")];
+  const { box, around } = await scene.goOn([second, third]);
+  await using _around = around;
+  await using _box = box;
+  const there = await updateTo(around, box, "2.0", [0, second]);
+  const back = await updateTo(around, box, "3.0", [1, third]);
+  return { there, back, reboot: await signedReboot(around, box) };
 }
 
 /** A signed command restarts the box; the job has succeeded, and the next birth says whose wish it was. */
@@ -128,15 +123,16 @@ async function signedReboot(around: Surroundings, box: BootedBox): Promise<Recor
 
 /** It comes up, and a server that ran before does not: sent back within ten minutes, with the reason everywhere. */
 async function failsItsGate(scene: Scene): Promise<Record<string, unknown>> {
-  await using around = await Surroundings.open(scene, configurationFor);
-  await using box = scene.boot({ more: around.attached(around.bundle("2.0")) });
-  await box.shellReady();
-  await stands(box, "a supervisor", () => true, readyMsMax);
+  const bundle = bundleOf(scene.image, "2.0");
+  const { box, around } = await scene.goOn([bundle]);
+  await using _around = around;
+  await using _box = box;
   await box.shell("echo B >/data/break; sync");
-  await around.install(box, around.bundle("2.0"));
+  await around.fetch(box, 0, statSync(bundle).size);
+  await around.install(box);
   await restarted(box);
   await restarted(box, gateMsMax);
-  return await cameBack(around, box, "2.0", /trial: workload cache/, around.bundle("2.0"));
+  return await cameBack(around, box, "2.0", /trial: workload cache/);
 }
 
 /** What the slot that runs again says of the one that failed: on the command line, over MQTT, and to whoever tries again. */
@@ -145,7 +141,6 @@ async function cameBack(
   box: BootedBox,
   version: string,
   reason: RegExp,
-  bundle: string,
 ): Promise<Record<string, unknown>> {
   const status = await stands(box, "the rollback", ({ lastRollback }) => lastRollback !== null, readyMsMax);
   expect(status.slot === "A", `slot ${status.slot} runs`);
@@ -157,7 +152,7 @@ async function cameBack(
     async () => around.observer.decoded(`holdfast/1/${device}/a/rollback`).at(-1)?.cause ?? null,
     readyMsMax,
   );
-  const again = await around.install(box, bundle).catch((error: unknown) => String(error));
+  const again = await around.install(box).catch((error: unknown) => String(error));
   expect(again.includes("failed here"), `it was not refused: ${again}`);
   return {
     reason: status.lastRollback!.reason,
@@ -172,31 +167,31 @@ async function cameBack(
 const neverComesUp =
   (version: string, spoil: (bootImage: string) => Promise<void>): ApplianceStep["run"] =>
   async (scene) => {
-    await using around = await Surroundings.open(scene, configurationFor);
-    const name = `spoilt-${version}.raucb`;
-    await makeSpoilt(around, scene, version, name, spoil);
-    await using box = scene.boot({ more: around.attached(name) });
-    await box.shellReady();
-    await stands(box, "a supervisor", () => true, readyMsMax);
-    await around.install(box, name);
+    const bundle = `${scene.disk}.spoilt`;
+    await makeSpoilt(scene, version, bundle, spoil);
+    const { box, around } = await scene.goOn([bundle]);
+    await using _around = around;
+    await using _box = box;
+    await around.fetch(box, 0, statSync(bundle).size);
+    await around.install(box);
     await restarted(box, gateMsMax);
-    return await cameBack(around, box, version, /started 3 times/, name);
+    return await cameBack(around, box, version, /started 3 times/);
   };
 
 async function makeSpoilt(
-  around: Surroundings,
-  { disk, image }: Scene,
+  scene: Scene,
   version: string,
-  name: string,
+  out: string,
   spoil: (bootImage: string) => Promise<void>,
 ): Promise<void> {
+  const { disk, image } = scene;
   const keys = process.env.HOLDFAST_LAB_KEYS ?? "";
   expect(
     existsSync(join(keys, "key.pem")),
     "HOLDFAST_LAB_KEYS: the folder of key.pem and cert.pem that signed the image",
   );
   const [rootImage, bootImage] = [`${disk}.root`, `${disk}.boot`];
-  await run(["unsquashfs", "-f", "-d", `${disk}.parts`, join(around.bundles, around.bundle("2.0"))]);
+  await run(["unsquashfs", "-f", "-d", `${disk}.parts`, bundleOf(scene.image, "2.0")]);
   await run(["mv", join(`${disk}.parts`, "root.img"), rootImage]);
   await run(["mv", join(`${disk}.parts`, "boot.img"), bootImage]);
   await spoil(bootImage);
@@ -207,7 +202,7 @@ async function makeSpoilt(
     version,
     compatible: `holdfast-${architectureOf(image)}`,
     ...signed,
-    out: join(around.bundles, name),
+    out,
   });
 }
 

@@ -20,11 +20,13 @@ export type BrokerOptions = {
   readonly global?: readonly string[];
   /** Keeps sessions and retained messages over a restart. */
   readonly persistence?: boolean;
+  /** Left out: a free one. */
+  readonly port?: number;
 };
 
 export class Mosquitto implements AsyncDisposable {
   readonly directory = mkdtempSync(join(tmpdir(), "holdfast-broker-"));
-  readonly port = freePort();
+  readonly port: number;
   readonly websocketPort = freePort();
   #child: Bun.Subprocess<"ignore", "ignore", "pipe"> | null = null;
   #log = "";
@@ -38,6 +40,7 @@ export class Mosquitto implements AsyncDisposable {
 
   private constructor(options: BrokerOptions) {
     this.#options = options;
+    this.port = options.port ?? freePort();
   }
 
   get url(): string {
