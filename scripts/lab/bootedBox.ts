@@ -28,6 +28,7 @@ export const bootMsMax = 600_000;
 const answerMsMax = 300_000;
 const usualMemoryMiB = 1_536;
 const processors = 2;
+const complaintMax = 500;
 
 export class BootedBox implements AsyncDisposable {
   readonly #child: Bun.Subprocess<"pipe", "pipe", "pipe">;
@@ -39,6 +40,8 @@ export class BootedBox implements AsyncDisposable {
   #orders = 0;
   #heard = Promise.withResolvers<void>();
   #ended = false;
+  /** What QEMU itself said at its end. */
+  #complaint = "";
 
   constructor(parts: BoxParts) {
     this.#log = `${parts.disk}.console`;
@@ -72,6 +75,7 @@ export class BootedBox implements AsyncDisposable {
       this.#heard.resolve();
       this.#heard = Promise.withResolvers<void>();
     }
+    this.#complaint = (await this.#child.stderr.text()).trim().slice(-complaintMax);
     this.#ended = true;
     this.#heard.resolve();
   }
@@ -90,7 +94,9 @@ export class BootedBox implements AsyncDisposable {
         this.#from += found.index + found[0].length;
         return found;
       }
-      if (this.#ended) throw new LabError("lab.machine", `the box ended before ${pattern}; see ${this.#log}`);
+      if (this.#ended) {
+        throw new LabError("lab.machine", `the box ended before ${pattern}: ${this.#complaint}; see ${this.#log}`);
+      }
       await Promise.race([this.#heard.promise, over]);
     }
   }

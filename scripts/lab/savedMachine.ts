@@ -13,13 +13,14 @@ import { LabError } from "./labError.ts";
 
 const saveMsMax = 300_000;
 const pollMs = 200;
+const downtimeMsMax = 60_000;
 
 export const savable = (socket: string): readonly string[] => ["-qmp", `unix:${socket},server=on,wait=off`];
 export const resumed = (file: string): readonly string[] => ["-incoming", `exec:cat ${file}`];
 
 type Answer = { readonly return?: { readonly status?: string }; readonly error?: { readonly desc: string } };
 
-/** Stops the machine, with all that it has written flushed, and saves it. It stands still afterwards. @throws LabError */
+/** Saves the machine with all that it has written flushed. It stands still afterwards, and goes on where it is resumed. @throws LabError */
 export async function saveMachine(socketPath: string, file: string): Promise<void> {
   const socket = connect(socketPath);
   try {
@@ -36,8 +37,8 @@ export async function saveMachine(socketPath: string, file: string): Promise<voi
       }
     };
     await ask("qmp_capabilities");
-    await ask("stop");
-    await ask("migrate-set-parameters", { "max-bandwidth": 2 ** 33 });
+    // Not stopped first: what is saved while it stands still also stands still afterwards.
+    await ask("migrate-set-parameters", { "max-bandwidth": 2 ** 33, "downtime-limit": downtimeMsMax });
     await ask("migrate", { uri: `exec:cat >${file}` });
     const limitNs = systemClock.monotonicNs() + saveMsMax * 1e6;
     for (;;) {
