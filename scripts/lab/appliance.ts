@@ -29,6 +29,8 @@ export type Scene = {
   readonly boot: (more?: { readonly memoryMiB?: number }) => BootedBox;
   /** One that is ready and has its broker, with these bundles in their places (readyBox.ts). */
   readonly goOn: (bundles?: readonly string[]) => Promise<{ readonly box: BootedBox; readonly around: Surroundings }>;
+  /** How far it is, for whoever waits. */
+  readonly note: (text: string) => void;
 };
 export type ApplianceStep = {
   readonly name: string;
@@ -54,12 +56,13 @@ export type ApplianceRun = {
   readonly image: string;
   readonly steps: readonly ApplianceStep[];
   readonly tell: (step: Step) => void;
+  readonly note: (text: string) => void;
   /** A folder in which the box that is ready is kept for the next run. */
   readonly scene?: string;
 };
 
 /** Runs these steps on an image, each on a disk of its own. A step that fails keeps its disk and console. */
-export async function runAppliance({ image, steps, tell, scene }: ApplianceRun): Promise<Step[]> {
+export async function runAppliance({ image, steps, tell, note, scene }: ApplianceRun): Promise<Step[]> {
   const done: Step[] = [];
   const own = scene ?? mkdtempSync(join(tmpdir(), "holdfast-ready-"));
   mkdirSync(own, { recursive: true });
@@ -67,7 +70,7 @@ export async function runAppliance({ image, steps, tell, scene }: ApplianceRun):
     const beganNs = systemClock.monotonicNs();
     const directory = mkdtempSync(join(tmpdir(), "holdfast-box-"));
     const disk = join(directory, "box.img");
-    const facts = await onFreshBox(image, disk, own, step).catch((error: unknown) => ({
+    const facts = await onFreshBox(image, disk, own, step, note).catch((error: unknown) => ({
       error: explain(error),
       kept: directory,
     }));
@@ -86,6 +89,7 @@ async function onFreshBox(
   disk: string,
   own: string,
   step: ApplianceStep,
+  tell: (text: string) => void,
 ): Promise<Record<string, unknown>> {
   const architecture = architectureOf(image);
   await copyDisk(image, disk, diskGiB * gib);
@@ -96,13 +100,16 @@ async function onFreshBox(
     [redisPort, 7000],
   ] as const;
   const boot: Scene["boot"] = (more = {}) => new BootedBox({ architecture, disk, forwards, ...more });
+  const beganNs = systemClock.monotonicNs();
+  const note = (text: string): void =>
+    tell(`${step.name}: ${Math.round((systemClock.monotonicNs() - beganNs) / 1e9)} s: ${text}`);
   const goOn: Scene["goOn"] = async (bundles = []) => {
-    const ready = await ReadyBox.open(image, own, () => {});
+    const ready = await ReadyBox.open(image, own, note);
     await ready.copyDisk(disk);
     const around = await Surroundings.at(ready.brokerPort);
     return { around, box: await ready.goOn({ disk, forwards, bundles }) };
   };
-  return await step.run({ image, disk, pagePort, redisPort, boot, goOn });
+  return await step.run({ image, disk, pagePort, redisPort, boot, goOn, note });
 }
 
 /** Overwrites a partition's beginning, as a torn update or a bad card leaves it. */

@@ -3,10 +3,9 @@
  * Power cuts of a booted image, at moments that a seed chooses: the box runs on a disk that forgets what it was not told to
  * make durable, and must boot again after each cut.
  *
- * `slot`: cut while firmware, boot loader and initial RAM disk run, checked as far as the slot's system is found. `ready`:
- * cut at any moment of first boot, setup and service with a write load on the data partition; checked by the box's own
- * setup (nothing degraded), its record (`storage verify`) and the load's own rows: each that was told durable is there.
- * `update` and `load`: updateCuts.ts and loadCuts.ts.
+ * `ready`: cut at any moment of first boot, setup and service with a write load on the data partition; checked by the box's
+ * own setup (nothing degraded), its record (`storage verify`) and the load's own rows: each that was told durable is there.
+ * `slot`, `update` and `load`: slotCuts.ts, updateCuts.ts and loadCuts.ts.
  */
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -20,6 +19,7 @@ import type { CutReport } from "./cutDisk.ts";
 import { LabError } from "./labError.ts";
 import { LoadCuts } from "./loadCuts.ts";
 import { PoweredDisk } from "./poweredDisk.ts";
+import { SlotCuts } from "./slotCuts.ts";
 import { UpdateCuts } from "./updateCuts.ts";
 
 export const cutKinds = ["slot", "ready", "update", "load"] as const;
@@ -41,7 +41,7 @@ export type CutRun = {
 const gib = 1_073_741_824;
 const diskGiB = 3;
 /** A cut falls within this after the machine is started; the slowest boot on a busy machine fills it. */
-const windowMs = { slot: 15_000, ready: 150_000 } as const;
+const windowMs = 150_000;
 /** The box may need this many starts: a slot has three tries. */
 const startsMax = 3;
 const rowsPath = "/data/rows";
@@ -80,11 +80,15 @@ async function opened({ image, kind, seed, bundle, lies, tell }: CutRun, directo
     const cuts = await UpdateCuts.open(image, bundle, directory, seed, tell);
     return { cut: (index) => cuts.cut(index), [Symbol.asyncDispose]: async () => {} };
   }
-  return await bootCuts(image, kind, seed, directory);
+  if (kind === "slot") {
+    const cuts = new SlotCuts(image, directory, seed);
+    return { cut: (index) => cuts.cut(index), [Symbol.asyncDispose]: async () => {} };
+  }
+  return await readyCuts(image, seed, directory);
 }
 
 /** One box, cut and started again and again. */
-async function bootCuts(image: string, kind: "slot" | "ready", seed: number, directory: string): Promise<Cuts> {
+async function readyCuts(image: string, seed: number, directory: string): Promise<Cuts> {
   const disk = join(directory, "box.img");
   await copyDisk(image, disk, diskGiB * gib);
   await placeFiles(disk, { shell: "yes\n" });
@@ -92,10 +96,10 @@ async function bootCuts(image: string, kind: "slot" | "ready", seed: number, dir
   let durable = 0;
   const cut = async (index: number): Promise<Record<string, unknown>> => {
     const random = seededRandom(seed * 100_003 + index);
-    const afterMs = Math.floor(random() * windowMs[kind]);
-    const report = await cutOnce({ architecture, disk }, directory, afterMs, random, kind);
+    const afterMs = Math.floor(random() * windowMs);
+    const report = await cutOnce({ architecture, disk }, directory, afterMs, random);
     durable = Math.max(durable, report.rows);
-    return { afterMs, ...report, ...(await bootsAgain({ architecture, disk }, kind, durable)) };
+    return { afterMs, ...report, ...(await bootsAgain({ architecture, disk }, durable)) };
   };
   return { cut, [Symbol.asyncDispose]: async () => {} };
 }
@@ -107,7 +111,6 @@ async function cutOnce(
   directory: string,
   afterMs: number,
   random: Random,
-  kind: "slot" | "ready",
 ): Promise<CutReport & { readonly rows: number }> {
   await using powered = await PoweredDisk.open(disk, directory, Math.floor(random() * 2 ** 31));
   await using box = new BootedBox({
@@ -117,7 +120,7 @@ async function cutOnce(
     drive: powered.drive("disk"),
   });
   const cutAt = systemClock.sleep(afterMs);
-  const loading = kind === "ready" ? box.says(/\n# /, windowMs.ready).then(() => box.type(load)) : Promise.resolve();
+  const loading = box.says(/\n# /, windowMs).then(() => box.type(load));
   loading.catch(() => {});
   await cutAt;
   const report = await powered.cut();
@@ -126,16 +129,11 @@ async function cutOnce(
 }
 
 /** Starts it on what the cut left. @throws LabError lab.machine */
-async function bootsAgain(
-  { architecture, disk }: Machine,
-  kind: "slot" | "ready",
-  durable: number,
-): Promise<Record<string, unknown>> {
+async function bootsAgain({ architecture, disk }: Machine, durable: number): Promise<Record<string, unknown>> {
   await using box = new BootedBox({ architecture, disk, forwards: [] });
   const beganNs = systemClock.monotonicNs();
   const [, slot] = await box.says(/Holdfast: slot ([AB]) on /, bootMsMax * startsMax);
   const facts = { slot, seconds: Math.round((systemClock.monotonicNs() - beganNs) / 1e9) };
-  if (kind === "slot") return facts;
   await box.shellReady();
   const degraded = await box.shell("cat /run/holdfast-degraded 2>/dev/null || echo none");
   if (degraded !== "none") throw new LabError("lab.machine", `the box is degraded: ${degraded}`);

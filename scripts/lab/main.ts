@@ -123,7 +123,8 @@ async function appliance(values: Values, words: readonly string[]): Promise<numb
   );
   const tell = (step: Step): void => console.log(`appliance: ${describeStep(step)}`);
   const { scene } = values;
-  const steps = await runAppliance({ image, steps: chosen, tell, ...(scene === undefined ? {} : { scene }) });
+  const note = (text: string): void => console.log(`appliance: ${text}`);
+  const steps = await runAppliance({ image, steps: chosen, tell, note, ...(scene === undefined ? {} : { scene }) });
   const held = steps.filter(({ ok }) => ok).length;
   console.log(`${held} passed, ${steps.length - held} failed`);
   return held > 0 && held === steps.length ? 0 : 1;

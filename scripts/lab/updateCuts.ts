@@ -9,7 +9,6 @@
 import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { seededRandom, systemClock } from "#clock.ts";
-import { run } from "#image/commands.ts";
 import { mib, type PartitionName, partitionOf } from "#image/layout.ts";
 import { architectureOf } from "#image/run.ts";
 import { BootedBox, bootMsMax } from "./bootedBox.ts";
@@ -20,6 +19,7 @@ import { LabError } from "./labError.ts";
 import { serveNbd } from "./nbdServer.ts";
 import { nbdDrive } from "./poweredDisk.ts";
 import { ReadyBox } from "./readyBox.ts";
+import { environmentOn } from "./slotMarks.ts";
 
 const stepMsMax = 1_800_000;
 const trialAskMs = 15_000;
@@ -105,13 +105,6 @@ export class UpdateCuts {
   }
 }
 
-/** What the boot loader will find, in words: order, and each slot's mark and tries. */
-async function environmentOn(disk: string): Promise<string> {
-  const text = await run(["mtype", "-i", `${disk}@@${partitionOf("esp").startMiB * mib}`, "::grub/grubenv"]);
-  const value = (name: string): string => new RegExp(`^${name}=(.*)$`, "m").exec(text)?.[1] ?? "?";
-  return `${value("ORDER")}, A ${value("A_OK")}/${value("A_TRY")}, B ${value("B_OK")}/${value("B_TRY")}`;
-}
-
 async function recordUpdate(ready: ReadyBox, bundle: string, directory: string): Promise<Stage[]> {
   const disk = join(directory, "update.img");
   await ready.copyDisk(disk);
@@ -130,7 +123,8 @@ async function recordUpdate(ready: ReadyBox, bundle: string, directory: string):
     fromNs = toNs;
   };
   box.type("holdfast update install /data/next.raucb; echo ORDER''ED");
-  await box.says(/\nORDERED/, stepMsMax);
+  // It may restart before the shell is told that it will.
+  await box.says(/\nORDERED|reboot: Restarting/, stepMsMax);
   ends("writing");
   await box.says(/BdsDxe: starting/, stepMsMax);
   ends("restart");

@@ -77,14 +77,18 @@ async function updateTo(
   box: BootedBox,
   version: string,
   [place, bundle]: readonly [number, string],
+  note: Scene["note"],
 ): Promise<Record<string, unknown>> {
   const from = await stands(box, "a supervisor", () => true, readyMsMax);
   await around.fetch(box, place, statSync(bundle).size);
   const beganNs = systemClock.monotonicNs();
   const said = await around.install(box);
+  note(`${version} is written`);
   const writtenSeconds = Math.round((systemClock.monotonicNs() - beganNs) / 1e9);
   await restarted(box);
+  note(`${version} is started`);
   const trial = await stands(box, "a trial", ({ phase }) => phase === "trial" || phase === "good", readyMsMax);
+  note(running(trial));
   const end = await stands(box, "the end of the trial", ({ phase }) => phase !== "trial", gateMsMax);
   const seconds = Math.round((systemClock.monotonicNs() - beganNs) / 1e9);
   expect(end.phase === "good" && end.version === version, `${running(end)}: ${end.says}`);
@@ -102,8 +106,8 @@ async function thereAndBack(scene: Scene): Promise<Record<string, unknown>> {
   const { box, around } = await scene.goOn([second, third]);
   await using _around = around;
   await using _box = box;
-  const there = await updateTo(around, box, "2.0", [0, second]);
-  const back = await updateTo(around, box, "3.0", [1, third]);
+  const there = await updateTo(around, box, "2.0", [0, second], scene.note);
+  const back = await updateTo(around, box, "3.0", [1, third], scene.note);
   return { there, back, reboot: await signedReboot(around, box) };
 }
 
@@ -130,8 +134,11 @@ async function failsItsGate(scene: Scene): Promise<Record<string, unknown>> {
   await box.shell("echo B >/data/break; sync");
   await around.fetch(box, 0, statSync(bundle).size);
   await around.install(box);
+  scene.note("written");
   await restarted(box);
+  scene.note("on trial");
   await restarted(box, gateMsMax);
+  scene.note("sent back");
   return await cameBack(around, box, "2.0", /trial: workload cache/);
 }
 
@@ -174,7 +181,9 @@ const neverComesUp =
     await using _box = box;
     await around.fetch(box, 0, statSync(bundle).size);
     await around.install(box);
+    scene.note("written");
     await restarted(box, gateMsMax);
+    scene.note("back");
     return await cameBack(around, box, version, /started 3 times/);
   };
 

@@ -85,7 +85,13 @@ if (!long("image")) {
     )(
       step.name,
       async () => {
-        const [ended] = await runAppliance({ image: chosen(), steps: [step], tell: () => {}, scene });
+        const [ended] = await runAppliance({
+          image: chosen(),
+          steps: [step],
+          tell: () => {},
+          note: console.log,
+          scene,
+        });
         expect(ended).toMatchObject({ ok: true });
       },
       stepMsMax,
