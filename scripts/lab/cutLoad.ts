@@ -5,12 +5,14 @@
  *     cutLoad.ts load DISK MEMORY EVENT MESSAGE SEED   journal and outbox through Storage, from these numbers on: `LOAD journal N`, `LOAD outbox N`
  *     cutLoad.ts checkpoints DISK MEMORY SEED     checkpoints of a scripted guest, one after the other: `LOAD checkpoint N`
  *     cutLoad.ts check DISK MEMORY JOURNAL OUTBOX CHECKPOINT      `FOUND {…}`, with every broken promise about these
+ *     cutLoad.ts disks DISK MEMORY DEVICE:JOURNAL:OUTBOX:CHECKPOINT…     the same of each device, mounted at DISK in turn
  *
  * DISK is the folder that survives, MEMORY one that does not. A line of LOAD is printed once all up to its number has been acknowledged as durable.
  */
-import { mkdirSync, writeSync } from "node:fs";
+import { mkdirSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { seededRandom, systemClock } from "#clock.ts";
+import { explain } from "#errors.ts";
 import { silentLog } from "#log.ts";
 import { CheckpointTaking } from "#restoration/takeCheckpoint.ts";
 import { verifyCheckpoint } from "#restoration/verifyCheckpoint.ts";
@@ -120,7 +122,28 @@ async function check(journal: number, outbox: number, checkpoint: number): Promi
   say(`FOUND ${JSON.stringify({ journal: last, outbox: messages.length, checkpoints: found.size, broken })}`);
 }
 
+/** Also the file system, before and after: what the kernel mends at the mount, and what a look at it finds then. */
+async function checkDisk(words: string): Promise<void> {
+  const [device = "", ...counts] = words.split(":");
+  const [journal = 0, outbox = 0, checkpoint = 0] = counts.map(Number);
+  const broken: string[] = [];
+  const tool = (...command: string[]): boolean => {
+    const { success, stdout, stderr } = Bun.spawnSync(command);
+    if (!success) broken.push(`${command.join(" ")}: ${stderr.toString().trim() || stdout.toString().trim()}`);
+    return success;
+  };
+  rmSync(runDirectory, { recursive: true, force: true });
+  mkdirSync(runDirectory);
+  if (tool("mount", "-t", "xfs", "-o", "noatime", device, directory)) {
+    await check(journal, outbox, checkpoint).catch((error: unknown) => broken.push(explain(error)));
+    if (tool("umount", directory)) tool("xfs_repair", "-n", device);
+  }
+  if (broken.length > 0) say(`FOUND ${JSON.stringify({ journal: 0, outbox: 0, checkpoints: 0, broken })}`);
+  say(`CHECKED ${device}`);
+}
+
 const [first = 0, second = 0, third = 0] = numbers.map(Number);
 if (mode === "load") await load(first, second, third);
 else if (mode === "checkpoints") await checkpoints(first);
+else if (mode === "disks") for (const words of numbers) await checkDisk(words);
 else await check(first, second, third);

@@ -70,17 +70,12 @@ export class LoadCuts implements AsyncDisposable {
     const { cuts, first, checker } = this.#group!;
     const place = index - first;
     const { image, facts, acknowledged } = cuts[place]!;
-    await checker.shell(mount(diskName(place)), checkMsMax);
-    const { journal, outbox, checkpoint } = acknowledged;
-    const said = await checker.shell(`${program} check ${places} ${journal} ${outbox} ${checkpoint}`, checkMsMax);
+    const [said] = await checker.says(new RegExp(`[\\s\\S]*\nCHECKED ${diskName(place)}\n`), checkMsMax);
     const found = readFound(said);
     if (found.broken.length > 0) throw new LabError("lab.machine", found.broken.join("; "));
-    await checker.shell(
-      `umount /run/disk && rm -rf /run/cut && mkdir /run/cut && xfs_repair -n ${diskName(place)}`,
-      checkMsMax,
-    );
     this.#before = { acknowledged, journal: found.journal, outbox: found.outbox };
     if (place < cuts.length - 1) rmSync(image);
+    const { journal, outbox, checkpoint } = acknowledged;
     return { ...facts, acknowledged: `${journal}/${outbox}/${checkpoint}`, found };
   }
 
@@ -111,7 +106,14 @@ export class LoadCuts implements AsyncDisposable {
       cuts.push({ image, facts: describe(moment, span, report), acknowledged: acknowledgedBy(moment.atNs) });
     }
     const drives = cuts.map(({ image }, place) => `file=${image},format=raw,if=none,id=d${place},cache=writeback`);
-    this.#group = { cuts, first, checker: this.machine.goOn(drives) };
+    const checker = this.machine.goOn(drives);
+    this.#group = { cuts, first, checker };
+    await checker.shellAgain();
+    const promised = cuts.map(
+      ({ acknowledged: { journal, outbox, checkpoint } }, place) =>
+        `${diskName(place)}:${journal}:${outbox}:${checkpoint}`,
+    );
+    checker.type(`${program} disks ${places} ${promised.join(" ")}`);
   }
 
   /** Loads the disk until enough has been acknowledged; gives the span of the load, and what was told durable by a time. */
@@ -126,6 +128,7 @@ export class LoadCuts implements AsyncDisposable {
     using disk = new RecordingDisk(image, record);
     using _served = serveNbd(socket, disk);
     await using box = this.machine.goOn([nbdDrive(socket, "d0")]);
+    await box.shellAgain();
     const make = this.#before === null ? `mkfs.xfs -q -f -m reflink=1 ${diskName(0)} && ` : "";
     await box.shell(`${make}${mount(diskName(0))}`, checkMsMax);
     const fromNs = disk.nowNs();
@@ -172,7 +175,7 @@ async function enough(console: () => string): Promise<void> {
 }
 
 function readFound(said: string): Found {
-  const text = /^FOUND (\{.*\})$/m.exec(said)?.[1];
+  const text = [...said.matchAll(/^FOUND (\{.*\})$/gm)].at(-1)?.[1];
   if (text === undefined) throw new LabError("lab.machine", `nothing could be looked at: ${said.slice(-500)}`);
   return JSON.parse(text) as Found;
 }

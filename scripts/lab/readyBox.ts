@@ -10,7 +10,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "#clock.ts";
 import { run } from "#image/commands.ts";
-import { architectureOf, copyDisk } from "#image/run.ts";
+import { architectureOf, copyDisk, placeFiles } from "#image/run.ts";
 import { BootedBox } from "./bootedBox.ts";
 import { Surroundings, telemetryTo } from "./boxWorld.ts";
 import { freePort, holds, page } from "./holds.ts";
@@ -77,6 +77,7 @@ export class ReadyBox {
       await this.#places(start.disk, start.bundles ?? []),
       resumed(this.#path("ready.state")),
     );
+    await box.shellAgain();
     await box.shell(`date -s @${Math.round(systemClock.wallMs() / 1_000)}`);
     return box;
   }
@@ -84,6 +85,7 @@ export class ReadyBox {
   async #save(): Promise<void> {
     const disk = this.#path("ready.img");
     await copyDisk(this.image, disk, diskGiB * gib);
+    await placeFiles(disk, { shell: "yes\n" });
     await using around = await Surroundings.open({ disk }, configurationFor);
     const socket = this.#path("control");
     const pagePort = freePort();
