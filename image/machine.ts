@@ -24,6 +24,8 @@ export type MachineOptions = {
   readonly direct?: { readonly kernel: string; readonly initrd: string; readonly command: string };
   /** In software: the box's time goes by its instructions, so that it is never late because this machine is busy. */
   readonly ownTime?: boolean;
+  /** In software: it can have guests of its own. */
+  readonly hasGuests?: boolean;
   /** More words for QEMU. */
   readonly more?: readonly string[];
 };
@@ -33,7 +35,7 @@ const machines = {
     program: "qemu-system-aarch64",
     package: "qemu-system-arm",
     // `pauth-impdef` and `sve=off` keep the emulation cheap.
-    soft: ["-M", "virt,virtualization=on,gic-version=3", "-cpu", "max,pauth-impdef=on,sve=off"],
+    soft: ["-M", "virt,gic-version=3", "-cpu", "max,pauth-impdef=on,sve=off"],
     native: ["-M", "virt,gic-version=host", "-cpu", "host", "-accel", "kvm"],
     firmware: "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd",
     firmwarePackage: "qemu-efi-aarch64",
@@ -71,6 +73,7 @@ export function machineWords(options: MachineOptions): string[] {
   return [
     program,
     ...(!options.isSoftware && hasKvm(architecture) ? native : [...soft, ...emulation(options.ownTime === true)]),
+    ...(options.hasGuests === true && architecture === "arm64" ? ["-machine", "virtualization=on"] : []),
     ...["-smp", String(processors), "-m", `${memoryMiB}M`, ...start],
     ...["-display", "none", "-monitor", "none", "-serial", "stdio"],
     ...["-drive", options.drive ?? `file=${disk},format=raw,if=none,id=disk,cache=writeback`],

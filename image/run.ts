@@ -46,7 +46,7 @@ async function main(words: string[]): Promise<number> {
   }
   const disk = `${trial.image}.box`;
   const machine = { ...trial, disk, architecture: architectureOf(trial.image) };
-  const start = machineWords(machine);
+  const start = machineWords({ ...machine, hasGuests: true });
   if (trial.isFresh) await rm(disk, { force: true });
   if (!existsSync(disk)) await copyDisk(trial.image, disk, trial.sizeGiB * gib);
   await placeFiles(disk, trial.files);

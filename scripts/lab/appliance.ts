@@ -26,7 +26,7 @@ export type Scene = {
   readonly pagePort: number;
   readonly redisPort: number;
   /** Starts the box on the disk as it is now. */
-  readonly boot: (more?: { readonly memoryMiB?: number }) => BootedBox;
+  readonly boot: (more?: { readonly memoryMiB?: number; readonly hasGuests?: boolean }) => BootedBox;
   /** One that is ready and has its broker, with these bundles in their places (readyBox.ts). */
   readonly goOn: (bundles?: readonly string[]) => Promise<{ readonly box: BootedBox; readonly around: Surroundings }>;
   /** How far it is, for whoever waits. */

@@ -19,6 +19,8 @@ export type BoxParts = {
   /** In place of the file, as QEMU names it. */
   readonly drive?: string;
   readonly memoryMiB?: number;
+  /** It can have guests. A machine that is saved cannot: QEMU 7.2 forgets the timer of a kernel that runs above guests. */
+  readonly hasGuests?: boolean;
   readonly direct?: NonNullable<MachineOptions["direct"]>;
   readonly more?: readonly string[];
 };

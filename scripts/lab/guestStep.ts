@@ -73,7 +73,7 @@ async function guestInBox(scene: Scene): Promise<Record<string, unknown>> {
     (port) => `${configuration}${sampleOn(terminals[architectureOf(scene.image)])}\n${telemetryTo(port)}`,
   );
   await placeFiles(scene.disk, { [shellFile]: await bundled(join(import.meta.dir, "guestShell.ts")) });
-  await using box = scene.boot({ memoryMiB });
+  await using box = scene.boot({ memoryMiB, hasGuests: true });
   await box.shellReady();
   const kvm = await box.shell("ls -l /dev/kvm; cloud-hypervisor --version");
   const up = await said(box, /guest sample: up/);
