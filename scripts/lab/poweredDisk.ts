@@ -20,9 +20,9 @@ export const nbdDrive = (socket: string, id: string): string =>
 export class PoweredDisk implements AsyncDisposable {
   readonly #server: Bun.Subprocess<"ignore", "pipe", "inherit">;
 
-  static async open(image: string, directory: string, seed: number, ignoreFlushes = false): Promise<PoweredDisk> {
+  static async open(image: string, directory: string, seed: number): Promise<PoweredDisk> {
     disks += 1;
-    const disk = new PoweredDisk(image, join(directory, `nbd-${disks}`), seed, ignoreFlushes);
+    const disk = new PoweredDisk(image, join(directory, `nbd-${disks}`), seed);
     const limitNs = systemClock.monotonicNs() + startMsMax * 1e6;
     while (!existsSync(disk.socket)) {
       if (systemClock.monotonicNs() > limitNs) throw new LabError("lab.machine", `nothing serves ${disk.socket}`);
@@ -35,11 +35,9 @@ export class PoweredDisk implements AsyncDisposable {
     image: string,
     private readonly socket: string,
     seed: number,
-    ignoreFlushes: boolean,
   ) {
     const words = ["--socket", socket, "--image", image, "--seed", String(seed)];
-    const lies = ignoreFlushes ? ["--ignore-flushes"] : [];
-    this.#server = Bun.spawn([process.execPath, join(import.meta.dir, "cutDisk.ts"), ...words, ...lies], {
+    this.#server = Bun.spawn([process.execPath, join(import.meta.dir, "cutDisk.ts"), ...words], {
       stdio: ["ignore", "pipe", "inherit"],
     });
   }
