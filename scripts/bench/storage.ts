@@ -8,7 +8,9 @@
  * Controls: `fdatasync` = pwrite of one WAL frame (4,120 bytes) into blocks that are there, then fdatasync, on a file beside
  * the journal; `asked` = the same in another thread, asked for it and answering by messages; `NORMAL` = the same batches
  * through the same code into a journal that is not flushed. Controls take turns with what they are for, call by call, and
- * rates are over the sum of times. As root it runs under SCHED_FIFO, so that no other program's work is counted as ours.
+ * rates are over the sum of times. Before intents that come at once their code is warmed, as a guard does at each stop
+ * while the stub's answer is awaited; that is not counted. As root it runs under SCHED_FIFO, so that no other program's
+ * work is counted as ours.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

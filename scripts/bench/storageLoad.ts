@@ -162,13 +162,21 @@ async function arrive(storage: Storage, random: () => number): Promise<number[]>
   return waits;
 }
 
+/** As a guard does in its rehearsal, and from then on at each stop while the stub is asked. */
+function warmUp(storage: Storage): void {
+  const id = storage.nextFaultId();
+  storage.rehearse(sampleReport(id), sampleDecision(id));
+}
+
 /** One intent after each pause, as faults come in life: caches cold. Each goes first every other time. */
 export async function coldIntents(storage: Storage, control: Control): Promise<IntentTimes> {
   const times: number[] = [];
   const bare: number[] = [];
+  warmUp(storage);
   for (let count = 0; count < coldPerRound; count += 1) {
     const id = storage.nextFaultId();
     const [report, decision] = [sampleReport(id), sampleDecision(id)];
+    storage.warm();
     if (count % 2 === 0) bare.push(control.slot(count));
     else {
       const start = nowUs();
@@ -233,11 +241,13 @@ export async function intents(storage: Storage, control: Control, report: boolea
   const times: number[] = [];
   const bare: number[] = [];
   let bursts = 0;
+  warmUp(storage);
   while (times.length < intentsPerRound) {
     const made = Array.from({ length: intentsAtOnce }, () => {
       const id = storage.nextFaultId();
       return { report: sampleReport(id), decision: sampleDecision(id) };
     });
+    storage.warm();
     made.forEach(({ report: fault, decision }, index) => {
       // Each goes first every other time: whoever does finds the caches cold.
       if (index % 2 === bursts % 2) bare.push(control.slot(index));

@@ -17,6 +17,10 @@ import { trialId } from "#storage/faultId.ts";
 
 const buildId = "ab".repeat(20);
 
+/** Of one piece each, as they are once the plan has compared them with those of the past. */
+const site = { fault: `${buildId}+0x1010`, boundary: `${buildId}+0x2020` };
+const key = `abandon ${buildId}+0x2020=-1`;
+
 export function sampleReport(id: FaultId, change: Partial<FaultReport> = {}): FaultReport {
   const frame = {
     cfa: address(0x7ffd_0000_1010n),
@@ -48,7 +52,7 @@ export function sampleReport(id: FaultId, change: Partial<FaultReport> = {}): Fa
     spine: 1,
     complete: true,
     instruction: null,
-    site: { fault: `${buildId}+0x1010`, boundary: `${buildId}+0x2020` },
+    site,
     codeAt: "file",
     caught: false,
     serving: true,
@@ -72,7 +76,7 @@ export function sampleDecision(id: FaultId, number = 1, edit: Edit = sampleEdit)
   return {
     trial: trialId(id, number),
     edit,
-    key: `abandon ${buildId}+0x2020=-1`,
+    key,
     session: null,
     cut: false,
     reason: "a new site",
