@@ -9,6 +9,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { leanEnvironment } from "#cli/leanRuntime.ts";
 import { systemClock } from "#clock.ts";
 import { ProgramError } from "#errors.ts";
 import { readThreads } from "#monitor/processes.ts";
@@ -75,8 +76,10 @@ async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<stri
   }
 }
 
+/** In the form of the runtime that `holdfast run` has. */
 async function output(command: string[]): Promise<string> {
-  const child = Bun.spawn(command, { stdout: "pipe", stderr: "inherit" });
+  const env = leanEnvironment(process.env) ?? process.env;
+  const child = Bun.spawn(command, { stdout: "pipe", stderr: "inherit", env });
   return (await child.stdout.text()).trim();
 }
 

@@ -49,16 +49,15 @@ export type Snapshot = {
   readonly samplesLate: number;
 };
 
-export type ToSampler =
-  | {
-      readonly kind: "start";
-      readonly plan: EventPlan;
-      readonly buffer: SharedArrayBuffer;
-      readonly control: SharedArrayBuffer;
-      readonly rateHz: number;
-      readonly places: readonly string[];
-    }
-  | { readonly kind: "targets"; readonly targets: readonly Target[] };
+export type SamplerStart = {
+  readonly plan: EventPlan;
+  readonly buffer: SharedArrayBuffer;
+  readonly control: SharedArrayBuffer;
+  readonly rateHz: number;
+  readonly places: readonly string[];
+  /** Where lists of targets come in. */
+  readonly port: MessagePort;
+};
 
 /** Words of the control memory: raised to call the Worker out of its loop; 1 ends it; seconds it has served. */
 export const controlWords = { call: 0, end: 1, beats: 2 } as const;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * A box that keeps the files of processes open which it is asked for again and again: one system call for each read in place
- * of three. Gets a box; gives one that answers the same.
+ * A box that keeps the files open which it is asked for again and again, of processes and of the machine: one system call
+ * for each read in place of three. Gets a box; gives one that answers the same.
  *
  * A file of a process that is gone reads as nothing, and is closed and asked for anew. Limit: `filesMax` files, beyond which
  * all are closed and the next round opens what it still needs.
@@ -10,7 +10,7 @@ import type { Box } from "#board/box.ts";
 import { KeptFile } from "../keptFile.ts";
 
 const filesMax = 192;
-const ofProcess = /^\/proc\/\d+\//;
+const kept = /^\/proc\/(?:\d+\/|uptime$|stat$|meminfo$|pressure\/)/;
 
 export function keepingBox(box: Box): Box & Disposable {
   const files = new Map<string, KeptFile>();
@@ -27,7 +27,7 @@ export function keepingBox(box: Box): Box & Disposable {
   return {
     ...box,
     text: (path) => {
-      if (!ofProcess.test(path)) return box.text(path);
+      if (!kept.test(path)) return box.text(path);
       const text = (files.get(path) ?? keep(path)).read();
       if (text !== null) return text.trim();
       files.get(path)?.[Symbol.dispose]();

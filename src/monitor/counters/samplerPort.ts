@@ -6,7 +6,7 @@
  * A Worker that ends is not started again within this run: what it would see is absent from then on, and `ended` says why.
  */
 import type { Box } from "#board/box.ts";
-import { controlBytes, controlWords, type Snapshot, type Target, type ToSampler } from "../snapshot.ts";
+import { controlBytes, controlWords, type SamplerStart, type Snapshot, type Target } from "../snapshot.ts";
 import { type EventPlan, planEvents } from "./eventPlan.ts";
 import { provenPlan } from "./provenPlan.ts";
 import { SampleBoard } from "./sampleBoard.ts";
@@ -26,6 +26,7 @@ export class SamplerPort implements Disposable {
   readonly board: SampleBoard;
   readonly #control = new Int32Array(new SharedArrayBuffer(controlBytes));
   readonly #worker: Worker;
+  readonly #targets: MessagePort;
   #closed = false;
 
   constructor({ box, rateHz, places, snapshot, ended }: SamplerOptions) {
@@ -33,14 +34,17 @@ export class SamplerPort implements Disposable {
     this.board = SampleBoard.create(this.plan);
     // smol: it holds little, and a small heap is what the box has room for.
     this.#worker = new Worker(new URL("./samplerWorker.ts", import.meta.url).href, { smol: true } as WorkerOptions);
-    this.#worker.onmessage = (event: MessageEvent<Snapshot>): void => {
-      if (!this.#closed) snapshot(event.data);
+    this.#worker.onmessage = (event: MessageEvent<string>): void => {
+      if (!this.#closed) snapshot(JSON.parse(event.data) as Snapshot);
     };
     this.#worker.onerror = (event): void => {
       if (!this.#closed) ended(event.message);
     };
     const control = this.#control.buffer as SharedArrayBuffer;
-    this.#post({ kind: "start", plan: this.plan, buffer: this.board.buffer, control, rateHz, places });
+    const { port1, port2: port } = new MessageChannel();
+    this.#targets = port1;
+    const start = { plan: this.plan, buffer: this.board.buffer, control, rateHz, places, port };
+    this.#worker.postMessage(start satisfies SamplerStart, [port]);
     // Nobody waits for it at the end of the process.
     this.#worker.unref();
   }
@@ -51,7 +55,8 @@ export class SamplerPort implements Disposable {
   }
 
   watch(targets: readonly Target[]): void {
-    this.#post({ kind: "targets", targets });
+    this.#targets.postMessage(targets);
+    this.#call();
   }
 
   [Symbol.dispose](): void {
@@ -59,11 +64,6 @@ export class SamplerPort implements Disposable {
     Atomics.store(this.#control, controlWords.end, 1);
     this.#call();
     this.#worker.terminate();
-  }
-
-  #post(message: ToSampler): void {
-    this.#worker.postMessage(message);
-    this.#call();
   }
 
   #call(): void {
