@@ -23,37 +23,17 @@ export const systemClock: Clock = {
   sleep: (delayMs, signal) =>
     new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
-      const cancelled = cancelledBy(signal);
       const timer = setTimeout(() => {
-        cancelled?.delete(cancel);
+        signal?.removeEventListener("abort", cancel);
         resolve();
       }, delayMs);
       const cancel = (): void => {
         clearTimeout(timer);
         reject(signal?.reason);
       };
-      cancelled?.add(cancel);
+      signal?.addEventListener("abort", cancel, { once: true });
     }),
 };
-
-/**
- * What to call when this signal aborts. A sleeper by profession sleeps thousands of times under one signal: one listener
- * serves them all, where adding and removing one for each sleep was a tenth of what an idle supervisor did.
- */
-const sleeping = new WeakMap<AbortSignal, Set<() => void>>();
-
-function cancelledBy(signal: AbortSignal | undefined): Set<() => void> | undefined {
-  if (signal === undefined) return undefined;
-  const known = sleeping.get(signal);
-  if (known !== undefined) return known;
-  const cancels = new Set<() => void>();
-  sleeping.set(signal, cancels);
-  const cancelAll = (): void => {
-    for (const cancel of cancels) cancel();
-  };
-  signal.addEventListener("abort", cancelAll, { once: true });
-  return cancels;
-}
 
 export const systemRandom: Random = () => Math.random();
 
@@ -69,9 +49,8 @@ export function sleepToBeat(clock: Clock, periodMs: number, signal?: AbortSignal
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
     const { sleepers, stop } = beatOf(clock, periodMs);
-    const cancelled = cancelledBy(signal);
     const wake = (): void => {
-      cancelled?.delete(cancel);
+      signal?.removeEventListener("abort", cancel);
       resolve();
     };
     const cancel = (): void => {
@@ -80,7 +59,7 @@ export function sleepToBeat(clock: Clock, periodMs: number, signal?: AbortSignal
       reject(signal?.reason);
     };
     sleepers.add(wake);
-    cancelled?.add(cancel);
+    signal?.addEventListener("abort", cancel, { once: true });
   });
 }
 
