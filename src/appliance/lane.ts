@@ -10,6 +10,7 @@ import { explain, HoldfastError } from "#errors.ts";
 import { fatalSignals, type VirtualAddress } from "#fault.ts";
 import type { GdbClient } from "#monitor/gdb/client.ts";
 import type { StopEvent } from "#monitor/gdb/stopEvent.ts";
+import { isExecTrap } from "./execTrap.ts";
 import { faultPath } from "./faultPath.ts";
 import type { ProgramEnd } from "./guardedProgram.ts";
 import type { Workload } from "./workload.ts";
@@ -39,6 +40,7 @@ type Signalled = Extract<StopEvent, { kind: "signal" }> & { readonly loop?: Virt
 
 export async function runLane(options: LaneOptions): Promise<LaneEnd> {
   const { workload, client, letGo, release } = options;
+  const beganNs = workload.clock.monotonicNs();
   let working: Promise<LaneEnd | null> = Promise.resolve(null);
   const releaseWhenIdle = async (): Promise<void> => {
     await workload.clock.sleep(lastStopMs);
@@ -53,7 +55,7 @@ export async function runLane(options: LaneOptions): Promise<LaneEnd> {
   letGo.addEventListener("abort", asked, { once: true });
   try {
     for await (const event of client.stops()) {
-      working = takeEvent(event, options);
+      working = takeEvent(event, options, beganNs);
       const end = await working;
       if (end !== null) return end;
     }
@@ -73,7 +75,7 @@ function tellFailedRelease({ storage, name, notices }: Workload, error: unknown)
   notices.tell({ event: "warning", workload: name, text: `letting go of ${name} failed: ${why}` });
 }
 
-async function takeEvent(event: StopEvent, options: LaneOptions): Promise<LaneEnd | null> {
+async function takeEvent(event: StopEvent, options: LaneOptions, beganNs: number): Promise<LaneEnd | null> {
   switch (event.kind) {
     case "exited":
       return { kind: "ended", code: event.code, signal: null };
@@ -82,13 +84,17 @@ async function takeEvent(event: StopEvent, options: LaneOptions): Promise<LaneEn
     case "exec":
       return { kind: "replaced" };
     case "signal":
-      return await takeSignal(event, options);
+      return await takeSignal(event, options, beganNs);
     case "hung":
-      return await takeSignal({ ...event, kind: "signal", signal: "SIGSTOP" }, options);
+      return await takeSignal({ ...event, kind: "signal", signal: "SIGSTOP" }, options, beganNs);
   }
 }
 
-async function takeSignal(event: Signalled, { workload, client, unfinished }: LaneOptions): Promise<LaneEnd | null> {
+async function takeSignal(
+  event: Signalled,
+  { workload, client, unfinished }: LaneOptions,
+  beganNs: number,
+): Promise<LaneEnd | null> {
   using _stopped = workload.storage.holdUpkeep();
   using _working = workload.working?.();
   try {
@@ -97,6 +103,9 @@ async function takeSignal(event: Signalled, { workload, client, unfinished }: La
       const control = client.control(event.tid);
       await control.writeRegisters(registers);
       await control.resume();
+    } else if (await isExecTrap(event, (event.atNs - beganNs) / 1e6, client)) {
+      workload.storage.event("lane.execTrap", workload.name, { tid: event.tid });
+      await client.control(event.tid).resume();
     } else if (isFatal(event.signal) || event.loop !== undefined) await faultPath(workload, event);
     else await client.control(event.tid).deliver();
     return null;

@@ -109,3 +109,43 @@ for (const program of ["redis-server", "memcached"] as const) {
     );
   }
 }
+
+/** Raises, with its tracer there, what the kernel raises at the end of an execve that a tracer has come into. */
+const trapped = `
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+static int traced(void) {
+  char text[4096] = "";
+  int file = open("/proc/self/status", O_RDONLY);
+  read(file, text, sizeof text - 1);
+  close(file);
+  return strstr(text, "TracerPid:\\t0\\n") == 0;
+}
+int main(void) {
+  sigset_t trap;
+  sigemptyset(&trap);
+  sigaddset(&trap, SIGTRAP);
+  sigprocmask(SIG_BLOCK, &trap, 0);
+  kill(getpid(), SIGTRAP);
+  while (!traced()) usleep(1000);
+  sigprocmask(SIG_UNBLOCK, &trap, 0);
+  for (;;) pause();
+}`;
+
+need("gcc", "gdbserver", tracing)(
+  "a program that was attached to in the middle of its exec does not die of it",
+  async () => {
+    const directory = await mkdtemp(join(tmpdir(), "holdfast-exec-"));
+    const program = join(directory, "trapped");
+    await Bun.write(`${program}.c`, trapped);
+    const built = Bun.spawnSync(["gcc", "-O1", "-w", "-o", program, `${program}.c`]);
+    expect(built.stderr.toString()).toBe("");
+    await using guarded = await guardCommand("--", program);
+    expect(guarded.isSame()).toBe(true);
+    expect(guarded.guard.events.filter(({ event }) => event === "fault" || event === "exit")).toEqual([]);
+    await rm(directory, { recursive: true, force: true });
+  },
+  timeoutMs,
+);

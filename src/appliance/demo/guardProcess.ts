@@ -62,7 +62,15 @@ export class GuardProcess implements AsyncDisposable {
     const event = await this.waitFor((seen) => seen.event === "guarding", guardingMsMax);
     if (event?.event === "guarding") return event;
     const said = (await Bun.file(this.options.logPath).text()).trim().slice(-400);
-    if (this.#ended) throw new ProgramError("program.gone", `the guard ended before it guarded: ${said}`);
+    if (this.#ended) {
+      const { code, signal } = await this.exited;
+      const told = this.events.slice(-2).map((seen) => JSON.stringify(seen));
+      const end = signal ?? `exit code ${code}`;
+      throw new ProgramError(
+        "program.gone",
+        `the guard ended (${end}) before it guarded: ${[...told, said].join(" ")}`,
+      );
+    }
     throw new ProgramError("program.busy", `the guard did not begin: ${said}`, { waitedMs: guardingMsMax });
   }
 
