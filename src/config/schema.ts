@@ -110,7 +110,7 @@ const checkpoint = v.strictObject({
   eagerMsMax: v.optional(count(0, 60_000), 150),
   /** What it touched first the last time is written while Cloud Hypervisor starts, for so long at most. */
   prefetchMsMax: v.optional(count(0, 10_000), 100),
-  /** A process waits beside the guest to take its place: up to 25 MiB for a restore that need not launch one. */
+  /** A process waits beside the guest to take its place: up to 30 MiB for a restore that need not launch one. */
   standby: v.optional(flag, true),
 });
 

@@ -2,8 +2,8 @@
 /**
  * Whether the box has memory for a process that stands by. Gets the kernel's own figures; gives the reason why not, or null.
  *
- * It takes about 6 MiB for itself and at most 16 MiB of the guest's pages (measured 2026-11, scripts/bench/restore.ts): far less
- * than what it may not take from others. Source: proc(5), Documentation/accounting/psi.rst.
+ * It takes about 6 MiB for itself, 8 MiB for our thread and at most 16 MiB of the guest's pages (measured 2026-11,
+ * scripts/bench/restore.ts): far less than what it may not take from others. Source: proc(5), Documentation/accounting/psi.rst.
  */
 import { readFileSync } from "node:fs";
 import { parsePressure } from "#monitor/health/pressure.ts";
