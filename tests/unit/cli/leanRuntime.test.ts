@@ -5,17 +5,17 @@ import { leanEnvironment } from "#cli/leanRuntime.ts";
 
 const script = `
 import { becomeLean } from ${JSON.stringify(new URL("../../../src/cli/leanRuntime.ts", import.meta.url).href)};
-const told = () => Object.keys(process.env).filter((name) => /^BUN_JSC_|^HOLDFAST_LEAN/.test(name));
+const told = () => Object.keys(process.env).filter((name) => /^BUN_JSC_|^MIMALLOC_|^HOLDFAST_LEAN/.test(name));
 process.stdout.write(JSON.stringify({ pid: process.pid, told: told(), words: process.argv.slice(-1) }) + "\\n");
 becomeLean();
 const child = Bun.spawnSync(["env"], { env: { ...process.env } }).stdout.toString();
-process.stdout.write(JSON.stringify({ told: told(), child: /BUN_JSC_|HOLDFAST_LEAN/.test(child) }) + "\\n");
+process.stdout.write(JSON.stringify({ told: told(), child: /BUN_JSC_|MIMALLOC_|HOLDFAST_LEAN/.test(child) }) + "\\n");
 `;
 
 type Start = { readonly pid: number; readonly words: readonly string[]; readonly told: readonly string[] };
 
 const outputOf = (environment: Record<string, string>): unknown[] => {
-  const rest = Object.entries(process.env).filter(([name]) => !/^BUN_JSC_|^HOLDFAST_LEAN/.test(name));
+  const rest = Object.entries(process.env).filter(([name]) => !/^BUN_JSC_|^MIMALLOC_|^HOLDFAST_LEAN/.test(name));
   const command = [process.execPath, "-e", script, "a word"];
   const ran = Bun.spawnSync(command, { env: { ...Object.fromEntries(rest), ...environment } });
   return ran.stdout
