@@ -165,7 +165,7 @@ const steps: Readonly<Record<string, StepBody>> = {
     writeFileSync(configPath, top + exampleFor(context.architecture));
     context.supervisor = new Supervisor(configPath);
     await context.supervisor.next({ ...up, workload: "web" }, patienceMs);
-    const answer = await redis("PING");
+    const answer = await redisSoon("PING");
     const stopped = await new ControlClient(`${runDirectory}-example`).command("web", "stop");
     return { answer, phase: stopped.phase };
   },
