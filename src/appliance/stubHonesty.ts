@@ -11,7 +11,7 @@ import { isAlive } from "#monitor/processes.ts";
 import type { Protection } from "./protection.ts";
 
 const lookMs = 1000;
-/** The stub is asked for something every so many looks. */
+/** The stub is asked for something every so many looks: all stubs at the same one, so that their answers wake us once. */
 const looksPerQuestion = 3;
 const answerMs = 5000;
 
@@ -22,8 +22,9 @@ export async function keepStubHonest(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
-  for (let look = 1; ; look += 1) {
+  for (;;) {
     await sleepToBeat(clock, lookMs, signal);
+    const look = Math.round(clock.monotonicNs() / 1e6 / lookMs);
     if (!isAlive(pid)) {
       // The stub is told first, and may be about to tell us.
       await clock.sleep(lookMs, signal);

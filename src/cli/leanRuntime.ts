@@ -6,7 +6,7 @@
  * compiled as before; what a fault needs once is not worth it.
  *
  * Gets the environment we were started in; gives the one to start again in, null where that is done, or where somebody has
- * set any of it otherwise. Children get no word of it. Source: the options of JavaScriptCore (`BUN_JSC_…`) and of
+ * set any of it otherwise. Guarded programs and probes get no word of it. Source: the options of JavaScriptCore (`BUN_JSC_…`) and of
  * Bun's mimalloc, which are read once, before the first line of ours.
  */
 /** A call counts 15, a turn of a loop 1. */
