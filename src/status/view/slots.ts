@@ -72,7 +72,7 @@ export function slotsPart({ told, nowMs }: View): Html {
 function updateWords(update: UpdateTold, nowMs: number): Html {
   const { slots, says, sinceMs, percent, refused, lastRollback, testKey } = update;
   return html`<table class="list"><thead><tr><th scope="col">Slot</th><th scope="col">Version</th><th scope="col">State</th></tr></thead><tbody>${slots.map(slotRow)}</tbody></table>
-<p>${updateBadge(update)} ${says}${percent === null ? "" : `, ${Math.round(percent)} %`}${sinceMs === null ? "" : ` (${ago(sinceMs, nowMs)})`}</p>${
+<p>${updateBadge(update)} ${says}${percent === null ? "" : `, ${Math.round(percent)} %`}${sinceMs === null ? nothing : html` (${ago(sinceMs, nowMs)})`}</p>${
     lastRollback === null
       ? nothing
       : html`<p><strong>Last rollback</strong> ${when(lastRollback.atMs)}: version ${lastRollback.version}: ${lastRollback.reason}</p>`
