@@ -13,6 +13,7 @@ import { run } from "#image/commands.ts";
 import { architectureOf, copyDisk, placeFiles } from "#image/run.ts";
 import { BootedBox } from "./bootedBox.ts";
 import { Surroundings, telemetryTo } from "./boxWorld.ts";
+import { bundled } from "./bundled.ts";
 import { freePort, holds, page } from "./holds.ts";
 import { resumed, savable, saveMachine } from "./savedMachine.ts";
 
@@ -23,6 +24,10 @@ const bundleMiB = 512;
 const readyMsMax = 900_000;
 /** Asking costs an emulated box seconds of its processor. */
 const askEachMs = 5_000;
+
+const timeFile = "time-kept.js";
+/** A command for its shell: no time service reaches it, and a box that does not know the time closes what admins may do. */
+export const keepTime = `/usr/lib/holdfast/bin/bun /esp/holdfast/${timeFile}`;
 
 const configurationFor = (port: number): string => `[status]
 listen = "0.0.0.0:8443"
@@ -85,7 +90,7 @@ export class ReadyBox {
   async #save(): Promise<void> {
     const disk = this.#path("ready.img");
     await copyDisk(this.image, disk, diskGiB * gib);
-    await placeFiles(disk, { shell: "yes\n" });
+    await placeFiles(disk, { shell: "yes\n", [timeFile]: await bundled(join(import.meta.dir, "timeKept.ts")) });
     await using around = await Surroundings.open({ disk }, configurationFor);
     const socket = this.#path("control");
     const pagePort = freePort();
