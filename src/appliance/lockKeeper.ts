@@ -31,14 +31,18 @@ const stuckToldMax = 64;
 /** glibc's largest lock. */
 const lockBytesMax = 56n;
 
-/** What the keeper needs of a program; implemented by the watch. */
-export interface LockScene {
+/** What is looked at of a program; implemented by the watch, and by that of a guest's program. */
+export interface LockLooks {
   /** Reads what the others tell, where that is not read at once. */
   refresh?(): Promise<void>;
   lockWaits(): readonly LockWait[];
-  threads(): readonly number[];
+  threadIds(): readonly number[];
   threadState(tid: number): "idle" | "busy" | "gone";
   readMemory(from: VirtualAddress, lengthBytes: number): Uint8Array;
+}
+
+/** What the keeper needs of a program (lockScene.ts). */
+export interface LockScene extends LockLooks {
   /** Stops a thread that waits, for as long as `work` takes. Its wait is then made again by the kernel. */
   whileStopped(tid: number, work: (control: ThreadControl) => Promise<void>): Promise<void>;
   /** Has a thread that waits for work call a function of the C library. */
@@ -184,6 +188,6 @@ export class LockKeeper {
         .filter(({ at }) => at >= lock && at < lock + lockBytesMax)
         .map(({ tid }) => tid),
     );
-    return this.scene.threads().every((tid) => waiting.has(tid) || this.scene.threadState(tid) === "idle");
+    return this.scene.threadIds().every((tid) => waiting.has(tid) || this.scene.threadState(tid) === "idle");
   }
 }

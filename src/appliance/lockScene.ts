@@ -6,12 +6,11 @@
 import { hex } from "#bytes.ts";
 import type { Clock } from "#clock.ts";
 import { GdbError } from "#errors.ts";
-import type { ThreadControl, VirtualAddress } from "#fault.ts";
+import type { ThreadControl } from "#fault.ts";
 import type { GdbClient } from "#monitor/gdb/client.ts";
-import type { LockWait } from "#monitor/lockWaits.ts";
 import type { Watch } from "#monitor/watch.ts";
 import type { Storage } from "#storage/storage.ts";
-import { LockKeeper, type LockRelease, type LockScene } from "./lockKeeper.ts";
+import { LockKeeper, type LockLooks, type LockRelease, type LockScene } from "./lockKeeper.ts";
 import type { Notices } from "./notices.ts";
 
 export type LockParts = {
@@ -26,14 +25,8 @@ export type LockParts = {
 /** Watch and client of the protection of now; null where there is none. */
 export type Present = { readonly watch: Watch; readonly client: GdbClient } | null;
 
-/** What is asked of a program; implemented by the watch, and by that of a guest's program. */
-export interface LockWatch {
-  /** Reads what the others tell, where that is not read at once. */
-  refresh?(): Promise<void>;
-  lockWaits(): readonly LockWait[];
-  threadIds(): readonly number[];
-  threadState(tid: number): "idle" | "busy" | "gone";
-  readMemory(from: VirtualAddress, lengthBytes: number): Uint8Array;
+/** A watch, which acts through the client of now. */
+export interface LockWatch extends LockLooks {
   whileStopped(tid: number, client: GdbClient, work: (control: ThreadControl) => Promise<void>): Promise<void>;
   callIn(tid: number, name: string, argument: bigint, client: GdbClient): Promise<bigint>;
 }
@@ -48,7 +41,7 @@ export function lockKeeperOf(
   const scene: LockScene = {
     ...(isRemote && { refresh: async () => await present()?.watch.refresh?.() }),
     lockWaits: () => present()?.watch.lockWaits() ?? [],
-    threads: () => present()?.watch.threadIds() ?? [],
+    threadIds: () => present()?.watch.threadIds() ?? [],
     threadState: (tid) => present()?.watch.threadState(tid) ?? "busy",
     readMemory: (from, bytes) => present()?.watch.readMemory(from, bytes) ?? new Uint8Array(),
     whileStopped: async (tid, work) => {

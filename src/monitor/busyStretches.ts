@@ -29,7 +29,21 @@ const closelyFrom = 1 / 8;
 const afterActPart = 1 / 4;
 const threadsMax = 4096;
 
-/** What is to know of threads; implemented by ThreadProgress. */
+/** Of one processor, in clock ticks of 10 ms: a program that does less between two looks has no thread that burns. */
+const burningTicks = 1;
+
+/** Whether a program may have burned between two looks. Gets the processor time of all its threads so far, in clock ticks. */
+export class Burning {
+  #ticks = 0;
+
+  since(ticks: number): boolean {
+    const ran = ticks - this.#ticks;
+    this.#ticks = ticks;
+    return ran >= burningTicks;
+  }
+}
+
+/** What is to know of threads; implemented by ThreadProgress and RemoteBusy. */
 export interface BusyScene<Mark> {
   threads(): readonly number[];
   /** Processor time so far, ns; null where the thread is gone. */

@@ -20,20 +20,13 @@ const stackAlignment = 16n;
 const pointerBytes = 8n;
 const argumentRegister: Readonly<Record<Architecture, number>> = { x86_64: 5, aarch64: 0 };
 
-/** The address of a function of the C library of this program; null where it has none of that name. */
-export function findFunction(map: CodeMap, name: string): VirtualAddress | null {
+/** The address of a function of the C library of this program. @throws GdbError "gdb.refused" where it has none of that name */
+export function theFunction(map: CodeMap, name: string): VirtualAddress {
   for (const { image, bias } of map.modules) {
     const offset = image.functionNamed(name);
     if (offset !== null) return address(bias + BigInt(offset));
   }
-  return null;
-}
-
-/** @throws GdbError "gdb.refused" where the program has none of that name */
-export function theFunction(map: CodeMap, name: string): VirtualAddress {
-  const at = findFunction(map, name);
-  if (at === null) throw new GdbError("gdb.refused", `the program has no function ${name}`);
-  return at;
+  throw new GdbError("gdb.refused", `the program has no function ${name}`);
 }
 
 /** @throws GdbError "gdb.refused" where it did not come back by itself; the thread is as it was in that case too */

@@ -58,15 +58,14 @@ export function parseStatus(text: string, pid: number): ProcessStatus {
 /** The process that started it, or has adopted it since; null where it is gone. */
 export function readParent(pid: number): number | null {
   const text = readSmall(`/proc/${pid}/stat`);
-  return text === null ? null : Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[1]);
+  return text === null ? null : Number(fieldsOf(text)[1]);
 }
 
 /** Clock ticks from boot to the start of the process: with the pid it names one process for ever. */
 export function readStartTicks(pid: number): number | null {
   const text = readSmall(`/proc/${pid}/stat`);
-  if (text === null) return null;
-  // The name may hold spaces and brackets, so fields are counted from the last bracket (start time is field 22).
-  return Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[19]);
+  // Field 22.
+  return text === null ? null : Number(fieldsOf(text)[19]);
 }
 
 /**
@@ -76,7 +75,7 @@ export function readStartTicks(pid: number): number | null {
 export function readWaitStatus(pid: number): number | null {
   const text = readSmall(`/proc/${pid}/stat`);
   if (text === null) return null;
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const fields = fieldsOf(text);
   return fields[0] === "Z" ? Number(fields[49]) : null;
 }
 
@@ -98,12 +97,12 @@ export function readProcessTicks(pid: number): number | null {
 /** The same from the text of `/proc/PID/stat`. */
 export function parseProcessTicks(text: string): number {
   // User and system time are fields 14 and 15.
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const fields = fieldsOf(text);
   return Number(fields[11]) + Number(fields[12]);
 }
 
 /** How many threads the process has, from the text of `/proc/PID/stat` (field 20). */
-export const parseThreadCount = (text: string): number => Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[17]);
+export const parseThreadCount = (text: string): number => Number(fieldsOf(text)[17]);
 
 /** True while the process exists and is no zombie. */
 export function isAlive(pid: number): boolean {
@@ -158,6 +157,9 @@ export function parseBlocked(line: string): BlockedThread | null {
     pc: address(numbers.at(-1)!),
   };
 }
+
+/** Fields of `/proc/PID/stat` from the third on: the second, a name, may hold spaces and brackets. */
+const fieldsOf = (text: string): string[] => text.slice(text.lastIndexOf(")") + 2).split(" ");
 
 function readLarge(path: string): string | null {
   try {

@@ -12,20 +12,18 @@ import { ForeignDescriptors } from "#board/native/foreignDescriptors.ts";
 import type { ForeignSocket } from "#board/native/foreignSockets.ts";
 import { explain, NativeError } from "#errors.ts";
 import type { Log } from "#log.ts";
-import type { BusyScene } from "./busyStretches.ts";
+import { Burning, type BusyScene } from "./busyStretches.ts";
 import { readProcessorNs, readProcessTicks, readStatus, readThreads } from "./processes.ts";
 import type { Spines } from "./spines.ts";
 
 const descriptorsMax = 1024;
-/** Of one processor, in clock ticks of 10 ms: a program that does less since the last look has no thread that burns. */
-const burningTicks = 1;
 
 /** Bytes received and sent by each connection. */
 export type Traffic = ReadonlyMap<string, readonly [received: bigint, sent: bigint]>;
 
 export class ThreadProgress implements BusyScene<Traffic>, Disposable {
   readonly #descriptors: ForeignDescriptors | null;
-  #ticks = 0;
+  readonly #burning = new Burning();
 
   constructor(
     private readonly pid: number,
@@ -38,10 +36,7 @@ export class ThreadProgress implements BusyScene<Traffic>, Disposable {
 
   /** False where no thread can have burned since the last look. */
   refresh(): boolean {
-    const ticks = readProcessTicks(this.pid) ?? 0;
-    const ran = ticks - this.#ticks;
-    this.#ticks = ticks;
-    return ran >= burningTicks;
+    return this.#burning.since(readProcessTicks(this.pid) ?? 0);
   }
 
   threads(): readonly number[] {

@@ -41,7 +41,7 @@ import { threadControl } from "../threadControl.ts";
 import { isTorn } from "../tornChange.ts";
 import type { Stop } from "../watch.ts";
 import { RemoteBusy } from "./remoteBusy.ts";
-import { type ImageStore, RemoteCode } from "./remoteCode.ts";
+import { type ImageStore, RemoteCode, readText } from "./remoteCode.ts";
 import { type GuestThreads, RemoteLocks } from "./remoteLocks.ts";
 import { RemoteSpines, spineFramesMax } from "./remoteSpines.ts";
 import { RemoteThreads } from "./remoteThreads.ts";
@@ -249,8 +249,8 @@ export class GuestProgramWatch {
   /** Asked of the stub only where they have changed: it stops them all for as long as it lists them. */
   async #listThreads(): Promise<readonly number[]> {
     const { client, pid } = this.options;
-    const stat = await client.readFile(`/proc/${pid}/stat`);
-    const count = stat === null ? null : parseThreadCount(new TextDecoder().decode(stat));
+    const stat = await readText((path) => client.readFile(path), `/proc/${pid}/stat`);
+    const count = stat === null ? null : parseThreadCount(stat);
     if (count !== this.#tids.length || this.#tids.some((tid) => this.#threads.isGone(tid)))
       this.#tids = (await client.threads()).map(({ thread }) => thread.tid);
     return this.#tids;

@@ -8,13 +8,11 @@
  * such bytes become fewer or a socket is new. Limits: 256 threads; TCP only; a thread that waits on no multiplexer is never
  * awaited, and only the longer limit applies to it. Source: proc(5), and net/ipv4/tcp_ipv4.c for the tables.
  */
-import type { BusyScene } from "../busyStretches.ts";
+import { Burning, type BusyScene } from "../busyStretches.ts";
 import { parseProcessorNs, parseProcessTicks, parseStatus } from "../processes.ts";
-import type { ReadFile } from "./remoteCode.ts";
+import { type ReadFile, readText } from "./remoteCode.ts";
 
 const threadsMax = 256;
-/** Of one processor, in clock ticks of 10 ms: a program that did less since the last look has no thread that burns. */
-const burningTicks = 1;
 /** A thread that has run for less since the last look has nobody waiting on it for long. */
 const closelyNs = 100e6;
 
@@ -29,7 +27,7 @@ export interface KnownThreads {
 }
 
 export class RemoteBusy implements BusyScene<Drains> {
-  #ticks = 0;
+  readonly #burning = new Burning();
   readonly #ran = new Map<number, number>();
   readonly #switches = new Map<number, number>();
   readonly #close = new Map<number, Close>();
@@ -42,11 +40,8 @@ export class RemoteBusy implements BusyScene<Drains> {
 
   /** Reads what the others tell. False where no thread can have burned since the last look. @throws GdbError */
   async refresh(): Promise<boolean> {
-    const stat = await this.#text(`/proc/${this.pid}/stat`);
-    const ticks = stat === null ? 0 : parseProcessTicks(stat);
-    const ran = ticks - this.#ticks;
-    this.#ticks = ticks;
-    if (ran < burningTicks) return false;
+    const stat = await readText(this.readFile, `/proc/${this.pid}/stat`);
+    if (!this.#burning.since(stat === null ? 0 : parseProcessTicks(stat))) return false;
     const threads = this.threads();
     for (const tid of this.#ran.keys()) if (!threads.includes(tid)) this.#forget(tid);
     const burning: number[] = [];
@@ -82,7 +77,10 @@ export class RemoteBusy implements BusyScene<Drains> {
   /** True where the thread has run for long since the last look. */
   async #readThread(tid: number): Promise<boolean> {
     const folder = `/proc/${this.pid}/task/${tid}`;
-    const [schedule, status] = await Promise.all([this.#text(`${folder}/schedstat`), this.#text(`${folder}/status`)]);
+    const [schedule, status] = await Promise.all([
+      readText(this.readFile, `${folder}/schedstat`),
+      readText(this.readFile, `${folder}/status`),
+    ]);
     if (schedule === null || status === null) {
       this.#forget(tid);
       return false;
@@ -94,11 +92,13 @@ export class RemoteBusy implements BusyScene<Drains> {
   }
 
   async #lookClosely(burning: readonly number[]): Promise<void> {
-    const tables = await Promise.all(["tcp", "tcp6"].map((name) => this.#text(`/proc/${this.pid}/net/${name}`)));
+    const tables = await Promise.all(
+      ["tcp", "tcp6"].map((name) => readText(this.readFile, `/proc/${this.pid}/net/${name}`)),
+    );
     const sockets = new Map(tables.flatMap((table) => [...unreadOf(table ?? "")]));
     for (const tid of burning) {
       const fd = this.known.descriptorOf(tid);
-      const list = fd === null ? null : await this.#text(`/proc/${this.pid}/fdinfo/${fd}`);
+      const list = fd === null ? null : await readText(this.readFile, `/proc/${this.pid}/fdinfo/${fd}`);
       const watched = list === null ? [] : watchedInodes(list).filter((inode) => sockets.has(inode));
       this.#compare(tid, new Map(watched.map((inode) => [inode, sockets.get(inode)!])));
     }
@@ -116,11 +116,6 @@ export class RemoteBusy implements BusyScene<Drains> {
 
   #forget(tid: number): void {
     for (const table of [this.#ran, this.#switches, this.#close]) table.delete(tid);
-  }
-
-  async #text(path: string): Promise<string | null> {
-    const bytes = await this.readFile(path);
-    return bytes === null ? null : new TextDecoder().decode(bytes);
   }
 }
 

@@ -14,6 +14,12 @@ import type { Log } from "#log.ts";
 import type { ReadPages } from "./remoteView.ts";
 
 export type ReadFile = (path: string) => Promise<Uint8Array | null>;
+/** A file of text; null where it cannot be opened. */
+export async function readText(readFile: ReadFile, path: string): Promise<string | null> {
+  const bytes = await readFile(path);
+  return bytes === null ? null : new TextDecoder().decode(bytes);
+}
+
 /** Images of files of one guest, shared by its programs: one that is being read is waited for. */
 export type ImageStore = Map<string, Promise<ElfImage | null>>;
 

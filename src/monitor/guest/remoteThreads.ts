@@ -7,7 +7,7 @@
  */
 import type { Clock } from "#clock.ts";
 import { type BlockedThread, type ProcessStatus, parseBlocked, parseStatus } from "../processes.ts";
-import type { ReadFile } from "./remoteCode.ts";
+import { type ReadFile, readText } from "./remoteCode.ts";
 
 export type ThreadLook = {
   /** null: it was not blocked in the kernel. */
@@ -38,7 +38,10 @@ export class RemoteThreads {
   async look(tid: number): Promise<ThreadLook | null> {
     const atNs = this.clock.monotonicNs();
     const folder = `/proc/${this.pid}/task/${tid}`;
-    const [status, syscall] = await Promise.all([this.#text(`${folder}/status`), this.#text(`${folder}/syscall`)]);
+    const [status, syscall] = await Promise.all([
+      readText(this.readFile, `${folder}/status`),
+      readText(this.readFile, `${folder}/syscall`),
+    ]);
     if (status === null) {
       this.#gone.add(tid);
       this.#looks.delete(tid);
@@ -69,10 +72,5 @@ export class RemoteThreads {
 
   stopped(tid: number): void {
     this.#stoppedAtNs.set(tid, this.clock.monotonicNs());
-  }
-
-  async #text(path: string): Promise<string | null> {
-    const bytes = await this.readFile(path);
-    return bytes === null ? null : new TextDecoder().decode(bytes);
   }
 }

@@ -24,7 +24,7 @@ function stage(kind = 0) {
   const releases: LockRelease[] = [];
   const scene: LockScene = {
     lockWaits: () => program.waits,
-    threads: () => [owner, waiter],
+    threadIds: () => [owner, waiter],
     threadState: () => program.ownerState,
     readMemory: () => new Uint8Array(mutex.buffer.slice(0)),
     callIn: async () => 0n,
@@ -124,7 +124,7 @@ test("a lock held for reading is given back only while no living thread can hold
   states.set(other, "busy");
   const scene: LockScene = {
     lockWaits: () => [{ tid: waiter, at: address(lock + 8n), sinceNs: 0 }],
-    threads: () => [owner, waiter, other],
+    threadIds: () => [owner, waiter, other],
     threadState: (tid) => states.get(tid) ?? "busy",
     readMemory: (from) => (from === lock ? bytes : new Uint8Array()),
     callIn: async (tid, name, argument) => {
