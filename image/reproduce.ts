@@ -5,7 +5,7 @@
  *
  * Not compared: the update bundle, whose salt and signature are new each time.
  */
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { ImageError } from "./commands.ts";
@@ -53,6 +53,7 @@ async function firstDifference(one: string, other: string, { startMiB, endMiB }:
 
 async function main(words: readonly string[]): Promise<number> {
   const home = join(import.meta.dir, "../.cache");
+  mkdirSync(home, { recursive: true });
   const [first, second] = [mkdtempSync(join(home, "one-")), mkdtempSync(join(home, "two-"))];
   try {
     const images = [imageIn(await build(words, first)), imageIn(await build(words, second))] as const;

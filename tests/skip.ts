@@ -25,6 +25,8 @@ const packages: Readonly<Record<string, string>> = {
   promtool: "prometheus",
   "grub-editenv": "grub-common",
   mksquashfs: "squashfs-tools",
+  unsquashfs: "squashfs-tools",
+  debugfs: "e2fsprogs",
   nm: "binutils",
   psql: "postgresql-client",
   go: "golang-go",

@@ -44,6 +44,11 @@ const bundles: Need = () => {
   const lacks = ["2.0", "3.0"].map((version) => bundleOf(chosen(), version)).filter((path) => !existsSync(path));
   return lacks.length === 0 ? null : `${lacks.join(", ")}: image/build --version 2.0 and 3.0, or HOLDFAST_LAB_BUNDLES`;
 };
+/** Two steps sign bundles of their own. */
+const keys: Need = () =>
+  existsSync(join(process.env.HOLDFAST_LAB_KEYS ?? "", "key.pem"))
+    ? null
+    : "HOLDFAST_LAB_KEYS: the folder of the key.pem and cert.pem that signed the image (.cache/image/keys)";
 const hypervisor: Need = () => {
   if (image() !== null) return null;
   const parts = `${chosen()}.spdx.json`;
@@ -97,7 +102,7 @@ if (!long("image")) {
       stepMsMax,
     );
   for (const step of applianceSteps) runs(step);
-  for (const step of updateSteps) runs(step, bundles, "unsquashfs");
+  for (const step of updateSteps) runs(step, bundles, keys, "rauc", "unsquashfs");
   for (const step of guestSteps) runs(step, hypervisor);
   for (const kind of ["slot", "load", "update"] as const) {
     need(
