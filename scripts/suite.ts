@@ -3,6 +3,7 @@
  * `./scripts/test [FORM]` once everything is installed: the check, then the tests of the form, then what was skipped and
  * why, and last the one line `N passed, N failed, N skipped`. Exit code 1 where anything failed or nothing was tested.
  */
+import { availableParallelism } from "node:os";
 import { forms } from "./suite/forms.ts";
 import { runTests } from "./suite/run.ts";
 import { skipLines, summaryLine } from "./suite/tally.ts";
@@ -32,11 +33,12 @@ if (form === undefined || process.argv.length > 3) {
 
 const codeOk = await checkCode();
 const { folders, fileTimeoutMs } = form;
-const tests = await runTests({ top, folders, form: name, fileTimeoutMs, show: "all" });
+const lanes = Math.min(form.lanes ?? 1, availableParallelism());
+const tests = await runTests({ top, folders, form: name, fileTimeoutMs, show: "all", lanes });
 const total = codeOk
   ? { ...tests, passed: tests.passed + 1 }
   : { ...tests, failed: tests.failed + 1, problems: ["failed: format, types or tidy (see above)", ...tests.problems] };
-for (const line of [...total.details, ...total.problems]) console.log(line);
+for (const line of [...total.details, ...total.notes, ...total.problems]) console.log(line);
 if (total.skips.length > 0) console.log(["skipped:", ...skipLines(total.skips)].join("\n"));
 console.log(summaryLine(total));
 process.exit(total.failed === 0 && tests.passed > 0 ? 0 : 1);

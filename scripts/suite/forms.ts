@@ -14,6 +14,8 @@ export type Form = {
   readonly long: readonly LongKind[];
   /** A test file that is not done by then is ended and counted as failed. */
   readonly fileTimeoutMs: number;
+  /** Files that run side by side, where there are as many processors; 1 unless told. */
+  readonly lanes?: number;
   readonly about: string;
 };
 
@@ -21,7 +23,13 @@ const minuteMs = 60_000;
 const all = ["tests/unit", "tests/fuzz", "tests/path", "tests/crash", "tests/real", "tests/browser", "tests/image"];
 
 export const forms: Readonly<Record<string, Form>> = {
-  default: { folders: all, long: [], fileTimeoutMs: 5 * minuteMs, about: "all tests, at their usual size" },
+  default: {
+    folders: all,
+    long: [],
+    fileTimeoutMs: 5 * minuteMs,
+    lanes: 2,
+    about: "all tests, at their usual size",
+  },
   full: {
     folders: all,
     long: ["crash", "fuzz", "real", "path", "soak"],

@@ -16,9 +16,11 @@ export type Tally = {
   readonly problems: readonly string[];
   /** What the runner wrote of each failed test. */
   readonly details: readonly string[];
+  /** One line for each test that failed beside another file and held alone. */
+  readonly notes: readonly string[];
 };
 
-export const emptyTally: Tally = { passed: 0, failed: 0, skips: [], problems: [], details: [] };
+export const emptyTally: Tally = { passed: 0, failed: 0, skips: [], problems: [], details: [], notes: [] };
 
 export const addTallies = (a: Tally, b: Tally): Tally => ({
   passed: a.passed + b.passed,
@@ -26,6 +28,7 @@ export const addTallies = (a: Tally, b: Tally): Tally => ({
   skips: [...a.skips, ...b.skips],
   problems: [...a.problems, ...b.problems],
   details: [...a.details, ...b.details],
+  notes: [...a.notes, ...b.notes],
 });
 
 /** How a skipped test carries its reason: `name [needs redis-server: apt-get install redis-server]`. */

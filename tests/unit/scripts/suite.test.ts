@@ -64,6 +64,30 @@ test("the runner's own report is read: passed, failed, out of time, died, empty"
   ]);
 }, 20_000);
 
+test("side by side, a file that failed runs once more alone; that counts, and is told", async () => {
+  const top = await mkdtemp(`${tmpdir()}/holdfast-suite-`);
+  await mkdir(`${top}/tests/path`, { recursive: true });
+  const write = (name: string, body: string): Promise<number> =>
+    Bun.write(`${top}/tests/path/${name}.test.ts`, `import { expect, test } from "bun:test";\n${body}\n`);
+  await write(
+    "a",
+    `test("at once", () => expect(1).toBe(2));
+     test("second time", async () => {
+       const seen = Bun.file("${top}/seen");
+       const before = await seen.exists();
+       await Bun.write(seen, "");
+       expect(before).toBe(true);
+     });`,
+  );
+  await write("b", 'test("good", () => {});');
+  const folders = ["tests/path"];
+  const tally = await runTests({ top, folders, form: "default", fileTimeoutMs: 20_000, show: "nothing", lanes: 2 });
+  await rm(top, { recursive: true });
+  expect(summaryLine(tally)).toBe("2 passed, 1 failed");
+  expect(tally.problems).toEqual(["failed: tests/path/a.test.ts: at once"]);
+  expect(tally.notes).toEqual(["held only alone, failed: tests/path/a.test.ts: second time"]);
+}, 20_000);
+
 test("need gives the plain test where all is there", () => {
   expect(need("sh")).toBe(test as ReturnType<typeof need>);
   expect(need("no-such-program")).not.toBe(test as ReturnType<typeof need>);
