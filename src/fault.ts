@@ -204,6 +204,11 @@ export type FaultReport = {
   readonly stackExhausted: boolean;
   /** The client connections of the program that may be meant, in no order; empty where it has none or they are not known. */
   readonly sessions: readonly SessionEvidence[];
+  /**
+   * Address of the C library's `exit` in a process that serves the one connection it was given and takes in no other: to
+   * leave is what it does with every client. null or absent: it is no such process.
+   */
+  readonly leaveAt?: VirtualAddress | null;
   /** Address of the thread's restartable-sequence pointer where that is what the kernel stumbled over; else null. */
   readonly damagedSequence: VirtualAddress | null;
   /** True where other processes may hold the program's connections too. */
@@ -244,6 +249,8 @@ export type Edit =
   | { readonly kind: "neutralise"; readonly skip: InstructionSkip; readonly lengthBytes: number }
   /** Park the thread for ever, with all signals blocked. */
   | { readonly kind: "park" }
+  /** Have the process leave by `exit(1)`, with all that it does on its way out: its one connection is what it was for. */
+  | { readonly kind: "leave"; readonly at: VirtualAddress }
   /** Clear the thread's damaged restartable-sequence pointer and run the same instruction again: it was innocent. */
   | { readonly kind: "mend"; readonly at: VirtualAddress }
   /** Let the signal be delivered, as if nobody watched. */
@@ -267,7 +274,7 @@ export type Decision = {
   readonly edit: Edit;
   /**
    * The edit in a form that outlives the process: `abandon BUILDID+OFFSET=VALUE` (the return address of the abandoned
-   * frame), `inward …` likewise, `neutralise BUILDID+OFFSET`, `mend`, `park`, `deliver REASON`.
+   * frame), `inward …` likewise, `neutralise BUILDID+OFFSET`, `mend`, `park`, `leave`, `deliver REASON`.
    */
   readonly key: string;
   /** The connection that is blamed; null where nobody is. */

@@ -88,6 +88,24 @@ export class ForeignSockets implements Disposable {
     }
   }
 
+  /** The door at which a stream socket listens, or through which it came in: a port or a path; null for anything else. */
+  door(fd: number): { readonly at: string; readonly listens: boolean } | null {
+    const own = Number(libc.syscall(pidfdGetfd, this.#pidfd, fd, 0));
+    if (own < 0) return null;
+    try {
+      if (this.#option(own, soType) !== streamSocket) return null;
+      this.#length[0] = this.#name.length;
+      if (libc.getsockname(own, this.#name, this.#length) !== 0 || this.#length[0] <= familyBytes) return null;
+      const bound = describePeer(this.#name.subarray(0, this.#length[0]));
+      if (bound === null) return null;
+      // The same port may be listened at for all addresses.
+      const at = bound.family === "unix" ? bound.peer : bound.peer.slice(bound.peer.lastIndexOf(":"));
+      return { at, listens: this.#option(own, soAcceptconn) !== 0 };
+    } finally {
+      libc.close(own);
+    }
+  }
+
   [Symbol.dispose](): void {
     libc.close(this.#pidfd);
   }

@@ -148,6 +148,7 @@ export function blamesState(report: FaultReport, trials: readonly PastTrial[]): 
 function inwardFirst(report: FaultReport, edits: readonly Edit[], trials: readonly PastTrial[]): Edit[] {
   const held = heldKeys(report, trials);
   const rank = (edit: Edit): number => {
+    if (edit.kind === "leave") return 0;
     if (edit.kind !== "abandon") return 4;
     const isInward = edit.rung === "inward" && isTested(report, edit);
     const { failureValue, failsPlainly } = report.frames[edit.point.frame]!;
@@ -180,7 +181,7 @@ function heldKeys(report: FaultReport, trials: readonly PastTrial[]): Set<string
 function isCut(report: FaultReport, edit: Edit, blamed: Session | null, policy: Policy): boolean {
   const sure = blamed !== null && blamed.confidence >= blameConfidence;
   if (!sure || !policy.rungs.has("quarantine")) return false;
-  if (edit.kind !== "abandon") return edit.kind === "park";
+  if (edit.kind !== "abandon") return edit.kind === "park" || edit.kind === "leave";
   return edit.rung !== "inward" || report.frames[edit.point.frame]!.failsPlainly !== true;
 }
 

@@ -230,7 +230,7 @@ class Guard implements AsyncDisposable {
     const { storage, name, program, runDirectory, log } = this.parts;
     try {
       const end = await this.#protectOnce();
-      if (end.kind === "ended") this.#probation.programEnded(describeEnd(end));
+      if (end.kind === "ended") this.#probation.programEnded(describeEnd(end), end.code);
       if (end.kind === "replaced") {
         await this.#watching.forget();
         this.#served = false;
@@ -356,7 +356,7 @@ class Guard implements AsyncDisposable {
     const seen = readWaitStatus(program.pid);
     await clearStub(stubDirectory(this.parts), this.parts.clock);
     const end = program.ended !== null ? await program.ended : told?.kind === "ended" ? told : readEnd(seen);
-    this.#probation.programEnded(describeEnd(end));
+    this.#probation.programEnded(describeEnd(end), end.code);
     return { code: end.code, signal: end.signal };
   }
 

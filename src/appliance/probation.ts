@@ -58,6 +58,15 @@ type OpenTrial = {
   readonly ended: AbortController;
 };
 
+/** What is seen of a process that has ended with its connection. */
+const left: Evidence = {
+  ...{ alive: true, thread: "gone", timesBlocked: null, probeFailures: [] },
+  leftovers: { waiters: 0, released: 0 },
+};
+const failedBy = (how: string): ReturnType<typeof judge> => ({
+  ...{ verdict: "failed", because: [`the program ended: ${how}`] },
+});
+
 export class Probation {
   readonly #open = new Map<string, OpenTrial>();
   /** When work was last given up without its session being cut. */
@@ -109,9 +118,16 @@ export class Probation {
     this.#close(trial, "failed", [`the thread faulted again (${again}) before it went idle`]);
   }
 
-  /** The program has ended: every open trial has failed. */
-  programEnded(how: string): void {
-    for (const trial of [...this.#open.values()]) this.#close(trial, "failed", [`the program ended: ${how}`]);
+  /**
+   * The program has ended, with this exit code (null: by a signal, or nobody saw it): every open trial has failed, but those
+   * of a process that ends with its connection, and has.
+   */
+  programEnded(how: string, code: number | null): void {
+    for (const trial of [...this.#open.values()]) {
+      const ofOne = trial.report.leaveAt != null && code !== null;
+      const { verdict, because } = ofOne ? judge(trial.report, trial.decision, trial.applied, left) : failedBy(how);
+      this.#close(trial, verdict, because);
+    }
   }
 
   get openTrials(): number {
@@ -139,6 +155,8 @@ export class Probation {
       const nowNs = this.clock.monotonicNs();
       const thread = this.life.threadState(tid);
       if (thread === "idle") idleAtNs ??= nowNs;
+      // How a process ended that was to end is told by programEnded.
+      if (trial.report.leaveAt != null && !this.life.isAlive() && nowNs < endNs) continue;
       const quiet = idleAtNs !== null && nowNs - idleAtNs >= this.limits.quietMs * 1e6;
       if (!quiet && thread !== "gone" && nowNs < endNs && this.life.isAlive()) continue;
       const blockedNow = this.life.timesBlocked(tid);

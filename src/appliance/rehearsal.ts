@@ -20,7 +20,7 @@ export function rehearsalFor({ trials, policy, storage }: Workload): (report: Fa
     const decision = decide(open, plan(open, past, policy), past, policy);
     const { edit } = decision;
     storage.rehearse(open, decision);
-    if (edit.kind === "abandon" || edit.kind === "neutralise") registerChanges(open, edit);
+    if (edit.kind === "abandon" || edit.kind === "neutralise" || edit.kind === "leave") registerChanges(open, edit);
     own.open(open, decision, "abandon");
     own.close(decision.trial, "clean");
   };

@@ -75,6 +75,8 @@ export function describeEdit(report: FaultReport, edit: Edit): string {
         : "neutralise: the instruction is completed as if it had read zero";
     case "park":
       return "park: the thread is given up, with all signals blocked";
+    case "leave":
+      return "leave: the process of this one connection ends by exit(1)";
     case "mend":
       return "mend: the thread's damaged restartable-sequence pointer is cleared, the instruction runs again";
     case "deliver":

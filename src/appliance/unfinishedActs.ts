@@ -69,7 +69,8 @@ function hasSteps({ frames }: FaultReport, { edit, cut }: Decision): boolean {
 }
 
 function lastRegisters(report: FaultReport, { edit }: Decision): ReadonlyMap<number, bigint> {
-  if (edit.kind === "abandon" || edit.kind === "neutralise") return registerChanges(report, edit);
+  if (edit.kind === "abandon" || edit.kind === "neutralise" || edit.kind === "leave")
+    return registerChanges(report, edit);
   return new Map(report.registers.flatMap((value, register) => (value === null ? [] : [[register, value] as const])));
 }
 

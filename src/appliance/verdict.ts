@@ -31,22 +31,25 @@ export function judge(
   applied: Applied,
   evidence: Evidence,
 ): { readonly verdict: Verdict; readonly because: readonly string[] } {
-  const failure = failureOf(evidence, applied);
+  const failure = failureOf(evidence, decision);
   if (failure !== null) return { verdict: "failed", because: [failure] };
   const losses = lossesOf(report, decision, applied, evidence);
-  const proof = applied.rung === "park" ? "the other threads serve" : proofOf(evidence);
+  const proof = proofOf(decision, evidence);
   return losses.length === 0
     ? { verdict: "clean", because: [proof] }
     : { verdict: "degraded", because: [proof, ...losses] };
 }
 
-function proofOf({ thread, timesBlocked }: Evidence): string {
+function proofOf({ edit }: Decision, { thread, timesBlocked }: Evidence): string {
+  if (edit.kind === "leave") return "the process has ended in order, as at the end of any connection";
+  if (edit.kind === "park") return "the other threads serve";
   if (thread === "idle") return "the thread waits for work again";
   return thread === "gone" ? "the thread has ended, the program serves" : `the thread waited ${timesBlocked} times`;
 }
 
-function failureOf(evidence: Evidence, applied: Applied): string | null {
+function failureOf(evidence: Evidence, { edit }: Decision): string | null {
   if (!evidence.alive) return "the program is gone";
+  if (edit.kind === "leave" && evidence.thread !== "gone") return "the process did not leave when it was told to";
   if (evidence.probeFailures.length > 0) return `probe failed: ${evidence.probeFailures.join("; ")}`;
   const payers = evidence.aftermath?.payers ?? 0;
   if (payers > payersMax) return `what an earlier act left behind has cost ${payers} clients a request`;
@@ -56,7 +59,7 @@ function failureOf(evidence: Evidence, applied: Applied): string | null {
   if (waiters > 0)
     return `${waiters} thread${waiters === 1 ? " waits" : "s wait"} for a lock that was left behind and cannot be released`;
   if (
-    applied.rung !== "park" &&
+    edit.kind !== "park" &&
     evidence.thread === "busy" &&
     !(evidence.timesBlocked !== null && evidence.timesBlocked > 0)
   ) {
@@ -67,10 +70,11 @@ function failureOf(evidence: Evidence, applied: Applied): string | null {
 
 function lossesOf(report: FaultReport, decision: Decision, applied: Applied, evidence: Evidence): string[] {
   const losses: string[] = [];
+  if (decision.edit.kind === "leave") return losses;
   // A thread that serves one connection ends with it, as it should.
   if (evidence.thread === "gone" && applied.rung !== "quarantine") losses.push("the thread ended");
   if (decision.edit.kind === "neutralise") losses.push("one instruction was completed by hand: a value may be wrong");
-  if (applied.rung === "park") losses.push("the thread was given up");
+  if (decision.edit.kind === "park") losses.push("the thread was given up");
   if (decision.edit.kind === "mend") losses.push("the program had damaged thread-local memory");
   const { released } = evidence.leftovers;
   if (released > 0) losses.push(`${released} lock${released === 1 ? "" : "s"} left behind had to be released`);

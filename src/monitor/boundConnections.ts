@@ -72,7 +72,8 @@ export class BoundConnections {
     this.view.readMemory(from, bytes);
 }
 
-function socketOf(pid: number, fd: number): string | null {
+/** The socket that a descriptor is, by its name; null for any other file. */
+export function socketOf(pid: number, fd: number): string | null {
   try {
     const link = readlinkSync(`/proc/${pid}/fd/${fd}`);
     return link.startsWith("socket:") ? link : null;

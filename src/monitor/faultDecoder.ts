@@ -77,6 +77,7 @@ export type StopFacts = {
   readonly deliveredBefore: string | null;
   readonly blockedSince: number | null;
   readonly connections: Connections;
+  readonly leaveAt?: VirtualAddress | null;
   /** Where the thread was stopped because it goes round: the canonical address of the frame in which it does. */
   readonly loop: VirtualAddress | null;
 };

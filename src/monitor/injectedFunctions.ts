@@ -22,11 +22,17 @@ const argumentRegister: Readonly<Record<Architecture, number>> = { x86_64: 5, aa
 
 /** The address of a function of the C library of this program. @throws GdbError "gdb.refused" where it has none of that name */
 export function theFunction(map: CodeMap, name: string): VirtualAddress {
+  const at = functionAt(map, name);
+  if (at === null) throw new GdbError("gdb.refused", `the program has no function ${name}`);
+  return at;
+}
+
+export function functionAt(map: CodeMap, name: string): VirtualAddress | null {
   for (const { image, bias } of map.modules) {
     const offset = image.functionNamed(name);
     if (offset !== null) return address(bias + BigInt(offset));
   }
-  throw new GdbError("gdb.refused", `the program has no function ${name}`);
+  return null;
 }
 
 /** @throws GdbError "gdb.refused" where it did not come back by itself; the thread is as it was in that case too */

@@ -23,6 +23,7 @@ import { rehearseCode } from "./codeRehearsal.ts";
 import { cLibraryPattern, decodeFault, type StopFacts, spineFrames, type UnsitedReport } from "./faultDecoder.ts";
 import type { GdbClient } from "./gdb/client.ts";
 import { isCaught } from "./gdb/signals.ts";
+import { HandedConnection } from "./handedConnection.ts";
 import { findSystemCallInstruction } from "./injectedCalls.ts";
 import { callFunction, theFunction } from "./injectedFunctions.ts";
 import { isWaiting, type LockWait, LockWaits } from "./lockWaits.ts";
@@ -66,6 +67,7 @@ export class Watch implements Disposable {
   readonly #callSites: CallSites;
   readonly #sessions: Sessions;
   readonly #bound: BoundConnections;
+  readonly #handed: HandedConnection;
   readonly #progress = new Progress();
   readonly #sequences: RestartableSequences;
   readonly #lockWaits: LockWaits;
@@ -108,11 +110,12 @@ export class Watch implements Disposable {
     this.#sequences = new RestartableSequences(this.#view);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
     this.#bound = new BoundConnections(this.#view);
+    this.#handed = new HandedConnection(options.pid);
     this.#sessions = new Sessions(
       this.#view,
       options.log,
       (tid) => this.spines.multiplexersFor(tid),
-      (tid) => this.#bound.of(tid, readThreads(options.pid)),
+      (tid) => this.#handed.bound() ?? this.#bound.of(tid, readThreads(options.pid)),
       options.keepsCut,
     );
     this.#census = new ThreadCensus(() => readThreads(options.pid), options.clock);
@@ -154,6 +157,7 @@ export class Watch implements Disposable {
       deliveredBefore: this.#delivered.get(stop.tid) ?? null,
       blockedSince: this.#cameBackSince(stop.tid, status?.threads ?? 1, switches, connections),
       connections,
+      leaveAt: this.#handed.leaveAt(),
       loop: stop.loop ?? null,
     });
     return { report, control };
@@ -162,6 +166,7 @@ export class Watch implements Disposable {
   /** Reads all code for what decisions need of it. Takes some 10 ms for a million bytes, in small steps. */
   async prepare(signal: AbortSignal): Promise<void> {
     this.#sequences.learn(this.#code.map);
+    this.#handed.learn(this.#code.map);
     this.#systemCallAt = findSystemCallInstruction(this.#code.map);
     await this.#facts.prepare(this.#code.map, this.options.clock, signal);
     this.#callSites.forget();

@@ -129,6 +129,7 @@ export function rungOf(edit: Edit): Rung {
     case "mend":
       return "neutralise";
     case "park":
+    case "leave":
       return "park";
     case "deliver":
       return "restart";

@@ -70,7 +70,7 @@ export type OutcomeSlot = {
 export type Slot = IntentSlot | OutcomeSlot;
 
 const kinds = { intent: 1, outcome: 2 } as const;
-const edits = ["abandon", "inward", "neutraliseZero", "neutraliseDrop", "deliver", "mend", "park"] as const;
+const edits = ["abandon", "inward", "neutraliseZero", "neutraliseDrop", "deliver", "mend", "park", "leave"] as const;
 const reasons: readonly DeliverReason[] = [
   "sentByProcess",
   "runtimeOwnsSignal",
@@ -204,7 +204,8 @@ function writeEdit({ bytes, view }: SlotDraft, edit: Edit): void {
       bytes[25] = edits.indexOf("park");
       return;
     case "mend":
-      bytes[25] = edits.indexOf("mend");
+    case "leave":
+      bytes[25] = edits.indexOf(edit.kind);
       view.setBigUint64(44, edit.at, true);
       return;
     default:
@@ -278,7 +279,8 @@ function readEdit(bytes: Buffer): Edit | null {
     case "park":
       return { kind: "park" };
     case "mend":
-      return { kind: "mend", at: address(value) };
+    case "leave":
+      return { kind, at: address(value) };
     default:
       return null;
   }

@@ -12,7 +12,16 @@ import { callingConvention } from "#binary/callingConvention.ts";
 import { skipWrites } from "#binary/instructionSet.ts";
 import { savedContext } from "#binary/signalFrame.ts";
 import { assert, unreachable } from "#errors.ts";
-import { type Applied, address, type Decision, type Edit, type FaultReport, type ThreadControl } from "#fault.ts";
+import {
+  type Applied,
+  type Architecture,
+  address,
+  type Decision,
+  type Edit,
+  type FaultReport,
+  type ThreadControl,
+  type VirtualAddress,
+} from "#fault.ts";
 import { quarantine } from "./quarantine.ts";
 
 const pointerBytes = 8;
@@ -23,6 +32,12 @@ const deadStackBytes = 512n;
 /** DWARF number of rflags, and the flag that makes string instructions run backwards. */
 const flagsRegister = 49;
 const directionFlag = 0x400n;
+const stackAlignment = 16n;
+/** Functions that run at an exit get at least so much of an exhausted stack. */
+const roomBytes = 262_144n;
+/** The exit code of a process that ends for one client's sake: masters take 0 and 1 for an orderly end. */
+const exitCode = 1n;
+const firstArgument: Readonly<Record<Architecture, number>> = { x86_64: 5, aarch64: 0 };
 
 /** @throws GdbError where the stub refuses or is gone */
 export async function apply(report: FaultReport, decision: Decision, control: ThreadControl): Promise<Applied> {
@@ -43,9 +58,11 @@ export async function apply(report: FaultReport, decision: Decision, control: Th
     return { rung: "park", cutFailure };
   }
   if (edit.kind === "abandon") await leaveHandlers(report, edit.point.frame, control);
+  if (edit.kind === "leave") await control.writeMemory(outermostReturn(report), new Uint8Array(pointerBytes));
   await control.writeRegisters(registerChanges(report, edit));
   await control.resume();
   if (edit.kind === "neutralise") return { rung: "neutralise", cutFailure };
+  if (edit.kind === "leave") return { rung: "park", cutFailure };
   return { rung: decision.cut && cutFailure === null ? "quarantine" : edit.rung, cutFailure };
 }
 
@@ -59,9 +76,44 @@ export function registerChanges(
       return abandonFrame(report, edit.point.frame, edit.point.returnValue);
     case "neutralise":
       return completeInstruction(report, edit);
+    case "leave":
+      return callExit(report, edit.at);
     default:
       return unreachable(edit);
   }
+}
+
+/** As if the thread had called `exit(1)` where it is, from code that nobody called. */
+function callExit(report: FaultReport, at: bigint): Map<number, bigint> {
+  const { pc, sp, link } = callingConvention[report.architecture];
+  const changes = new Map<number, bigint>([
+    [pc, at],
+    [sp, outermostReturn(report)],
+    [firstArgument[report.architecture], exitCode],
+  ]);
+  if (link === null) clearDirection(report, changes);
+  else changes.set(link, 0n);
+  return changes;
+}
+
+/** Where the return address of that call is, or would be: a null pointer, by which a stack ends. */
+function outermostReturn(report: FaultReport): VirtualAddress {
+  const { sp, link } = callingConvention[report.architecture];
+  const top = (deadStack(report, sp) - deadStackBytes) & ~(stackAlignment - 1n);
+  return address(link === null ? top - BigInt(pointerBytes) : top);
+}
+
+/** A place on the thread's own stack, below all that a frame outside of the fault may use, with room to run. */
+function deadStack({ frames, registers, stackExhausted }: FaultReport, sp: number): bigint {
+  const own = registers[sp];
+  assert(own != null, "a report without a stack pointer");
+  // Alternate stacks are small, and the frames of a handler are dead.
+  const interrupted = frames.findLastIndex(({ foundBy }) => foundBy === "signal");
+  const from = interrupted < 0 ? own : (frames[interrupted]!.registers[sp] ?? own);
+  if (!stackExhausted) return from;
+  const roomy =
+    frames.find(({ cfa }) => cfa !== null && cfa - from > roomBytes) ?? frames.findLast(({ cfa }) => cfa !== null);
+  return roomy?.cfa ?? from;
 }
 
 function abandonFrame(report: FaultReport, frame: number, returnValue: bigint): Map<number, bigint> {
@@ -78,9 +130,14 @@ function abandonFrame(report: FaultReport, frame: number, returnValue: bigint): 
   changes.set(valueRegister, BigInt.asUintN(64, returnValue));
   changes.set(sp, cfa);
   changes.set(pc, caller.pc);
-  const flags = report.architecture === "x86_64" ? report.registers[flagsRegister] : null;
-  if (flags != null && (flags & directionFlag) !== 0n) changes.set(flagsRegister, flags & ~directionFlag);
+  clearDirection(report, changes);
   return changes;
+}
+
+/** As the calling convention wants it at every call and return. */
+function clearDirection({ architecture, registers }: FaultReport, changes: Map<number, bigint>): void {
+  const flags = architecture === "x86_64" ? registers[flagsRegister] : null;
+  if (flags != null && (flags & directionFlag) !== 0n) changes.set(flagsRegister, flags & ~directionFlag);
 }
 
 /** A handler that is abandoned itself returns through its trampoline; one that is jumped out of does not. */

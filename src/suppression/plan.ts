@@ -4,7 +4,7 @@
  *
  * Pure: the same report, history and policy give the same plan, here and in a replay. The order is that of the ladder:
  * a learned edit, interface frames from the innermost outwards, the outermost frame above the spine, inward frames,
- * the completion of the one instruction, and last the parking of the thread. A frame whose caller uses the value without
+ * the completion of the one instruction, and last the parking of the thread. A process of one connection leaves before all that. A frame whose caller uses the value without
  * a look at it goes behind those whose caller tests it or ignores it: a made-up hash or length is a wrong answer.
  * Figures behind the order: ARCHITECTURE.md, decision 8.
  */
@@ -56,6 +56,7 @@ export function plan(report: FaultReport, trials: readonly PastTrial[], policy: 
   const turn = abandoning.length === 0 ? turnEdits(report, policy) : [];
   const edits = [
     ...mendEdits(report, policy),
+    ...leaveEdits(report, policy),
     ...turn,
     ...(report.spine === 0 ? [...park, ...chosen] : [...chosen, ...park]),
   ];
@@ -70,6 +71,7 @@ export function keyOf(report: FaultReport, edit: Edit): string {
       return `${edit.rung} ${placeOf(report.frames[edit.point.frame + 1]!, report.modules)}=${edit.point.returnValue}`;
     case "mend":
     case "park":
+    case "leave":
       return edit.kind;
     case "neutralise":
       return `neutralise ${placeOf(report.frames[0]!, report.modules)}`;
@@ -151,6 +153,14 @@ function neutraliseEdits(report: FaultReport, policy: Policy): Edit[] {
   const instruction = report.instruction;
   if (!policy.rungs.has("neutralise") || instruction?.skip == null || report.signal === "SIGABRT") return [];
   return [{ kind: "neutralise", skip: instruction.skip, lengthBytes: instruction.lengthBytes }];
+}
+
+/**
+ * A process that serves one connection ends in order, as it does with every client: what it holds of the others' it lets go
+ * of, and a transaction is rolled back, where an abandoned call might be committed with the value that was made up for it.
+ */
+function leaveEdits({ leaveAt }: FaultReport, policy: Policy): Edit[] {
+  return leaveAt != null && policy.rungs.has("park") ? [{ kind: "leave", at: leaveAt }] : [];
 }
 
 /** A thread among others can be given up; the first one of a program cannot, because it would be a zombie. */

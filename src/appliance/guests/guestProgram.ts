@@ -181,7 +181,7 @@ export class GuestProgram {
     tasks.start((ended) => this.#announce(watch, workload, pid, ended));
     const end = await Promise.race([this.#lane(workload, client, signal), lostBy(tasks)]);
     alive = end.kind === "letGo";
-    if (end.kind === "ended") probation.programEnded(end.signal ?? `exit code ${end.code}`);
+    if (end.kind === "ended") probation.programEnded(end.signal ?? `exit code ${end.code}`, end.code);
     return end;
   }
 

@@ -46,6 +46,8 @@ export function actWords(report: FaultReport | null, edit: Edit): string {
         : "Completed the one instruction as if it had read zero";
     case "park":
       return "Parked the thread for good";
+    case "leave":
+      return "Had the process of this one connection leave in order";
     case "mend":
       return "Cleared a damaged pointer of the kernel's, and ran the same instruction again";
     case "deliver":

@@ -2,11 +2,11 @@
 /**
  * Probation under a clock that is moved by hand. Gets a program that is whatever the test says; gives the outcomes.
  */
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Probation } from "#appliance/probation.ts";
 import { Trials } from "#appliance/trials.ts";
 import { ManualClock } from "#clock.ts";
-import type { Decision, Outcome, TrialId } from "#fault.ts";
+import { address, type Decision, type Edit, type FaultReport, type Outcome, type TrialId } from "#fault.ts";
 import type { Probe } from "#monitor/probes.ts";
 import { TaskGroup } from "#tasks.ts";
 import { report } from "../reports.ts";
@@ -25,7 +25,7 @@ const decision: Decision = {
   past: [],
 };
 
-function stage(probes: readonly Probe[] = []) {
+function stage(probes: readonly Probe[] = [], its: Partial<FaultReport> = {}, edit: Edit = decision.edit) {
   const clock = new ManualClock();
   const program = {
     alive: true,
@@ -51,7 +51,7 @@ function stage(probes: readonly Probe[] = []) {
       (released && program.midChange) || program.cutFromWork,
   };
   const probation = new Probation(life, probes, limits, trials, tasks, clock, (outcome) => outcomes.push(outcome));
-  probation.begin(fault, decision, { rung: "abandon", cutFailure: null }, 900);
+  probation.begin({ ...fault, ...its }, { ...decision, edit }, { rung: "abandon", cutFailure: null }, 900);
   return { clock, program, outcomes, trials, probation };
 }
 
@@ -114,9 +114,46 @@ test("a new fault refutes the trial at once, and it has no second outcome", asyn
   expect(outcomes.map((outcome) => outcome.verdict)).toEqual(["failed"]);
 });
 
+describe("a process of one connection", () => {
+  const leaveAt = address(0x1000n);
+  const leave: Edit = { kind: "leave", at: leaveAt };
+  const verdicts = (outcomes: readonly Outcome[]): string[] => outcomes.map(({ verdict }) => verdict);
+
+  test("that has left when told to, with an exit code: clean; by a signal: failed", async () => {
+    for (const [code, verdict] of [
+      [1, "clean"],
+      [null, "failed"],
+    ] as const) {
+      const { clock, program, outcomes, probation } = stage([], { leaveAt }, leave);
+      program.alive = false;
+      program.thread = "gone";
+      await clock.advance(100);
+      expect(outcomes).toEqual([]);
+      probation.programEnded("as it did", code);
+      expect(verdicts(outcomes)).toEqual([verdict]);
+    }
+  });
+
+  test("that stays although it was told to leave: failed, whatever it does", async () => {
+    const { clock, program, outcomes } = stage([], { leaveAt }, leave);
+    program.thread = "idle";
+    await clock.advance(2100);
+    expect(outcomes.map(({ evidence }) => evidence)).toEqual([["the process did not leave when it was told to"]]);
+  });
+
+  test("that was helped otherwise and ends with its client: not failed; of any other process that is its end", () => {
+    const { outcomes, probation } = stage([], { leaveAt });
+    probation.programEnded("exit code 0", 0);
+    expect(verdicts(outcomes)).toEqual(["degraded"]);
+    const other = stage();
+    other.probation.programEnded("exit code 0", 0);
+    expect(verdicts(other.outcomes)).toEqual(["failed"]);
+  });
+});
+
 test("the end of the program fails every open trial", async () => {
   const { outcomes, probation } = stage();
-  probation.programEnded("SIGSEGV");
+  probation.programEnded("SIGSEGV", null);
   expect(outcomes.map((outcome) => [outcome.verdict, ...outcome.evidence])).toEqual([
     ["failed", "the program ended: SIGSEGV"],
   ]);

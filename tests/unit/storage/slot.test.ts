@@ -32,7 +32,7 @@ const edits: fc.Arbitrary<Edit> = fc.oneof(
     lengthBytes: fc.integer({ min: 1, max: 15 }),
   }),
   fc.record({
-    kind: fc.constant("mend" as const),
+    kind: fc.constantFrom("mend" as const, "leave" as const),
     at: fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }).map(address),
   }),
   fc.record({

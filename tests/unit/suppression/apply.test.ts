@@ -2,13 +2,13 @@
 /**
  * Register changes of each kind of edit, against what an ordinary return would leave behind.
  */
-import { expect, test } from "bun:test";
-import type { Decision, FaultReport, SystemCall, ThreadControl, TrialId } from "#fault.ts";
+import { describe, expect, test } from "bun:test";
+import { address, type Decision, type FaultReport, type SystemCall, type ThreadControl, type TrialId } from "#fault.ts";
 import { apply, registerChanges } from "#suppression/apply.ts";
 import { report } from "../reports.ts";
 
-/** What a stopped thread was made to do, in order. */
-async function acts(fault: FaultReport, abandoned: number): Promise<string[]> {
+/** A stopped thread, and what it was made to do, in order. */
+function recording(): { done: string[]; control: ThreadControl } {
   const done: string[] = [];
   const control: ThreadControl = {
     pid: 100,
@@ -23,6 +23,11 @@ async function acts(fault: FaultReport, abandoned: number): Promise<string[]> {
     resume: async () => void done.push("resume"),
     deliver: async () => void done.push("deliver"),
   };
+  return { done, control };
+}
+
+async function acts(fault: FaultReport, abandoned: number): Promise<string[]> {
+  const { done, control } = recording();
   const edit = { kind: "abandon", rung: "abandon", point: { frame: abandoned, returnValue: -1n } } as const;
   const words = { trial: "fault-1.1" as TrialId, key: "", session: null, cut: false, reason: "", past: [] };
   await apply(fault, { ...words, edit } satisfies Decision, control);
@@ -87,4 +92,49 @@ test("a neutralised load gives zero and the program counter moves past it", () =
   );
   const drop = registerChanges(fault, { kind: "neutralise", skip: { kind: "drop" }, lengthBytes: 3 });
   expect(drop).toEqual(new Map([[16, fault.registers[16]! + 3n]]));
+});
+
+describe("leave", () => {
+  const at = address(0x7f00_0000_1000n);
+  const fault = report([{ name: "a" }, { name: "b" }, { name: "main" }]);
+
+  test("is a call of exit(1) by nobody, below the red zone of the faulting frame", () => {
+    const changes = registerChanges(fault, { kind: "leave", at });
+    const sp = changes.get(7)!;
+    expect([changes.get(16), changes.get(5)]).toEqual([at, 1n]);
+    // As right after a call instruction.
+    expect(sp % 16n).toBe(8n);
+    expect(sp).toBeLessThan(fault.registers[7]! - 128n);
+  });
+
+  test("on AArch64 the link register ends the stack", () => {
+    const registers = Array.from({ length: 33 }, (_, index) => BigInt(index) * 0x1000n);
+    const changes = registerChanges({ ...fault, architecture: "aarch64", registers }, { kind: "leave", at });
+    expect([changes.get(32), changes.get(0), changes.get(30)]).toEqual([at, 1n, 0n]);
+    expect(changes.get(31)! % 16n).toBe(0n);
+  });
+
+  test("an exhausted stack gives the room of its outer frames; a handler's stack is left for the interrupted one", () => {
+    const deep = report(
+      [
+        { name: "rec" },
+        { name: "rec", cfa: 0x7ffc_0001_0000n },
+        { name: "main", cfa: 0x7ffc_0008_0000n },
+        { name: "start" },
+      ],
+      { stackExhausted: true },
+    );
+    const sp = registerChanges(deep, { kind: "leave", at }).get(7)!;
+    expect(sp).toBeGreaterThan(0x7ffc_0007_0000n);
+    expect(sp).toBeLessThan(0x7ffc_0008_0000n);
+    expect(registerChanges(handlers(), { kind: "leave", at }).get(7)!).toBeGreaterThan(0x4000n);
+  });
+
+  test("its session is cut before it, and it is told as the rung it is", async () => {
+    const words = { trial: "fault-1.1" as TrialId, key: "leave", session: null, cut: false, reason: "", past: [] };
+    const { done, control } = recording();
+    const applied = await apply(fault, { ...words, edit: { kind: "leave", at } }, control);
+    expect(applied).toEqual({ rung: "park", cutFailure: null });
+    expect(done).toEqual(["memory", "registers", "resume"]);
+  });
 });

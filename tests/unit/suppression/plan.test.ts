@@ -3,7 +3,8 @@
  * The order of the ladder. Gets sketches of stacks; gives the proposed edits in words, best first.
  */
 import { describe, expect, test } from "bun:test";
-import type { FaultReport } from "#fault.ts";
+import { decide } from "#appliance/decide.ts";
+import { address, type FaultReport, type TrialId } from "#fault.ts";
 import { defaultPolicy, keyOf, plan } from "#suppression/plan.ts";
 import { siteOf } from "#suppression/site.ts";
 import { offsetOf, pastTrial, report } from "../reports.ts";
@@ -297,6 +298,33 @@ test("a mend goes before whatever worked at the site", () => {
   const fault = report(evented, { spine: 4, damagedSequence: 0x1000n as NonNullable<FaultReport["damagedSequence"]> });
   const key = keyOf(fault, { kind: "abandon", rung: "abandon", point: { frame: 1, returnValue: -1n } });
   expect(edits(fault, pastTrial({ site: fault.site, key, verdict: "clean" }))[0]).toBe("mend");
+});
+
+describe("leave", () => {
+  const leaveAt = address(0x7f00_0000_1000n);
+
+  test("comes first in a process of one connection, also where the state is blamed, and before what has worked there", () => {
+    const fault = report(evented, { spine: 4, leaveAt });
+    const key = edits(fault)[1]!;
+    expect(edits(fault, pastTrial({ site: fault.site, key, verdict: "clean" }))[0]).toBe("leave");
+    expect(edits(report(evented, { spine: 4 }))).not.toContain("leave");
+    const veterans = ["a", "b"].map((peer, index) =>
+      pastTrial({
+        ...{ trial: `fault-${index + 2}.1` as TrialId, site: fault.site, verdict: "clean", key, atMs: fault.atMs - 10 },
+        ...{ veteran: true, session: { fd: 6, peer, confidence: 1 } },
+      }),
+    );
+    expect(decide(fault, plan(fault, veterans, defaultPolicy), veterans, defaultPolicy).key).toBe("leave");
+  });
+
+  test("is not done where the policy has no parking, and not twice where it failed", () => {
+    const fault = report(evented, { spine: 4, leaveAt });
+    const rungs = new Set(["abandon" as const]);
+    const without = plan(fault, [], { ...defaultPolicy, rungs });
+    expect(without.kind === "edits" && without.edits.some(({ kind }) => kind === "leave")).toBe(false);
+    const failed = [pastTrial({ site: fault.site, key: "leave", verdict: "failed" })];
+    expect(decide(fault, plan(fault, failed, defaultPolicy), failed, defaultPolicy).key).not.toBe("leave");
+  });
 });
 
 describe("park", () => {

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Whether a process is there for one connection: its parent listens, has accepted it, keeps no part in it, and the process
+ * itself takes in no other. So are PostgreSQL's backends and the children of sshd or vsftpd; a worker of nginx is not.
+ *
+ * Gets a process, once its code is known; gives that connection's descriptor and the address of the C library's `exit`.
+ * Looked up once, because it is so from birth; at a fault only whether the descriptor is still that socket. Limit: 256
+ * descriptors of the process and of its parent: who holds more serves many.
+ */
+import { readdirSync } from "node:fs";
+import type { CodeMap } from "#binary/codeMap.ts";
+import { ForeignSockets } from "#board/native/foreignSockets.ts";
+import { NativeError } from "#errors.ts";
+import type { VirtualAddress } from "#fault.ts";
+import { type Bound, socketOf } from "./boundConnections.ts";
+import { functionAt } from "./injectedFunctions.ts";
+import { readParent } from "./processes.ts";
+
+const descriptorsMax = 256;
+
+type Handed = { readonly fd: number; readonly socket: string };
+
+export class HandedConnection {
+  #handed: Handed | null = null;
+  #exitAt: VirtualAddress | null = null;
+
+  constructor(private readonly pid: number) {}
+
+  learn(map: CodeMap): void {
+    this.#handed = findHanded(this.pid);
+    this.#exitAt = this.#handed === null ? null : functionAt(map, "exit");
+  }
+
+  /** What the whole process works for; null where it is not of this kind. */
+  bound(): Bound | null {
+    const handed = this.#handed;
+    if (handed === null || socketOf(this.pid, handed.fd) !== handed.socket) return null;
+    return { own: handed.fd, others: new Set() };
+  }
+
+  /** Where the process leaves in order; null where it is not of this kind, or not any more. */
+  leaveAt(): VirtualAddress | null {
+    return this.bound() === null ? null : this.#exitAt;
+  }
+}
+
+function findHanded(pid: number): Handed | null {
+  const parent = readParent(pid);
+  if (parent === null || parent <= 1) return null;
+  try {
+    using own = new ForeignSockets(pid);
+    const doors = doorsOf(pid, own);
+    if (doors.some(({ listens }) => listens)) return null;
+    using parents = new ForeignSockets(parent);
+    const parentDoors = doorsOf(parent, parents);
+    const open = new Set(parentDoors.filter(({ listens }) => listens).map(({ at }) => at));
+    const kept = new Set(parentDoors.map(({ socket }) => socket));
+    const [first, ...more] = doors.filter(({ at }) => open.has(at));
+    return first === undefined || more.length > 0 || kept.has(first.socket) ? null : first;
+  } catch (error) {
+    if (error instanceof NativeError) return null; // One of the two is gone, or may not be looked at.
+    throw error;
+  }
+}
+
+type Door = Handed & { readonly at: string; readonly listens: boolean };
+
+function doorsOf(pid: number, sockets: ForeignSockets): Door[] {
+  const descriptors = descriptorsOf(pid);
+  if (descriptors.length > descriptorsMax) return [];
+  return descriptors.flatMap((fd) => {
+    const socket = socketOf(pid, fd);
+    const door = socket === null ? null : sockets.door(fd);
+    return door === null ? [] : [{ fd, socket: socket!, ...door }];
+  });
+}
+
+function descriptorsOf(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).map(Number);
+  } catch {
+    return []; // The process is ending.
+  }
+}
