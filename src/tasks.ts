@@ -11,6 +11,20 @@ export const aborted = (signal: AbortSignal): Promise<void> =>
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
 
+/**
+ * What the promise gives, or the signal's reason where it aborts first; what still comes then is dropped. Nothing is left
+ * hanging on the signal.
+ */
+export function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise((resolve, reject) => {
+    const cancel = (): void => reject(signal.reason);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", cancel));
+    if (signal.aborted) cancel();
+    else signal.addEventListener("abort", cancel, { once: true });
+  });
+}
+
 export class TaskGroup implements AsyncDisposable {
   readonly #controller = new AbortController();
   readonly #running = new Set<Promise<void>>();

@@ -6,7 +6,7 @@ import { existsSync, mkdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { deadline } from "#clock.ts";
-import { abortable } from "#monitor/gdb/connection.ts";
+import { abortable } from "#tasks.ts";
 
 const answerTimeoutMs = 10_000;
 

@@ -9,6 +9,7 @@
 import { type Clock, deadline } from "#clock.ts";
 import { GdbError } from "#errors.ts";
 import type { Log } from "#log.ts";
+import { abortable } from "#tasks.ts";
 import { encodePacket, type Frame, FrameDecoder } from "./frame.ts";
 import { type Features, maxXferBytes, packetBytes, parseXfer, type ThreadId } from "./messages.ts";
 import {
@@ -298,15 +299,4 @@ function requireFeatures(features: Features): void {
   const missing = requiredFeatures.filter((name) => features.get(name) !== true);
   if (missing.length === 0) return void packetBytes(features);
   throw new GdbError("gdb.version", `the stub lacks ${missing.join(", ")}; gdbserver 13 or later is needed`);
-}
-
-/** Rejects with the signal's reason when it aborts first. The reply that still comes is dropped by its id. */
-export function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  return new Promise((resolve, reject) => {
-    const cancel = (): void => reject(signal.reason);
-    if (signal.aborted) return cancel();
-    signal.addEventListener("abort", cancel, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", cancel));
-  });
 }
