@@ -43,8 +43,9 @@ export class PageServer {
   readonly #ok = encodeResponse("ok");
   readonly #cursors: FillCursor[];
   #backlog: Iterator<number> | null;
-  /** Null where the guest's first pages are not known, and once it has had its time; that begins when it runs. */
-  #quietUntilNs: number | null;
+  readonly #firstPagesKnown: boolean;
+  /** Null once the guest has had its time; that begins when it runs, and is none where its first pages are not known. */
+  #quietUntilNs: number | null = Number.POSITIVE_INFINITY;
   /** Nothing was asked for then, or another request was taken: the next one cannot have waited for longer. */
   #silentNs = systemClock.monotonicNs();
   #firstMomentEndsNs = 0;
@@ -60,7 +61,7 @@ export class PageServer {
     /** Waits for so long, or until there is something better to do. */
     private readonly wait: (delayMs: number) => void = blockFor,
   ) {
-    this.#quietUntilNs = recorded.length > 0 ? Number.POSITIVE_INFINITY : null;
+    this.#firstPagesKnown = recorded.length > 0;
     this.#cursors = fill.map.ram.regions.map(({ firstPage, bytes }) => new FillCursor(firstPage, bytes / pageBytes));
     this.#backlog = backlogOf(fill, recorded);
   }
@@ -81,7 +82,7 @@ export class PageServer {
   /** The guest runs now. */
   begin(): void {
     this.#firstMomentEndsNs = systemClock.monotonicNs() + quietMs * 1e6;
-    if (this.#quietUntilNs !== null) this.#quietUntilNs = this.#firstMomentEndsNs;
+    this.#quietUntilNs = this.#firstPagesKnown ? this.#firstMomentEndsNs : null;
   }
 
   /** What it has touched by now is what it wants first. */

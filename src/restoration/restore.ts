@@ -28,7 +28,7 @@ export type RestoreProgress = {
 
 /** A Worker for one restore; `warm` it where a restore is to be expected, for it takes longer to start than a guest. */
 export const restoreWorker = (): WorkerPort<RestoreCall> =>
-  new WorkerPort(new URL("./restoreWorker.ts", import.meta.url).href, "restore");
+  new WorkerPort(new URL("./restoreWorker.ts", import.meta.url).href, "restore", null, { kind: "close" });
 
 export class Restore implements Disposable {
   readonly #shared = new SharedArrayBuffer(progressBytes);

@@ -16,7 +16,9 @@ export type RestoreCall =
   | { readonly kind: "offer"; readonly socket: string; readonly hypervisorPid: number; readonly all: boolean }
   | { readonly kind: "prepare"; readonly restore: RestoreOrder; readonly progress: SharedArrayBuffer }
   /** Tells `running` once it does, and is done once the guest needs us no longer. */
-  | { readonly kind: "run"; readonly socket: string; readonly hypervisorPid: number };
+  | { readonly kind: "run"; readonly socket: string; readonly hypervisorPid: number }
+  /** It will not be asked again. */
+  | { readonly kind: "close" };
 
 let rehearsed: Restoring | null = null;
 let restoring: Restoring | null = null;
@@ -39,6 +41,11 @@ answerCalls<RestoreCall>(self, (call, tell): Restoring["mode"] | Prepared | read
       return restoring.prepare(() => Atomics.load(progress, progressPlaces.wanted) !== 0n);
     case "run":
       return run(restoring!, call, tell);
+    case "close":
+      rehearsed?.[Symbol.dispose]();
+      restoring?.[Symbol.dispose]();
+      [rehearsed, restoring] = [null, null];
+      return [];
   }
 });
 
@@ -69,6 +76,7 @@ function run(
     throw error;
   } finally {
     publish();
+    restoring = null;
     open[Symbol.dispose]();
   }
 }

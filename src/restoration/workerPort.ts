@@ -2,7 +2,10 @@
 /**
  * A Worker that does one thing after the other, seen from the main thread. Gets numbered calls; gives each its answer or its
  * error with its own code, and news while a call is under way. A Worker that dies fails its calls; the next starts another.
+ *
+ * Limit: `letGoMsMax` for a Worker to let go of what it holds, for descriptors outlive the thread that opened them.
  */
+import { systemClock } from "#clock.ts";
 import { HypervisorError, NativeError, StorageError } from "#errors.ts";
 
 export type Call<Order> = { readonly number: number; readonly order: Order };
@@ -18,6 +21,9 @@ export type PlainError = {
   readonly cause: PlainError | null;
 };
 
+/** It may sit in a native call that waits for a process which has just been killed. */
+const letGoMsMax = 5_000;
+
 export class WorkerPort<Order> implements Disposable {
   readonly #waiting = new Map<
     number,
@@ -31,6 +37,8 @@ export class WorkerPort<Order> implements Disposable {
     private readonly name: string,
     /** What every new Worker is told before anything else. */
     private readonly first: Order | null = null,
+    /** What a Worker is told at its end, once it has done what it does: it closes what it has open. */
+    private readonly last: Order | null = null,
   ) {}
 
   /** @throws what the Worker met, as HypervisorError, StorageError or NativeError */
@@ -51,9 +59,13 @@ export class WorkerPort<Order> implements Disposable {
     return promise;
   }
 
-  /** Ends the Worker, whatever it does; open calls fail. */
+  /** Ends the Worker; open calls fail. */
   [Symbol.dispose](): void {
-    this.#end("it was ended");
+    const worker = this.#worker;
+    this.#fail("it was ended");
+    if (worker === null) return;
+    if (this.last === null) worker.terminate();
+    else void letGo(worker, { number: 0, order: this.last });
   }
 
   #start(): Worker {
@@ -66,19 +78,31 @@ export class WorkerPort<Order> implements Disposable {
       waiting?.settle(reply);
     };
     worker.onerror = (event): void => {
-      if (this.#worker === worker) this.#end(event.message.slice(0, 300));
+      if (this.#worker !== worker) return;
+      this.#fail(event.message.slice(0, 300));
+      worker.terminate();
     };
     return worker;
   }
 
-  #end(why: string): void {
-    this.#worker?.terminate();
+  #fail(why: string): void {
     this.#worker = null;
     const waiting = [...this.#waiting];
     this.#waiting.clear();
     const error = { code: "native.call", message: `the ${this.name} Worker ended: ${why}`, context: {}, cause: null };
     for (const [number, { settle }] of waiting) settle({ number, kind: "failed", error });
   }
+}
+
+async function letGo(worker: Worker, call: Call<unknown>): Promise<void> {
+  const done = new AbortController();
+  worker.onmessage = ({ data }: MessageEvent<Reply>): void => {
+    if (data.number === call.number && data.kind !== "news") done.abort();
+  };
+  worker.onerror = (): void => done.abort();
+  worker.postMessage(call);
+  await systemClock.sleep(letGoMsMax, done.signal).catch(() => {});
+  worker.terminate();
 }
 
 /** In the Worker: answers each call with what `act` gives or throws. */

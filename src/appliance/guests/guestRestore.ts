@@ -12,6 +12,7 @@ import { explainInLine, HypervisorError, StorageError } from "#errors.ts";
 import type { HeldRestore } from "#restoration/heldRestore.ts";
 import type { Restore, RestoreProgress } from "#restoration/restore.ts";
 import type { RestoreOrder } from "#restoration/runRestore.ts";
+import { abortable } from "#tasks.ts";
 import { Hypervisor } from "#vm/hypervisor.ts";
 import type { CallOptions } from "#vm/restClient.ts";
 import type { RunDirectory } from "#vm/runDirectory.ts";
@@ -35,6 +36,8 @@ export type Standby = {
   readonly directory: RunDirectory;
   /** Resolves once Cloud Hypervisor has taken its guest in. */
   readonly received: Promise<unknown>;
+  /** While it stands by it is the first to go where memory runs out; the guest is not. */
+  readonly keepAsGuest: () => void;
 };
 
 /** Where Cloud Hypervisor sends its guest. */
@@ -89,11 +92,12 @@ export function refuseOther({ version }: Hypervisor, build: string): void {
 }
 
 async function fromStandby(parts: GuestParts, id: string, standby: Standby, signal: AbortSignal): Promise<Restored> {
-  const { hypervisor, held, directory: seat, received } = standby;
+  const { hypervisor, held, directory: seat, received, keepAsGuest } = standby;
   const { section, directory, user, log } = parts;
   const restore = held.begin();
   return await orNothing(parts, id, restore, async (own) => {
     own(hypervisor);
+    keepAsGuest();
     log("info", "guest.standbyTaken", { pid: hypervisor.pid });
     const ready = restore.ready();
     ready.catch(() => {});
@@ -158,23 +162,13 @@ async function handOver(
 ): Promise<Restored> {
   const { running, served } = restore.run(directory.inSocket, hypervisor.pid);
   served.catch(() => {});
-  const calledOff = rejection(signal);
   // Whichever end fails first knows why; the other only sees a closed connection.
-  await Promise.race([running, received.then(() => running), calledOff]);
-  await Promise.race([received, calledOff]);
+  await abortable(Promise.race([running, received.then(() => running)]), signal);
+  await abortable(received, signal);
   rmSync(directory.inSocket, { force: true });
   await hypervisor.look();
   signal.throwIfAborted();
   return { hypervisor, restore, served };
-}
-
-/** Rejects with the signal's reason, and never else. */
-function rejection(signal: AbortSignal): Promise<never> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  promise.catch(() => {});
-  if (signal.aborted) reject(signal.reason);
-  signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  return promise;
 }
 
 const damages: readonly string[] = [
