@@ -103,11 +103,19 @@ async function show(name: string, flags: Flags): Promise<void> {
     ["machine", `${guest.cpus} cpus, ${mebibytes(guest.memoryBytes)}`],
     ["restarts", `${guest.attempts} of ${guest.attemptsMax} in the window`],
     ["last fault", lastFault === null ? "none" : `${new Date(lastFault.atMs).toISOString()} ${lastFault.why}`],
+    ["checkpoint", guest.lastGood?.id ?? `none: ${guest.noCheckpoint ?? "no good one yet"}`],
+    ["stands by", standsBy(guest)],
     ["programs", guest.programs.join(", ") || "none"],
     ["run directory", guest.runDirectory],
     ["console", guest.console ?? "none"],
   ];
   for (const [label, text] of facts) process.stdout.write(`${label.padEnd(14)} ${text}\n`);
+}
+
+/** The process that would take the guest over, or why there is none. */
+function standsBy({ standby: { state, checkpoint, pid, why } }: GuestStatus): string {
+  if (state === "ready") return `process ${pid}, with checkpoint ${checkpoint}`;
+  return state === "raising" ? `soon, with checkpoint ${checkpoint}` : `none: ${why}`;
 }
 
 async function showConsole(name: string, flags: Flags): Promise<void> {

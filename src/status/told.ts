@@ -30,6 +30,8 @@ export const workloadStates = [
 ] as const;
 export type WorkloadState = (typeof workloadStates)[number];
 
+export const standbyStates = ["none", "raising", "ready", "resting"] as const;
+
 export type WorkloadTold = {
   readonly name: string;
   readonly kind: "program" | "guest";
@@ -45,12 +47,22 @@ export type WorkloadTold = {
   readonly restarts: { readonly used: number; readonly max: number } | null;
   /** A guest that was restored and whose memory still arrives; null otherwise. */
   readonly arriving: ArrivingTold | null;
+  /** The process that stands by for a guest's next restore; null for programs. */
+  readonly standby: StandbyTold | null;
   /** Whether faults of it are, for now, passed on as if nobody watched. */
   readonly suppressionOff: boolean;
   /** Programs that are guarded inside a guest. */
   readonly programs: readonly string[];
   /** Verbs that can be asked for it. */
   readonly verbs: readonly VerbName[];
+};
+
+/** `why`: none stands by, or it rests after a failure. */
+export type StandbyTold = {
+  readonly state: (typeof standbyStates)[number];
+  readonly checkpoint: string | null;
+  readonly pid: number | null;
+  readonly why: string | null;
 };
 
 /** Bytes of a restored guest's memory: what had come before it ran, because it asked, and behind its back. */

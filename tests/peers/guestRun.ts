@@ -69,6 +69,8 @@ export class Playground implements Disposable {
 export type GuestRunOptions = {
   readonly real?: boolean | string;
   readonly stopGuests?: boolean;
+  /** Cloud Hypervisor's, where it is not ours. */
+  readonly user?: string;
   /** Another machine than this one. */
   readonly machine?: RunOptions["machine"];
 };
@@ -83,10 +85,11 @@ export class GuestRun implements AsyncDisposable {
   constructor(
     playground: Playground,
     toml: string,
-    { real = false, stopGuests = false, machine }: GuestRunOptions = {},
+    { real = false, stopGuests = false, user, machine }: GuestRunOptions = {},
   ) {
     const program = typeof real === "string" ? real : real ? null : scripted;
-    const reading = readConfig(program === null ? toml : `${toml}\n[hypervisor]\nprogram = "${program}"\n`);
+    const owner = user === undefined ? "" : `user = "${user}"\n`;
+    const reading = readConfig(program === null ? toml : `${toml}\n[hypervisor]\nprogram = "${program}"\n${owner}`);
     assert(reading.kind === "config", `bad configuration: ${JSON.stringify(reading)}`);
     for (const { name } of reading.config.guests) playground.directory(name);
     this.control = new ControlClient(playground.runDirectory);

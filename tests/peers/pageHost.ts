@@ -44,6 +44,7 @@ export const workload = (name: string, change: Partial<WorkloadTold> = {}): Work
   why: null,
   restarts: null,
   arriving: null,
+  standby: null,
   suppressionOff: false,
   programs: [],
   verbs: [],

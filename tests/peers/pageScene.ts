@@ -36,6 +36,7 @@ export const busyBox = (nowMs: number): Partial<Told> => ({
         waitUsP50: 50,
         waitUsP99: 2_000,
       },
+      standby: { state: "none", checkpoint: null, pid: null, why: "only 96 MiB of memory are available" },
     }),
   ],
   uplink: {

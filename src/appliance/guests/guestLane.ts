@@ -50,14 +50,14 @@ export class GuestLane implements AsyncDisposable {
   #bringing: string | null = null;
   #arrival: Arrival | null = null;
   readonly keeper: CheckpointKeeper;
-  readonly #standbys: StandbyKeeper;
+  readonly standbys: StandbyKeeper;
 
   constructor(
     readonly parts: GuestParts,
     readonly notices: GuestNotices,
   ) {
     this.keeper = new CheckpointKeeper(this);
-    this.#standbys = new StandbyKeeper(this);
+    this.standbys = new StandbyKeeper(this);
   }
 
   get name(): string {
@@ -80,7 +80,7 @@ export class GuestLane implements AsyncDisposable {
 
   /** Makes ready for a restore: with a process that stands by, or else with a Worker that is warm. */
   expectRestore(): void {
-    if (!this.#standbys.look()) this.parts.checkpoints.expectRestore(this.name);
+    if (!this.standbys.look()) this.parts.checkpoints.expectRestore(this.name);
   }
 
   /**
@@ -91,10 +91,10 @@ export class GuestLane implements AsyncDisposable {
     const { directory, clock, log } = this.parts;
     const memory = readMemory(directory.memory);
     if (memory !== null) this.#state = { ...this.#state, attempts: memory.attempts };
-    await this.#standbys.sweep();
+    await this.standbys.sweep();
     if (memory?.arriving != null) await endOrphan(this.parts);
     this.#tasks.start((signal) => this.keeper.run(signal));
-    this.#tasks.start((signal) => this.#standbys.run(signal));
+    this.#tasks.start((signal) => this.standbys.run(signal));
     try {
       const found = await Hypervisor.adopt(directory, clock, log);
       if (found === null) await this.#nothingFound(memory, ready);
@@ -148,7 +148,7 @@ export class GuestLane implements AsyncDisposable {
     this.#closed = true;
     this.#timer?.abort();
     this.#launching?.abort();
-    await this.#standbys[Symbol.asyncDispose]();
+    await this.standbys[Symbol.asyncDispose]();
     await this.#tasks[Symbol.asyncDispose]();
     await this.#letGo();
   }
@@ -216,7 +216,7 @@ export class GuestLane implements AsyncDisposable {
       this.notices.phase(state.phase, this.#current?.hypervisor.pid ?? null);
     }
     this.#remember();
-    this.#standbys.look();
+    this.standbys.look();
     this.#changes.tell();
   }
 
@@ -323,11 +323,11 @@ export class GuestLane implements AsyncDisposable {
     this.#bringing = wanted;
     this.#remember();
     try {
-      const { restored, checkpoint } = await restoreBest(this.parts, wanted, this.#standbys, this.notices, signal);
+      const { restored, checkpoint } = await restoreBest(this.parts, wanted, this.standbys, this.notices, signal);
       this.#arrival = follow(restored, this.parts, checkpoint, this.notices, () => {
         this.#arrival = null;
         this.#remember();
-        this.#standbys.look();
+        this.standbys.look();
       });
       return new Incarnation(restored.hypervisor, this.parts, tell);
     } finally {

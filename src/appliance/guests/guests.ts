@@ -24,6 +24,7 @@ import type { SuppressionSwitch } from "../suppressionSwitch.ts";
 import { whyNoCheckpoint } from "./checkpointAbility.ts";
 import type { GuestLane } from "./guestLane.ts";
 import { GuestNotices } from "./guestNotices.ts";
+import type { StandbyReport } from "./standby.ts";
 import { notStarted, type Phase } from "./supervision.ts";
 
 export type GuestsOptions = {
@@ -64,6 +65,8 @@ export type GuestStatus = {
   readonly lastGood: CheckpointFacts | null;
   readonly noCheckpoint: string | null;
   readonly arriving: RestoreProgress | null;
+  /** The process that stands by for its next restore. */
+  readonly standby: StandbyReport;
   /** What it prints on its serial port, or null where it has none. */
   readonly console: string | null;
 };
@@ -156,6 +159,7 @@ export class Guests implements AsyncDisposable {
       lastGood: this.options.checkpoints.lastGood(name, null),
       noCheckpoint: hypervisor === null ? null : whyNoCheckpoint(section, hypervisor),
       arriving: lane.arriving,
+      standby: lane.standbys.report,
       console: serial ? directory.console : null,
     };
   }

@@ -22,6 +22,14 @@ export type StandbyState =
   | { readonly kind: "ready"; readonly checkpoint: string }
   | { readonly kind: "resting"; readonly checkpoint: string; readonly untilMs: number };
 
+/** What can be shown of it. `why`: there is none, or why it rests. */
+export type StandbyReport = {
+  readonly state: StandbyState["kind"];
+  readonly checkpoint: string | null;
+  readonly pid: number | null;
+  readonly why: string | null;
+};
+
 export type StandbyInput =
   | { readonly kind: "wish"; readonly wish: Wish; readonly atMs: number }
   | { readonly kind: "raised" }

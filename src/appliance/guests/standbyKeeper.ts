@@ -6,6 +6,7 @@
  * Hypervisor opens disks, taps and vsock only with the device state, which comes last. Whatever fails here only means that a
  * restore launches a process of its own. Source: `vm_receive_migration_step` in `vmm/src/lib.rs`, v53.0.
  */
+import { sleepToBeat } from "#clock.ts";
 import { explain, explainInLine, HypervisorError } from "#errors.ts";
 import type { CheckpointFacts } from "#restoration/checkpointFacts.ts";
 import { TaskGroup } from "#tasks.ts";
@@ -18,11 +19,12 @@ import {
   noStandby,
   type StandbyEffect,
   type StandbyInput,
+  type StandbyReport,
   type StandbyState,
   stepStandby,
   type Wish,
 } from "./standby.ts";
-import { whyNoRoom } from "./standbyRoom.ts";
+import { makeFirstToGo, whyNoRoom } from "./standbyRoom.ts";
 import type { Phase, Supervised } from "./supervision.ts";
 
 /** The lane, as far as this needs it. */
@@ -33,8 +35,8 @@ export interface AwaitedGuest {
   readonly arriving: object | null;
 }
 
-/** Changes of the guest are told; memory that gets short is not. */
-const lookMs = 15_000;
+/** Changes of the guest are told; memory that gets short is not. All guests look at the same beat. */
+const lookMs = 5_000;
 /** One that has stood by for so long is replaced. */
 const standbyMsMax = 14 * 86_400_000;
 /** More than the process being taken, the one that follows it and one that still dies. */
@@ -48,6 +50,8 @@ export class StandbyKeeper implements AsyncDisposable {
   #raising: AbortController | null = null;
   #seat = 0;
   #closed = false;
+  /** Why none stands by, while that is so. */
+  #why = "the guest has not been looked at yet";
   readonly #tasks = new TaskGroup();
 
   constructor(
@@ -58,8 +62,20 @@ export class StandbyKeeper implements AsyncDisposable {
   /** Something of the guest has changed. True where a process stands by, or soon will. */
   look(): boolean {
     const wish = this.#wish();
+    if (wish.kind === "none") this.#why = wish.why;
     this.#input({ kind: "wish", wish, atMs: this.guest.parts.clock.wallMs() });
     return this.#state.kind === "raising" || this.#state.kind === "ready";
+  }
+
+  get report(): StandbyReport {
+    const state = this.#state;
+    const there = state.kind === "raising" || state.kind === "ready";
+    return {
+      state: state.kind,
+      checkpoint: state.kind === "none" ? null : state.checkpoint,
+      pid: this.#standby?.hypervisor.pid ?? null,
+      why: there ? null : this.#why,
+    };
   }
 
   /** Ends what an earlier supervisor has left standing by. */
@@ -73,7 +89,7 @@ export class StandbyKeeper implements AsyncDisposable {
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       this.look();
-      await this.guest.parts.clock.sleep(lookMs, signal).catch(() => {});
+      await sleepToBeat(this.guest.parts.clock, lookMs, signal).catch(() => {});
     }
   }
 
@@ -126,6 +142,7 @@ export class StandbyKeeper implements AsyncDisposable {
         break;
       case "give":
         this.#standby = null;
+        this.#why = "it has become the guest";
         break;
       case "end": {
         const standby = this.#standby;
@@ -152,7 +169,8 @@ export class StandbyKeeper implements AsyncDisposable {
         this.#input({ kind: "raised" });
       } catch (error) {
         if (calledOff.signal.aborted) return;
-        log("warn", "guest.noStandby", { why: explainInLine(error) });
+        this.#why = explainInLine(error);
+        log("warn", "guest.noStandby", { why: this.#why });
         this.#input({ kind: "failed", atMs: clock.wallMs() });
       }
     });
@@ -169,11 +187,12 @@ export class StandbyKeeper implements AsyncDisposable {
       const directory = this.#nextSeat();
       const optional = { ...(user === undefined ? {} : { user }), ...(kvm === undefined ? {} : { kvm }) };
       hypervisor = await Hypervisor.launch({ directory, clock, program, log, signal, ...optional });
+      const keepAsGuest = makeFirstToGo(hypervisor.pid);
       refuseOther(hypervisor, build);
       const received = receiveInto(hypervisor, directory, held.mode, { timeoutMs: standbyMsMax });
       const offered = held.offer(directory.inSocket, hypervisor.pid, mayHaveConfig(parts, id));
       await Promise.race([offered, received.then(() => offered)]);
-      return { hypervisor, held, directory, received };
+      return { hypervisor, held, directory, received, keepAsGuest };
     } catch (error) {
       held[Symbol.dispose]();
       if (hypervisor !== null) await endProcess(hypervisor);
@@ -185,6 +204,7 @@ export class StandbyKeeper implements AsyncDisposable {
     const { log, clock } = this.guest.parts;
     const died = (why: string): void => {
       if (this.#standby !== standby) return;
+      this.#why = `it died: ${why}`;
       log("warn", "guest.standbyDied", { why });
       this.#input({ kind: "died", atMs: clock.wallMs() });
     };

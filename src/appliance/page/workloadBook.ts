@@ -103,6 +103,7 @@ const fresh = (name: string): WorkloadTold => ({
   why: null,
   restarts: null,
   arriving: null,
+  standby: null,
   suppressionOff: false,
   programs: [],
   verbs: [],

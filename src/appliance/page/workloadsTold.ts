@@ -60,14 +60,14 @@ export class WorkloadsTold {
   }
 
   #guest(status: GuestStatus, nowMs: number): WorkloadTold {
-    const { name, phase, why, pid, attempts, attemptsMax, programs, arriving, lastGood } = status;
+    const { name, phase, why, pid, attempts, attemptsMax, programs, arriving, standby, lastGood } = status;
     const state = guestStates[phase];
     const kept: VerbName[] = [
       ...(state === "up" && arriving === null ? (["guest.checkpoint"] as const) : []),
       ...(lastGood === null || arriving !== null ? [] : (["guest.restore"] as const)),
     ];
     return {
-      ...{ name, kind: "guest", state, pid, threads: null, why, programs, arriving },
+      ...{ name, kind: "guest", state, pid, threads: null, why, programs, arriving, standby },
       ...this.#standing(name, state, state === "up", nowMs, kept),
       restarts: { used: attempts, max: attemptsMax },
     };
@@ -78,7 +78,7 @@ export class WorkloadsTold {
     const state = guarded ? (serves ? "guarded" : "starting") : programStates[phase];
     const why = released ? "it was released for another debugger" : status.why;
     return {
-      ...{ name, kind: "program", state, pid, threads: null, programs: [], arriving: null },
+      ...{ name, kind: "program", state, pid, threads: null, programs: [], arriving: null, standby: null },
       ...this.#standing(name, state, guarded, nowMs, []),
       why: why ?? (state === "unguarded" ? "no debugger stub holds it now" : null),
       restarts: { used: attempts, max: attemptsMax },

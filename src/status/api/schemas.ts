@@ -8,7 +8,7 @@ import { rungs } from "#fault.ts";
 import { counterEvents } from "#health.ts";
 import { roles, verbNames } from "#verbs.ts";
 import { healths } from "../model/issue.ts";
-import { workloadStates } from "../told.ts";
+import { standbyStates, workloadStates } from "../told.ts";
 
 const text = v.string();
 const number = v.number();
@@ -95,6 +95,9 @@ export const workload = v.object({
       waitUsP50: maybe(number),
       waitUsP99: maybe(number),
     }),
+  ),
+  standby: maybe(
+    v.object({ state: v.picklist(standbyStates), checkpoint: maybe(text), pid: maybe(whole), why: maybe(text) }),
   ),
   suppressionOff: v.boolean(),
   programs: v.array(text),

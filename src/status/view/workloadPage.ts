@@ -8,7 +8,7 @@ import type { Issue } from "../model/issue.ts";
 import type { FaultLine } from "../model/readModel.ts";
 import type { WorkloadLine } from "../model/workloads.ts";
 import { arrivedShare, timeWithin } from "../model/workloads.ts";
-import type { ArrivingTold, WorkloadTold } from "../told.ts";
+import type { ArrivingTold, StandbyTold, WorkloadTold } from "../told.ts";
 import { stateBadge } from "./badge.ts";
 import { faultTable } from "./faultList.ts";
 import { bytes, dash, duration, micros, percent, plural } from "./format.ts";
@@ -36,6 +36,7 @@ export function workloadPage({ line, faults, chart, issues, nowMs, viewer, resto
     ["Protected", protection(told)],
     ...(told.arriving === null ? [] : [["Memory arriving", arriving(told.arriving)] as const]),
     ...waits(told.arriving, restored),
+    ...(told.standby === null ? [] : [["Stands by", standsBy(told.standby)] as const]),
     ["Kind", told.kind],
     ["Process", told.pid === null ? dash : `${told.pid}${told.threads === null ? "" : `, ${told.threads} threads`}`],
     [
@@ -68,6 +69,13 @@ function arriving(told: ArrivingTold): Html {
   const share = arrivedShare(told);
   const words = `${percent(share)}: ${bytes(share * contentBytes)} of ${bytes(contentBytes)}`;
   return html`${meter(share, words)}<span class="soft">from checkpoint <code>${checkpoint}</code>: ${bytes(prefetchedBytes)} before it ran, ${bytes(demandedBytes)} when it asked, ${bytes(backgroundBytes)} behind its back</span>`;
+}
+
+/** The process that would take the guest over, or why there is none. */
+function standsBy({ state, checkpoint, pid, why }: StandbyTold): Html {
+  if (state === "ready") return html`process ${pid}, with checkpoint <code>${checkpoint}</code>`;
+  if (state === "raising") return html`soon, with checkpoint <code>${checkpoint}</code>`;
+  return html`none<span class="soft">${why === null ? "" : `: ${why}`}</span>`;
 }
 
 /** For each page that a restored guest touched too early: of this restore while it goes on, else of all since we run. */

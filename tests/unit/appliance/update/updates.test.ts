@@ -238,7 +238,16 @@ describe("the gate", () => {
 
   const workload = (change: Partial<WorkloadTold>): WorkloadTold => ({
     ...{ name: "redis", kind: "program", state: "guarded", sinceMs: 0, pid: 1, threads: 1, protected: true },
-    ...{ why: null, restarts: null, arriving: null, suppressionOff: false, programs: [], verbs: [], ...change },
+    ...{
+      why: null,
+      restarts: null,
+      arriving: null,
+      standby: null,
+      suppressionOff: false,
+      programs: [],
+      verbs: [],
+      ...change,
+    },
   });
 
   /** What of the supervisor is wrong, and the reason that the box then gives after it went back. */
