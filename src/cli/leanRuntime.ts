@@ -16,8 +16,8 @@ const settings: Readonly<Record<string, string>> = {
   BUN_JSC_thresholdForOptimizeAfterWarmUp: lateThreshold,
   BUN_JSC_thresholdForOptimizeAfterLongWarmUp: lateThreshold,
   BUN_JSC_thresholdForOptimizeSoon: lateThreshold,
-  // Freed memory is looked for at every second beat of ours, not at each: a third less time for it, and no more memory held.
-  MIMALLOC_PURGE_HOLES_MIN_INTERVAL: "300",
+  // Freed memory is looked for every so many ms, not each time a thread falls asleep.
+  MIMALLOC_PURGE_HOLES_MIN_INTERVAL: "1000",
 };
 /** Says to the second start that the settings are ours, not the user's. */
 const mark = "HOLDFAST_LEAN";

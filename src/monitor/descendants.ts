@@ -27,6 +27,11 @@ export class OwnChildren implements Disposable {
     return this.#children;
   }
 
+  /** As they were read last. */
+  get last(): readonly number[] {
+    return this.#children;
+  }
+
   [Symbol.dispose](): void {
     this.#file[Symbol.dispose]();
   }

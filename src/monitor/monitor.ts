@@ -115,9 +115,11 @@ export class Monitor implements Disposable {
     if (watched === undefined) return null;
     const { clock } = this.#options;
     const { plan, board } = this.#port;
+    // Samples carry the monotonic time of the Worker, which began later than ours.
+    const { atMs, monotonicNs } = this.#last ?? { atMs: clock.wallMs(), monotonicNs: clock.monotonicNs() };
     return flightRecord({
       ...{ fault, workload, faultMs, plan, board },
-      wallAtZeroMs: clock.wallMs() - clock.monotonicNs() / 1e6,
+      wallAtZeroMs: atMs - monotonicNs / 1e6,
       frames: watched.history.frames,
       tids: watched.tids,
       marks: watched.marks,

@@ -7,12 +7,12 @@
  * one descriptor has that one; of any other kind all are taken where no other thread waits on descriptors. Source: proc(5).
  * Limits: 1,024 descriptors of one multiplexer. TCP only where answers are counted: the kernel does not count for others.
  */
-import { readFileSync } from "node:fs";
 import { ForeignDescriptors } from "#board/native/foreignDescriptors.ts";
 import type { ForeignSocket } from "#board/native/foreignSockets.ts";
 import { explain, NativeError } from "#errors.ts";
 import type { Log } from "#log.ts";
 import { Burning, type BusyScene } from "./busyStretches.ts";
+import { readInterest } from "./interestList.ts";
 import { readProcessorNs, readProcessTicks, readStatus, readThreads } from "./processes.ts";
 import type { Spines } from "./spines.ts";
 
@@ -79,26 +79,14 @@ export class ThreadProgress implements BusyScene<Traffic>, Disposable {
     const fd = this.spines.descriptorOf(tid);
     const all = (): readonly ForeignSocket[] => this.sockets().filter(({ tcp }) => tcp !== null);
     if (fd === null) return this.#isOnlyServer(tid) ? all() : [];
-    const own = watchedBy(this.pid, fd) ?? new Set([fd]);
+    const watched = readInterest(this.pid, fd) ?? [];
+    const own = new Set(watched.length > 0 ? watched.slice(0, descriptorsMax).map((each) => each.fd) : [fd]);
     return all().filter((socket) => own.has(socket.fd));
   }
 
   #isOnlyServer(tid: number): boolean {
     return !readThreads(this.pid).some((other) => other !== tid && this.spines.waitsOnDescriptors(other));
   }
-}
-
-/** Descriptors in the interest list of a multiplexer; null for any other descriptor. */
-function watchedBy(pid: number, fd: number): Set<number> | null {
-  let text: string;
-  try {
-    text = readFileSync(`/proc/${pid}/fdinfo/${fd}`, "latin1");
-  } catch {
-    return null; // Closed since, or not ours to read.
-  }
-  if (!text.includes("tfd:")) return null;
-  const lines = [...text.matchAll(/^tfd:\s+(\d+)/gm)].slice(0, descriptorsMax);
-  return new Set(lines.map(([, number]) => Number(number)));
 }
 
 function openDescriptors(pid: number, log: Log): ForeignDescriptors | null {

@@ -11,11 +11,11 @@ import { ProcessNews } from "./processNews.ts";
 
 const eagerLookMs = 10;
 /** Between two looks for new threads. */
-const newcomerLookMs = 250;
+const newcomerLookMs = 500;
 /** Every so many looks of that kind, threads are counted. */
-const countEvery = 4;
+const countEvery = 2;
 /** Every so many, all threads are looked at. */
-const fullLookEvery = 20;
+const fullLookEvery = 10;
 /** Looks at a program that never waits before the eager ones end: after that the slow ones must do. */
 const eagerLooksMax = 1000;
 
@@ -30,7 +30,7 @@ export type WaitLooks = {
 };
 
 export async function lookForWaits(looks: WaitLooks, clock: Clock, signal: AbortSignal): Promise<void> {
-  using news = new ProcessNews();
+  const news = new ProcessNews(clock);
   let isUnknown = true;
   for (let look = 0; !signal.aborted; look += 1) {
     const isNews = news.any();

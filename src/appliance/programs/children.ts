@@ -26,7 +26,7 @@ import type { LifeParts } from "./lifeParts.ts";
 
 const briskLookMs = 50;
 /** The beat of other looks at the program, so this one wakes nobody. */
-const calmLookMs = 250;
+const calmLookMs = 500;
 const calmAfterMs = 30_000;
 /** While one is too young to be attached to. */
 const youngLookMs = 20;
@@ -67,9 +67,9 @@ export class Children {
   /** Looks for children of `parent` until the signal aborts. */
   async follow(parent: number, served: () => boolean, letGo: AbortSignal, signal: AbortSignal): Promise<void> {
     await this.#sweep(parent);
-    using newcomers = new ProcessNews();
-    using own = new OwnChildren(parent);
     const { clock } = this.parts;
+    const newcomers = new ProcessNews(clock);
+    using own = new OwnChildren(parent);
     this.#stirredNs = clock.monotonicNs();
     let [isNews, wideNs] = [true, 0];
     while (!signal.aborted && !letGo.aborted) {
@@ -79,7 +79,8 @@ export class Children {
       const newsLookMs = calm ? calmNewsLookMs : briskWideLookMs;
       const wide = nowNs - wideNs >= (isNews ? newsLookMs : quietWideLookMs) * 1e6;
       if (wide) [isNews, wideNs] = [false, nowNs];
-      const present = wide ? this.#all(parent) : own.read();
+      // Where nobody was made, nobody is new.
+      const present = wide ? this.#all(parent) : isNews ? own.read() : own.last;
       const isYoung = this.#consider(present, nowNs, served(), letGo);
       // Only a further wide look sees a grandchild again.
       isNews ||= isYoung;

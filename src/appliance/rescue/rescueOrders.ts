@@ -22,7 +22,7 @@ export type RescueOrder =
   | { readonly kind: "forget"; readonly ids: readonly string[] | "all" }
   | { readonly kind: "import"; readonly records: readonly SiteRecord[] };
 
-const lookMs = 250;
+const lookMs = 500;
 const waitLookMs = 25;
 /** A supervisor that works on a fault answers within this, whatever its disk does. */
 const answerMsMax = 10_000;

@@ -3,7 +3,8 @@
  * Once a second, what the files of the kernel say of the watched workloads. Gets targets; gives a snapshot. Runs in the
  * sampling Worker, so that nothing that is slow here ever holds the main loop.
  *
- * The box, control groups and limits are read every `slowEvery` rounds. Limit: `threadsMax` threads a workload are looked at.
+ * The box and control groups are read every `slowEvery` rounds, as are threads that have not run. Limit: `threadsMax`
+ * threads a workload are looked at.
  */
 import type { Box } from "#board/box.ts";
 import type { Clock } from "#clock.ts";
@@ -23,6 +24,9 @@ export const threadsMax = 256;
 /** Share of the last second above which a thread's switches are read. */
 const busyShare = 0.05;
 
+/** A look, and how long the thread had run before it. */
+type LastLook = { readonly ranNs: number | null; readonly look: ThreadLook };
+
 export type CollectorParts = {
   readonly plan: EventPlan;
   readonly sampler: Sampler;
@@ -37,7 +41,7 @@ export class Collector {
   #workloads: string[] = [];
   #round = 0;
   #groups = new Map<string, Seen<ControlGroupHealth>>();
-  #cpuSeconds = new Map<number, number>();
+  #looks = new Map<number, LastLook>();
   #atNs = 0;
 
   constructor(private readonly parts: CollectorParts) {
@@ -61,11 +65,11 @@ export class Collector {
     const monotonicNs = clock.monotonicNs();
     const passedSeconds = (monotonicNs - this.#atNs) / 1e9;
     this.#atNs = monotonicNs;
-    const seenCpu = new Map<number, number>();
+    const looks = new Map<number, LastLook>();
     const atMs = clock.wallMs();
     const bootMs = parseUptime(this.#box.text("/proc/uptime") ?? "");
-    const targets = this.#targets.map((target) => this.#look(target, slow, passedSeconds, seenCpu, atMs));
-    this.#cpuSeconds = seenCpu;
+    const targets = this.#targets.map((target) => this.#look(target, slow, passedSeconds, looks, atMs));
+    this.#looks = looks;
     const box: HostHealth | null = slow ? readHostHealth(host, atMs) : null;
     return { atMs, monotonicNs, bootMs, host: box, abilities: abilitiesOf(plan, sampler.opened), targets, samplesLate };
   }
@@ -74,7 +78,7 @@ export class Collector {
     target: Target,
     slow: boolean,
     passedSeconds: number,
-    seenCpu: Map<number, number>,
+    looks: Map<number, LastLook>,
     atMs: number,
   ): TargetSnapshot {
     const { workload, kind, pids } = target;
@@ -83,8 +87,10 @@ export class Collector {
     for (const pid of pids) {
       for (const name of this.#box.names(`/proc/${pid}/task`)) {
         if (threads.length >= threadsMax) break;
-        const look = this.#lookAtThread(pid, Number(name), passedSeconds, seenCpu);
-        if (look !== null) threads.push(look);
+        const last = this.#lookAtThread(pid, Number(name), slow, passedSeconds);
+        if (last === null) continue;
+        looks.set(Number(name), last);
+        threads.push(last.look);
       }
     }
     if (slow) this.#groups.set(workload, readControlGroup(this.#box, main));
@@ -111,15 +117,19 @@ export class Collector {
     };
   }
 
-  #lookAtThread(pid: number, tid: number, passedSeconds: number, seenCpu: Map<number, number>): ThreadLook | null {
+  /** A thread that has not run since the last look is what it was: its file need not be asked. */
+  #lookAtThread(pid: number, tid: number, slow: boolean, passedSeconds: number): LastLook | null {
+    const ranNs = this.parts.sampler.ranNs(tid);
+    const last = this.#looks.get(tid);
+    if (!slow && last !== undefined && ranNs !== null && ranNs === last.ranNs) {
+      return last.look.switches === null ? last : { ranNs, look: { ...last.look, switches: null } };
+    }
     const stat = parseProcessStat(this.#box.text(`/proc/${pid}/task/${tid}/stat`) ?? "");
     if (stat === null) return null;
     const { name, state, cpuSeconds } = stat;
-    const before = this.#cpuSeconds.get(tid);
-    seenCpu.set(tid, cpuSeconds);
-    const busy = before !== undefined && cpuSeconds - before > busyShare * passedSeconds;
+    const busy = last !== undefined && cpuSeconds - last.look.cpuSeconds > busyShare * passedSeconds;
     const switches = busy ? parseSwitches(this.#box.text(`/proc/${pid}/task/${tid}/status`) ?? "") : null;
-    return { tid, name, state, cpuSeconds, switches };
+    return { ranNs, look: { tid, name, state, cpuSeconds, switches } };
   }
 
   /** All processes of a workload as one; the first one gives its name and state. */

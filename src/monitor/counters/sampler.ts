@@ -12,6 +12,10 @@ import type { EventPlan, PlannedGroup } from "./eventPlan.ts";
 import { refusalOf } from "./refusals.ts";
 import { columnsOf, finePeriodNs, type SampleBoard, slotsMax } from "./sampleBoard.ts";
 
+const wordBytes = 8;
+/** Within the numbers of a group. */
+const enabledWord = 1;
+
 /** A counter as it was opened for a thread. */
 export type Opened = {
   readonly group: number;
@@ -55,6 +59,14 @@ export class Sampler implements Disposable {
   }
   threadsOf(workload: number): readonly number[] {
     return this.#bySlot.flatMap((thread) => (thread?.workload === workload ? [thread.tid] : []));
+  }
+
+  /** How long a thread had run at the last tick, ns since it is counted; null where it is not. */
+  ranNs(tid: number): number | null {
+    const thread = this.#active.find((each) => each.tid === tid);
+    const row = thread === undefined ? null : this.board.newestRow(thread.slot);
+    if (row === null || thread?.places[0] === undefined) return null;
+    return this.board.word(row + thread.places[0] / wordBytes + enabledWord);
   }
 
   /** From now on exactly these threads of a workload are counted, as far as there is room. `virtual`: exits too. */
@@ -123,7 +135,7 @@ export class Sampler implements Disposable {
       const group = this.#openGroup(tid, planned, index, opened);
       if (group === null) continue;
       groups.push(group);
-      places.push(this.#columns[index]! * 8);
+      places.push(this.#columns[index]! * wordBytes);
     }
     this.#opened = opened;
     this.board.assign(slot, tid, workload);

@@ -9,6 +9,7 @@
  * awaited, and only the longer limit applies to it. Source: proc(5), and net/ipv4/tcp_ipv4.c for the tables.
  */
 import { Burning, type BusyScene } from "../busyStretches.ts";
+import { interestIn } from "../interestList.ts";
 import { parseProcessorNs, parseProcessTicks, parseStatus } from "../processes.ts";
 import { type ReadFile, readText } from "./remoteCode.ts";
 
@@ -99,7 +100,8 @@ export class RemoteBusy implements BusyScene<Drains> {
     for (const tid of burning) {
       const fd = this.known.descriptorOf(tid);
       const list = fd === null ? null : await readText(this.readFile, `/proc/${this.pid}/fdinfo/${fd}`);
-      const watched = list === null ? [] : watchedInodes(list).filter((inode) => sockets.has(inode));
+      const inodes = list === null ? [] : interestIn(list).map(({ inode }) => inode);
+      const watched = inodes.filter((inode) => sockets.has(inode));
       this.#compare(tid, new Map(watched.map((inode) => [inode, sockets.get(inode)!])));
     }
   }
@@ -128,7 +130,3 @@ export function* unreadOf(table: string): Generator<readonly [inode: string, unr
     if (queues !== undefined && inode !== undefined) yield [inode, Number.parseInt(queues.split(":")[1] ?? "0", 16)];
   }
 }
-
-/** Inodes, in decimal, in the interest list of a multiplexer; none for another descriptor. */
-export const watchedInodes = (list: string): string[] =>
-  [...list.matchAll(/^tfd:.* ino:([0-9a-f]+)/gm)].map(([, inode]) => String(Number.parseInt(inode!, 16)));

@@ -3,14 +3,17 @@
  * News of processes, and children read from a file that is kept open, on this machine.
  */
 import { expect, test } from "bun:test";
+import { ManualClock } from "#clock.ts";
 import { OwnChildren, readDescendants } from "#monitor/descendants.ts";
 import { KeptFile } from "#monitor/keptFile.ts";
 import { ProcessNews } from "#monitor/processNews.ts";
 
 test("a process that was made is news", async () => {
-  using news = new ProcessNews();
+  const clock = new ManualClock();
+  const news = new ProcessNews(clock);
   expect(news.any()).toBe(true);
   await Bun.spawn(["true"]).exited;
+  await clock.advance(1_000);
   expect(news.any()).toBe(true);
 });
 
