@@ -3,10 +3,11 @@
  * Duplicates of another process's descriptors: to ask whether there is something to read, or to keep a connection open that
  * the process gives up. Gets a pid and descriptor numbers; nothing of the process is changed and it is not stopped.
  *
- * Source: pidfd_open(2) and pidfd_getfd(2), Linux 5.6 or later, numbers 434 and 438 on both architectures; poll(2),
+ * A userfaultfd can be read while a fault waits for whoever serves them. Source: pidfd_open(2) and pidfd_getfd(2), Linux 5.6 or later, numbers 434 and 438 on both architectures; poll(2),
  * `struct pollfd { i32 fd; i16 events; i16 revents }`. A look costs three short system calls.
  */
 import { FFIType } from "bun:ffi";
+import { readdirSync, readlinkSync } from "node:fs";
 import { NativeError } from "#errors.ts";
 import { errno, fixedBytes, openLibc } from "./libc.ts";
 
@@ -23,10 +24,34 @@ const [readable, hungUp] = [0x1, 0x2000];
 
 /** One duplicate that is ours. */
 export type HeldDescriptor = Disposable & {
+  readonly descriptor: number;
   /** Whether the other end of a connection has closed it. */
   isHungUp(): boolean;
   readonly isOpen: boolean;
 };
+
+/** The userfaultfd of a process; null where it has none, or it is not ours to look at. */
+export function holdPageFaults(pid: number): HeldDescriptor | null {
+  try {
+    const all = `/proc/${pid}/fd`;
+    const number = readdirSync(all).find((name) => linkOf(`${all}/${name}`) === "anon_inode:[userfaultfd]");
+    if (number === undefined) return null;
+    using descriptors = new ForeignDescriptors(pid);
+    return descriptors.hold(Number(number));
+  } catch {
+    // It is ending, or of another user: whoever asks does without.
+    return null;
+  }
+}
+
+function linkOf(path: string): string | null {
+  try {
+    return readlinkSync(path);
+  } catch {
+    // Closed since it was listed.
+    return null;
+  }
+}
 
 export class ForeignDescriptors implements Disposable {
   readonly #pidfd: number;
@@ -59,6 +84,7 @@ export class ForeignDescriptors implements Disposable {
     if (own === null) return null;
     let open = true;
     return {
+      descriptor: own,
       get isOpen() {
         return open;
       },

@@ -206,7 +206,7 @@ export class UnixListener implements Disposable {
 }
 
 /** Waits until one of them can be read, or has ended. All false at the deadline. */
-export function readableOf(streams: readonly UnixStream[], timeoutMs: number): boolean[] {
+export function readableOf(streams: readonly { readonly descriptor: number }[], timeoutMs: number): boolean[] {
   const fds = streams.map(({ descriptor }) => descriptor);
   return pollAll(fds, pollIn, timeoutMs).map((events) => events !== 0);
 }

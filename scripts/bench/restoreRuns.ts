@@ -19,7 +19,11 @@ export type Times = {
   readonly answerMs: number;
   readonly machine: Machine;
 };
-export type OurTimes = Times & { readonly fillMs: number; readonly demandedPages: number };
+export type OurTimes = Times & {
+  readonly fillMs: number;
+  readonly demandedPages: number;
+  readonly touched: readonly number[];
+};
 type Mode = "lazy" | "eager";
 
 /** For the Worker that a supervisor keeps warm. */
@@ -118,7 +122,7 @@ export class RestoreRuns {
     restore[Symbol.dispose]();
     const demandedPages = restore.progress.demandedBytes / pageBytes;
     const comparableMs = restore.prepared.mode === "lazy" ? answerMs : answerMs - waitedMs;
-    return { launchMs, runningMs, answerMs: comparableMs, machine, fillMs, demandedPages };
+    return { launchMs, runningMs, answerMs: comparableMs, machine, fillMs, demandedPages, touched };
   }
 }
 

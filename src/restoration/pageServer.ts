@@ -9,14 +9,15 @@
  * `vmm/src/memory_manager.rs` of v53.0; measured at 15 µs a request.
  */
 import type { UnixStream } from "#board/native/unixStream.ts";
-import { blockFor, systemClock } from "#clock.ts";
+import { systemClock } from "#clock.ts";
 import { HypervisorError, NativeError } from "#errors.ts";
 import { type GuestRam, pageBytes } from "#vm/offload/guestRam.ts";
 import { stepError } from "#vm/offload/receiver.ts";
 import { decodeRange, decodeRequest, encodeResponse, messageBytes } from "#vm/offload/wire.ts";
+import type { FillRest } from "./fillRest.ts";
 import type { PageFill } from "./pageFill.ts";
 import { chunkPages } from "./pageMap.ts";
-import { addWait, waitsBytes } from "./pageWaits.ts";
+import { addWait } from "./pageWaits.ts";
 import { touchesMax } from "./touchOrder.ts";
 
 /** A request is two writes right after one another. */
@@ -25,15 +26,10 @@ const answerMsMax = 5_000;
 /** Cloud Hypervisor's own fill never rests for so long, but a box that swaps might. */
 const idleMsMax = 120_000;
 /**
- * Until so long after it runs, a guest whose first pages were known has the processors, and before it those who restore it: only what is asked for is brought, and
- * Cloud Hypervisor's own fill, which keeps one of them busy, is answered after a rest. A guest that touches something
- * meanwhile waits for that rest, so there is none as long as it goes on touching, and a short one after that: the longer it
- * touches nothing, the less it is disturbed.
+ * Until so long after it runs, a guest whose first pages were known has the processors, and before it those who restore it:
+ * only what is asked for is brought, and Cloud Hypervisor's own fill, which keeps one of them busy, is answered after a rest.
  */
 const quietMs = 250;
-const fillRestMs = 0.2;
-const fillRestMsMax = 2;
-const touchingMs = 5;
 
 export class PageServer {
   /** Pages that the guest itself touched, in order. */
@@ -49,18 +45,18 @@ export class PageServer {
   /** Nothing was asked for then, or another request was taken: the next one cannot have waited for longer. */
   #silentNs = systemClock.monotonicNs();
   #firstMomentEndsNs = 0;
-  #touchedAtNs = Number.NEGATIVE_INFINITY;
-  #restMs = fillRestMs;
+  /** Whoever rests keeps the guest's memory registered: not for the last pages. */
+  #answersToRest: number;
 
   constructor(
     private readonly stream: UnixStream,
     private readonly fill: PageFill,
     recorded: readonly number[],
     /** Where the guest's waits are counted; may be shared. */
-    private readonly waits: BigInt64Array = new BigInt64Array(waitsBytes / 8),
-    /** Waits for so long, or until there is something better to do. */
-    private readonly wait: (delayMs: number) => void = blockFor,
+    private readonly waits: BigInt64Array,
+    private readonly rest: FillRest,
   ) {
+    this.#answersToRest = fill.map.ram.pages / 2;
     this.#firstPagesKnown = recorded.length > 0;
     this.#cursors = fill.map.ram.regions.map(({ firstPage, bytes }) => new FillCursor(firstPage, bytes / pageBytes));
     this.#backlog = backlogOf(fill, recorded);
@@ -82,7 +78,8 @@ export class PageServer {
   /** The guest runs now. */
   begin(): void {
     this.#firstMomentEndsNs = systemClock.monotonicNs() + quietMs * 1e6;
-    this.#quietUntilNs = this.#firstPagesKnown ? this.#firstMomentEndsNs : null;
+    if (!this.#firstPagesKnown) this.#endQuiet();
+    else if (this.#quietUntilNs !== null) this.#quietUntilNs = this.#firstMomentEndsNs;
   }
 
   /** What it has touched by now is what it wants first. */
@@ -104,8 +101,13 @@ export class PageServer {
   }
 
   #isQuiet(): boolean {
-    if (this.#quietUntilNs !== null && systemClock.monotonicNs() >= this.#quietUntilNs) this.#quietUntilNs = null;
+    if (this.#quietUntilNs !== null && systemClock.monotonicNs() >= this.#quietUntilNs) this.#endQuiet();
     return this.#quietUntilNs !== null;
+  }
+
+  #endQuiet(): void {
+    this.#quietUntilNs = null;
+    this.rest[Symbol.dispose]();
   }
 
   /** Brings one extent's worth of pages; false where none is left. */
@@ -148,12 +150,12 @@ export class PageServer {
       const again = fill.ask(page);
       const touched = this.#isTouch(page) || again;
       wanted ||= touched;
-      if (touched) this.#touchedAtNs = systemClock.monotonicNs();
       if (touched && this.touched.length < touchesMax) this.touched.push(page);
       const extent = fill.answer(page, again, touched);
       if (extent !== null) spread = { page, extent };
     }
-    if (this.#isQuiet()) this.#rest();
+    if (wanted) this.rest.touched();
+    else this.#rest();
     this.#during(() => this.stream.write(this.#ok, answerMsMax));
     if (wanted) addWait(this.waits, systemClock.monotonicNs() - this.#silentNs);
     this.#silentNs = tookNs;
@@ -161,12 +163,10 @@ export class PageServer {
   }
 
   #rest(): void {
-    if (systemClock.monotonicNs() - this.#touchedAtNs <= touchingMs * 1e6) {
-      this.#restMs = fillRestMs;
-      return;
-    }
-    this.wait(this.#restMs);
-    this.#restMs = Math.min(2 * this.#restMs, fillRestMsMax);
+    if (!this.#isQuiet()) return;
+    this.#answersToRest -= 1;
+    if (this.#answersToRest <= 0) this.#endQuiet();
+    else this.rest.rest(Math.min(quietMs, (this.#quietUntilNs! - systemClock.monotonicNs()) / 1e6));
   }
 
   /** The fill asks for the lowest page that was not asked for; whatever else is asked for, the guest wants. */

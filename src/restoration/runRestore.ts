@@ -25,6 +25,7 @@ import {
   messageBytes,
   stateBytesMax,
 } from "#vm/offload/wire.ts";
+import { FillRest } from "./fillRest.ts";
 import { LazyMap } from "./lazyMap.ts";
 import { PageFill } from "./pageFill.ts";
 import { chunkPages } from "./pageMap.ts";
@@ -77,6 +78,7 @@ export class Restoring implements Disposable {
   #main: UnixStream | null = null;
   #fault: UnixStream | null = null;
   #server: PageServer | null = null;
+  #rest: FillRest | null = null;
   #hypervisorPid = 0;
   /** As it is handed over: edited while the process still starts. */
   #config: Uint8Array | null = null;
@@ -131,7 +133,7 @@ export class Restoring implements Disposable {
   }
 
   /** Returns once Cloud Hypervisor runs the guest (or holds it paused). @throws HypervisorError, StorageError, NativeError */
-  start(socket: string, hypervisorPid: number, waits?: BigInt64Array): void {
+  start(socket: string, hypervisorPid: number, waits: BigInt64Array): void {
     this.offer(socket, hypervisorPid, true);
     if (this.#fault !== null) this.#server = this.#newServer(this.#fault, waits);
     const { state } = this.map;
@@ -164,6 +166,7 @@ export class Restoring implements Disposable {
   [Symbol.dispose](): void {
     this.#main?.[Symbol.dispose]();
     this.#fault?.[Symbol.dispose]();
+    this.#rest?.[Symbol.dispose]();
     for (const file of this.#files.values()) file[Symbol.dispose]();
     this.#reader[Symbol.dispose]();
   }
@@ -226,13 +229,11 @@ export class Restoring implements Disposable {
     stepping("fault", () => this.#fault!.write(faultRole, stepMsMax));
   }
 
-  /** Until the guest runs, an answer on the main connection ends a wait: it comes first. */
-  #newServer(fault: UnixStream, waits?: BigInt64Array): PageServer {
-    const wait = (delayMs: number): void => {
-      if (this.#running) blockFor(delayMs);
-      else this.#main!.awaitReadable(Math.ceil(delayMs));
-    };
-    return new PageServer(fault, this.fill, this.#recorded, waits, wait);
+  /** Until the guest runs, an answer on the main connection comes first. */
+  #newServer(fault: UnixStream, waits: BigInt64Array): PageServer {
+    const heard = (): UnixStream[] => (this.#running ? [fault] : [fault, this.#main!]);
+    this.#rest = new FillRest(this.#hypervisorPid, heard, () => !this.#running && this.#bringNext());
+    return new PageServer(fault, this.fill, this.#recorded, waits, this.#rest);
   }
 
   #ask(command: CommandName, payload?: Uint8Array, msMax = stepMsMax): void {

@@ -91,6 +91,8 @@ describe("a process that stands by", () => {
     const { ino } = statSync(vsock);
     expect(await lost(ground, run)).toBe(first);
     expect(statSync(vsock).ino).not.toBe(ino);
+    // Whoever kept it would keep the guest's memory registered for faults that nobody serves any more.
+    expect([first, process.pid].flatMap(linksOf).filter((to) => to.includes("userfaultfd"))).toEqual([]);
     // The one that is the guest now is followed by another, and ended with it.
     const second = await standbyOf(ground, first);
     if (long("real")) {

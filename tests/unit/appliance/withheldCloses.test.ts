@@ -14,6 +14,7 @@ function stage() {
   const hold = (fd: number) => {
     open.add(fd);
     return {
+      descriptor: fd,
       isHungUp: () => hungUp.has(fd),
       get isOpen() {
         return open.has(fd);
