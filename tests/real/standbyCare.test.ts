@@ -6,7 +6,16 @@
  * Memory is short for a supervisor in a mount namespace of its own, whose /proc/meminfo is a file of the test's.
  */
 import { describe, expect } from "bun:test";
-import { chmodSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmdirSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { ControlClient } from "#appliance/controlClient.ts";
 import type { StandbyReport } from "#appliance/guests/standby.ts";
@@ -14,7 +23,7 @@ import { systemClock } from "#clock.ts";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { snapshotHypervisor } from "#tests/peers/snapshotHypervisor.ts";
 import { realGuest, tinyGuest, tinyGuestToml } from "#tests/peers/tinyGuest.ts";
-import { device, long, type Need, need, root } from "#tests/skip.ts";
+import { device, file, long, type Need, need, root } from "#tests/skip.ts";
 
 /** Who may open /dev/kvm by its group, and is not root. */
 const kvmUser = ((): string | null => {
@@ -24,6 +33,13 @@ const kvmUser = ((): string | null => {
 const inFull: Need = () => (long("real") ? null : "the long form: ./scripts/test real");
 const someUser: Need = () => (kvmUser === null ? "a user in the group kvm: useradd --system --groups kvm NAME" : null);
 const short = need(...realGuest, root, inFull, "unshare");
+const memoryGroups = "/sys/fs/cgroup/memory";
+const confined = need(
+  ...realGuest,
+  root,
+  inFull,
+  file(join(memoryGroups, "cgroup.procs"), "control groups, version 1"),
+);
 const carded = need(...realGuest, root, inFull, someUser, device("/dev/net/tun"), "ip", "setpriv");
 
 const cli = join(import.meta.dir, "../../src/cli/main.ts");
@@ -53,17 +69,38 @@ async function good(control: ControlClient): Promise<void> {
   await until(isGood, `${id} is good`);
 }
 
-const linksOf = (pid: number): string[] =>
-  readdirSync(`/proc/${pid}/fd`).map((name) => {
-    try {
-      return readlinkSync(`/proc/${pid}/fd/${name}`);
-    } catch {
-      return "";
-    }
-  });
+function linksOf(pid: number): string[] {
+  const directory = `/proc/${pid}/fd`;
+  try {
+    return readdirSync(directory).flatMap((name) => linkOf(join(directory, name)));
+  } catch {
+    return [];
+  }
+}
+function linkOf(path: string): string[] {
+  try {
+    return [readlinkSync(path)];
+  } catch {
+    // Closed since it was listed.
+    return [];
+  }
+}
 const memoryFiles = (pid: number): number => linksOf(pid).filter((to) => to.startsWith("/memfd:guest")).length;
 const scoreOf = (pid: number): string => readFileSync(`/proc/${pid}/oom_score_adj`, "utf8").trim();
 const run = (...words: string[]): void => expect(`${Bun.spawnSync(words).stderr}`).toBe("");
+
+/** Puts what is in a group back where it came from, and removes it. */
+function leave(group: string): boolean {
+  const inside = readFileSync(join(group, "cgroup.procs"), "utf8").split("\n").filter(Boolean);
+  try {
+    for (const each of inside) writeFileSync(join(memoryGroups, "cgroup.procs"), each);
+    rmdirSync(group);
+    return true;
+  } catch {
+    // Something in it is still ending.
+    return false;
+  }
+}
 
 async function goesRound(ground: Playground): Promise<void> {
   const file = ground.directory("tiny").console;
@@ -116,6 +153,36 @@ describe("a process that stands by", () => {
       supervisor.kill("SIGTERM");
       await supervisor.exited;
       expect(ground.standbyOf("tiny")).toBeNull();
+    },
+    120_000,
+  );
+
+  confined(
+    "is the first to go where memory runs out before anybody looks, and the guest is not",
+    async () => {
+      using ground = new Playground();
+      const toml = tinyGuestToml(keys, stored);
+      await using guests = new GuestRun(ground, toml, { real: snapshotHypervisor(), stopGuests: true });
+      await guests.next({ event: "guest", phase: "up" });
+      await good(guests.control);
+      const { pid } = await standbyIn(guests.control, "ready");
+      const guest = ground.processOf("tiny")!;
+      const group = join(memoryGroups, `hf-${process.pid}`);
+      mkdirSync(group);
+      try {
+        for (const each of [guest, pid!]) writeFileSync(join(group, "cgroup.procs"), String(each));
+        writeFileSync(join(group, "memory.limit_in_bytes"), String(256 << 20));
+        // More than the guest has, so that the one who asks for it is the next to go.
+        const greedy = `echo $$ > ${group}/cgroup.procs; exec tail /dev/zero`;
+        await Bun.spawn(["sh", "-c", greedy], { stdio: ["ignore", "ignore", "ignore"] }).exited;
+        await until(() => linksOf(pid!).length === 0, "its end");
+        expect(ground.processOf("tiny")).toBe(guest);
+        await goesRound(ground);
+        // Another one is not raised at once: what ended the first may be there still.
+        expect(await standbyIn(guests.control, "resting")).toMatchObject({ why: expect.stringContaining("it died") });
+      } finally {
+        await until(() => leave(group), "the group is empty");
+      }
     },
     120_000,
   );
