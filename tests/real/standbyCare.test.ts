@@ -109,6 +109,13 @@ async function goesRound(ground: Playground): Promise<void> {
   expect(readFileSync(file, "utf8")).not.toContain("X");
 }
 
+const ending = (supervisor: Bun.Subprocess): AsyncDisposable => ({
+  async [Symbol.asyncDispose]() {
+    supervisor.kill("SIGTERM");
+    await supervisor.exited;
+  },
+});
+
 describe("a process that stands by", () => {
   short(
     "is given up where memory gets short, with all that it held, and is there again afterwards",
@@ -124,6 +131,7 @@ describe("a process that stands by", () => {
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, figures, process.execPath, ...words],
         { stdio: ["ignore", "ignore", "ignore"] },
       );
+      await using end = ending(supervisor);
       const control = new ControlClient(ground.runDirectory);
       ground.directory("tiny");
       await until(async () => (await control.show("tiny").catch(() => null))?.phase === "up", "the guest is up");
@@ -150,8 +158,7 @@ describe("a process that stands by", () => {
       expect(scoreOf(next!)).toBe("0");
       await goesRound(ground);
       await standbyIn(control, "ready");
-      supervisor.kill("SIGTERM");
-      await supervisor.exited;
+      await end[Symbol.asyncDispose]();
       expect(ground.standbyOf("tiny")).toBeNull();
     },
     120_000,
