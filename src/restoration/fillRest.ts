@@ -33,15 +33,17 @@ export class FillRest implements Disposable {
     this.#touchedAtNs = systemClock.monotonicNs();
   }
 
-  /** Rests for so long at most. */
-  rest(mostMs: number): void {
+  /** Rests for so long at most. Gives since when, monotonic ns, a fault may have been waiting. */
+  rest(mostMs: number): number {
+    const fromNs = systemClock.monotonicNs();
     if (this.#faults === undefined) this.#faults = holdPageFaults(this.pid);
     const isBlind = this.#faults === null;
-    if (isBlind && systemClock.monotonicNs() - this.#touchedAtNs <= touchingMs * 1e6) return;
+    if (isBlind && fromNs - this.#touchedAtNs <= touchingMs * 1e6) return fromNs;
     const heard = isBlind ? this.others() : [this.#faults!, ...this.others()];
-    do if (readableOf(heard, 0).includes(true)) return;
+    do if (readableOf(heard, 0).includes(true)) return fromNs;
     while (this.work());
     readableOf(heard, isBlind ? blindMs : mostMs);
+    return isBlind ? fromNs : systemClock.monotonicNs();
   }
 
   [Symbol.dispose](): void {

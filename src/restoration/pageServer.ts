@@ -154,19 +154,22 @@ export class PageServer {
       const extent = fill.answer(page, again, touched);
       if (extent !== null) spread = { page, extent };
     }
+    let sinceNs = tookNs;
     if (wanted) this.rest.touched();
-    else this.#rest();
+    else if (this.#isQuiet()) sinceNs = this.#rest();
     this.#during(() => this.stream.write(this.#ok, answerMsMax));
     if (wanted) addWait(this.waits, systemClock.monotonicNs() - this.#silentNs);
-    this.#silentNs = tookNs;
+    this.#silentNs = sinceNs;
     if (spread !== null) fill.counts.background += fill.spread(spread.page, spread.extent);
   }
 
-  #rest(): void {
-    if (!this.#isQuiet()) return;
+  /** Gives since when a fault may have been waiting, ns. */
+  #rest(): number {
+    const fromNs = systemClock.monotonicNs();
     this.#answersToRest -= 1;
-    if (this.#answersToRest <= 0) this.#endQuiet();
-    else this.rest.rest(Math.min(quietMs, (this.#quietUntilNs! - systemClock.monotonicNs()) / 1e6));
+    if (this.#answersToRest > 0) return this.rest.rest(Math.min(quietMs, (this.#quietUntilNs! - fromNs) / 1e6));
+    this.#endQuiet();
+    return fromNs;
   }
 
   /** The fill asks for the lowest page that was not asked for; whatever else is asked for, the guest wants. */
