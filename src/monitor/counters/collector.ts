@@ -8,7 +8,15 @@
  */
 import type { Box } from "#board/box.ts";
 import type { Clock } from "#clock.ts";
-import { absent, type ControlGroupHealth, type HostHealth, type ProcessHealth, type Seen, seen } from "#health.ts";
+import {
+  absent,
+  type ControlGroupHealth,
+  type CounterAbilities,
+  type HostHealth,
+  type ProcessHealth,
+  type Seen,
+  seen,
+} from "#health.ts";
 import { readControlGroup } from "../health/controlGroup.ts";
 import { type HostSources, readHostHealth } from "../health/hostHealth.ts";
 import { type ProcessSources, readProcessHealth } from "../health/processHealth.ts";
@@ -17,7 +25,7 @@ import type { Snapshot, Target, TargetSnapshot, ThreadLook } from "../snapshot.t
 import { abilitiesOf } from "./abilities.ts";
 import type { EventPlan } from "./eventPlan.ts";
 import { isVirtualProcessor, readExits, withoutDeadExits } from "./kvmStatistics.ts";
-import type { Sampler } from "./sampler.ts";
+import type { Opened, Sampler } from "./sampler.ts";
 
 export const slowEvery = 5;
 export const threadsMax = 256;
@@ -42,6 +50,8 @@ export class Collector {
   #round = 0;
   #groups = new Map<string, Seen<ControlGroupHealth>>();
   #looks = new Map<number, LastLook>();
+  /** Of what the kernel said last. */
+  #abilities: { readonly of: readonly Opened[]; readonly value: CounterAbilities } | null = null;
   #atNs = 0;
 
   constructor(private readonly parts: CollectorParts) {
@@ -71,7 +81,10 @@ export class Collector {
     const targets = this.#targets.map((target) => this.#look(target, slow, passedSeconds, looks, atMs));
     this.#looks = looks;
     const box: HostHealth | null = slow ? readHostHealth(host, atMs) : null;
-    return { atMs, monotonicNs, bootMs, host: box, abilities: abilitiesOf(plan, sampler.opened), targets, samplesLate };
+    if (this.#abilities?.of !== sampler.opened) {
+      this.#abilities = { of: sampler.opened, value: abilitiesOf(plan, sampler.opened) };
+    }
+    return { atMs, monotonicNs, bootMs, host: box, abilities: this.#abilities.value, targets, samplesLate };
   }
 
   #look(

@@ -16,9 +16,8 @@ type Refused = EventPlan["absent"][number];
 /** What the kernel says to these events, for our own thread: null where it counts, else an errno. */
 export type Trial = (events: readonly PlannedEvent[], userOnly: boolean) => readonly (number | null)[];
 
-const scratchBytes = 4_096;
 export const tryOnOurselves: Trial = (events, userOnly) => {
-  using group = PerfGroup.open(0, events, userOnly, new SharedArrayBuffer(scratchBytes));
+  using group = PerfGroup.open(0, events, userOnly);
   return group.answers;
 };
 

@@ -22,6 +22,9 @@ export const finePeriodNs = 100e6;
 const clearRows = 2;
 
 const slotWords = 4;
+const rowsOfSlot = rawRows + fineRows;
+/** Of rows, within 32 bits with their sign: at 1 kHz it is reached in twelve days. */
+const writtenMax = 2 ** 30;
 const [tidWord, workloadWord, rawWord, fineWord] = [0, 1, 2, 3];
 
 /** Where the words of each group begin within a row; at its end the width of a row. */
@@ -43,6 +46,9 @@ export class SampleBoard {
   readonly #times: Float64Array;
   readonly #halves: Uint32Array;
   readonly #words: Int32Array;
+  /** The slots that are written, and where the row of each lies. */
+  #used = new Int32Array(0);
+  #rowBytes = new Int32Array(0);
 
   static create(plan: EventPlan): SampleBoard {
     return new SampleBoard(plan, new SharedArrayBuffer(bytesOf(plan)));
@@ -76,43 +82,48 @@ export class SampleBoard {
 
   /** Nothing of the slot is known. */
   clear(slot: number): void {
-    const words = (rawRows + fineRows) * this.width;
+    const words = rowsOfSlot * this.width;
     this.#times.fill(0, slot * words, (slot + 1) * words);
   }
 
-  setTime(row: number, nowNs: number): void {
-    this.#times[row] = nowNs;
-  }
   timeNs(row: number): number {
     return this.#times[row]!;
-  }
-  /** Where a word lies within the memory, in bytes. */
-  byteOf(word: number): number {
-    return headBytes + word * 8;
   }
   /** A word that the kernel wrote. Exact to 2^53. */
   word(at: number): number {
     return this.#halves[2 * at]! + this.#halves[2 * at + 1]! * 4294967296;
   }
-  copyRow(from: number, to: number): void {
-    this.#times.copyWithin(to, from, from + this.width);
-  }
 
-  /** First word of the row of the raw ring that is written next, with its time set. All that a tick needs, in one call. */
-  begin(slot: number, nowNs: number): number {
-    const written = this.#words[slot * slotWords + rawWord]!;
-    const row = (slot * (rawRows + fineRows) + (written % rawRows)) * this.width;
-    this.#times[row] = nowNs;
-    return row;
+  /** Rows are written for these slots from now on. */
+  use(slots: readonly number[]): void {
+    this.#used = Int32Array.from(slots);
+    this.#rowBytes = new Int32Array(slots.length);
   }
-  /** First word of the row that is written next in this ring. */
-  nextRow(slot: number, ring: Ring): number {
-    const written = this.#words[slot * slotWords + (ring === "raw" ? rawWord : fineWord)]!;
-    return this.#rowAt(slot, ring, written);
+  /** Begins a row for each slot in use, with its time; gives where each lies, in bytes (the same array each time). */
+  begin(nowNs: number): Int32Array {
+    const used = this.#used;
+    const rowBytes = this.#rowBytes;
+    const { width } = this;
+    for (let at = 0; at < used.length; at += 1) {
+      const slot = used[at]!;
+      const row = (slot * rowsOfSlot + (this.#words[slot * slotWords + rawWord]! % rawRows)) * width;
+      this.#times[row] = nowNs;
+      rowBytes[at] = headBytes + row * 8;
+    }
+    return rowBytes;
   }
-  /** The row at `nextRow` is complete. */
-  advance(slot: number, ring: Ring): void {
-    Atomics.add(this.#words, slot * slotWords + (ring === "raw" ? rawWord : fineWord), 1);
+  /** The rows are complete. */
+  end(): void {
+    const used = this.#used;
+    for (let at = 0; at < used.length; at += 1) this.#advance(used[at]! * slotWords + rawWord, rawRows);
+  }
+  /** Takes the newest row of each slot in use into its fine ring. */
+  keepFine(): void {
+    for (const slot of this.#used) {
+      const [from, at] = [this.newestRow(slot)!, slot * slotWords + fineWord];
+      this.#times.copyWithin(this.#rowAt(slot, "fine", this.#words[at]!), from, from + this.width);
+      this.#advance(at, fineRows);
+    }
   }
   /** First word of the newest row; null where there is none. */
   newestRow(slot: number): number | null {
@@ -127,12 +138,18 @@ export class SampleBoard {
     return Array.from({ length: written - from }, (_, index) => this.#rowAt(slot, ring, from + index));
   }
 
+  /** Counts a row; far up, the count falls back by a whole ring. */
+  #advance(at: number, ringRows: number): void {
+    const written = this.#words[at]!;
+    Atomics.store(this.#words, at, written < writtenMax ? written + 1 : written + 1 - ringRows);
+  }
+
   #rowAt(slot: number, ring: Ring, written: number): number {
-    const first = slot * (rawRows + fineRows);
+    const first = slot * rowsOfSlot;
     const row = ring === "raw" ? first + (written % rawRows) : first + rawRows + (written % fineRows);
     return row * this.width;
   }
 }
 
 const headBytes = slotsMax * slotWords * 4;
-const bytesOf = (plan: EventPlan): number => headBytes + slotsMax * (rawRows + fineRows) * columnsOf(plan).at(-1)! * 8;
+const bytesOf = (plan: EventPlan): number => headBytes + slotsMax * rowsOfSlot * columnsOf(plan).at(-1)! * 8;

@@ -6,7 +6,7 @@
  * A thread that ends leaves its last totals with its workload. Threads beyond `slotsMax` are not counted, and that is told.
  */
 import type { Box } from "#board/box.ts";
-import { groupHeadWords, PerfGroup } from "#board/native/perfEvents.ts";
+import { groupHeadWords, PerfGroup, PerfReads } from "#board/native/perfEvents.ts";
 import type { Absent, CounterReading } from "#health.ts";
 import type { EventPlan, PlannedGroup } from "./eventPlan.ts";
 import { refusalOf } from "./refusals.ts";
@@ -40,6 +40,7 @@ export class Sampler implements Disposable {
   #opened: readonly Opened[] = [];
   /** Those of the slots that are in use, for the tick. */
   #active: Thread[] = [];
+  readonly #reads: PerfReads;
   #fineNs = 0;
 
   constructor(
@@ -48,6 +49,7 @@ export class Sampler implements Disposable {
     private readonly box: Box,
   ) {
     this.#columns = columnsOf(plan);
+    this.#reads = new PerfReads(board.buffer);
   }
 
   /** What the kernel said to each planned event, for the thread that was opened last. */
@@ -86,19 +88,11 @@ export class Sampler implements Disposable {
   /** Reads all counters once. */
   tick(nowNs: number): void {
     const { board } = this;
-    const fine = nowNs - this.#fineNs >= finePeriodNs;
-    if (fine) this.#fineNs = nowNs;
-    const active = this.#active;
-    for (let at = 0; at < active.length; at += 1) {
-      const { slot, groups, places } = active[at]!;
-      const row = board.begin(slot, nowNs);
-      const rowByte = board.byteOf(row);
-      for (let index = 0; index < groups.length; index += 1) groups[index]!.read(rowByte + places[index]!);
-      board.advance(slot, "raw");
-      if (!fine) continue;
-      board.copyRow(row, board.nextRow(slot, "fine"));
-      board.advance(slot, "fine");
-    }
+    this.#reads.read(board.begin(nowNs));
+    board.end();
+    if (nowNs - this.#fineNs < finePeriodNs) return;
+    this.#fineNs = nowNs;
+    board.keepFine();
   }
 
   /** Totals of all threads of a workload, those that ended among them. */
@@ -143,13 +137,13 @@ export class Sampler implements Disposable {
     this.board.clear(slot);
     const thread = { slot, tid, workload, groups, places };
     this.#bySlot[slot] = thread;
-    this.#active = [...this.#active, thread];
+    this.#activate([...this.#active, thread]);
   }
 
   /** A group counts as a whole or not at all. */
   #openGroup(tid: number, planned: PlannedGroup, group: number, opened: Opened[]): PerfGroup | null {
     const { events, scope } = planned;
-    const perf = PerfGroup.open(tid, events, scope === "user", this.board.buffer);
+    const perf = PerfGroup.open(tid, events, scope === "user");
     const errno = perf.answers.find((answer) => answer !== null) ?? null;
     for (const [place, { event }] of events.entries()) {
       opened.push({ group, place, state: errno === null ? scope : refusalOf(event, errno, this.box) });
@@ -162,10 +156,20 @@ export class Sampler implements Disposable {
   #release(thread: Thread): void {
     const row = this.#newest(thread.slot);
     if (row !== null) this.#keep(thread, row);
+    this.#activate(this.#active.filter((each) => each !== thread));
     for (const group of thread.groups) group[Symbol.dispose]();
     this.board.assign(thread.slot, 0, 0);
     this.#bySlot[thread.slot] = null;
-    this.#active = this.#active.filter((each) => each !== thread);
+  }
+
+  /** These are what a tick reads. */
+  #activate(threads: Thread[]): void {
+    this.#active = threads;
+    this.board.use(threads.map(({ slot }) => slot));
+    const placed = threads.map(({ groups, places }, thread) =>
+      groups.map((group, index) => ({ group, thread, placeBytes: places[index]! })),
+    );
+    this.#reads.set(placed.flat());
   }
 
   /** Adds the last totals of a thread that is gone to those of its workload. */

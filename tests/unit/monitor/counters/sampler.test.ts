@@ -181,10 +181,11 @@ describe("the board", () => {
     expect(columnsOf(own)).toEqual([1, 4]);
     board.assign(3, 77, 0);
     board.clear(3);
+    board.use([3]);
     expect(board.newestRow(3)).toBeNull();
     const write = (value: number): void => {
-      board.setTime(board.nextRow(3, "raw"), value);
-      board.advance(3, "raw");
+      board.begin(value);
+      board.end();
     };
     for (let value = 0; value < 5; value += 1) write(value);
     expect(board.rowsOf(3, "raw").map((row) => board.timeNs(row))).toEqual([0, 1, 2, 3, 4]);
