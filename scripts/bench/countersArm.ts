@@ -14,7 +14,6 @@ import { Sampler } from "#monitor/counters/sampler.ts";
 import { SamplerPort } from "#monitor/counters/samplerPort.ts";
 import { TickLoop } from "#monitor/counters/tickLoop.ts";
 import { readThreads } from "#monitor/processes.ts";
-import { controlBytes } from "#monitor/snapshot.ts";
 
 /** The run-time compiler has done its work by then. */
 const warmMs = 4_000;
@@ -59,7 +58,7 @@ function bareLoop(): number {
   using sampler = new Sampler(plan, SampleBoard.create(plan), systemBox);
   rehearseTicks(sampler);
   sampler.watch(0, readThreads(pid), false);
-  const loop = new TickLoop(rateHz, new Int32Array(new SharedArrayBuffer(controlBytes)), systemClock, (nowNs) =>
+  const loop = new TickLoop(rateHz, new Int32Array(new SharedArrayBuffer(4)), systemClock, (nowNs) =>
     sampler.tick(nowNs),
   );
   loop.round(0);

@@ -37,6 +37,7 @@ export const vocabulary: readonly string[] = [
   "verbs",
   "metrics",
   "health",
+  "mailbox",
 ];
 
 /** Folders of `src/`, a closed list. */

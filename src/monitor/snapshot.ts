@@ -10,6 +10,7 @@ import type {
   Seen,
   WorkloadCounters,
 } from "#health.ts";
+import type { Mailbox } from "#mailbox.ts";
 import type { EventPlan } from "./counters/eventPlan.ts";
 
 /** A workload to watch: its processes, the first one is it. */
@@ -56,9 +57,9 @@ export type SamplerStart = {
   readonly rateHz: number;
   readonly places: readonly string[];
   /** Where lists of targets come in. */
-  readonly port: MessagePort;
+  readonly mailbox: Mailbox;
 };
 
-/** Words of the control memory: raised to call the Worker out of its loop; 1 ends it; seconds it has served. */
-export const controlWords = { call: 0, end: 1, beats: 2 } as const;
-export const controlBytes = 16;
+/** Words of the control memory: 1 ends the Worker; seconds it has served. */
+export const controlWords = { end: 0, beats: 1 } as const;
+export const controlBytes = 8;

@@ -5,21 +5,21 @@
  *
  * After each message it blocks its thread for the next one, up to `lingerMs`: then it is quiet, and the event loop has it.
  */
-import { type MessagePort as NodePort, receiveMessageOnPort } from "node:worker_threads";
 import { systemClock } from "#clock.ts";
+import { callsOf, type Mailbox, take, waitForCall } from "#mailbox.ts";
 import type { FromWriter, ToWriter } from "./messages.ts";
 import { Writer } from "./writer.ts";
-import { type Entrance, type Numbered, readPosted } from "./writerPort.ts";
+import { type Numbered, readPosted } from "./writerPort.ts";
 
 declare const self: Worker;
 
 const lingerMs = 1_000;
 const writer = new Writer(systemClock);
 
-self.onmessage = ({ data: entrance }: MessageEvent<Entrance>): void => {
-  entrance.port.onmessage = (event: { readonly data: Numbered<ToWriter> | string }): void => {
+self.onmessage = ({ data: mailbox }: MessageEvent<Mailbox>): void => {
+  mailbox.port.onmessage = (event: { readonly data: Numbered<ToWriter> | string }): void => {
     answer(event.data);
-    answerMore(entrance);
+    answerMore(mailbox);
   };
 };
 
@@ -28,12 +28,11 @@ function answer(posted: Numbered<ToWriter> | string): void {
   self.postMessage({ number, message: writer.answer(message) } satisfies Numbered<FromWriter>);
 }
 
-function answerMore({ port, calls }: Entrance): void {
+function answerMore(mailbox: Mailbox): void {
   for (;;) {
-    // Read before the port is: a message that comes in between ends the sleep at once.
-    const seen = Atomics.load(calls, 0);
-    const next = receiveMessageOnPort(port as unknown as NodePort);
-    if (next !== undefined) answer(next.message as Numbered<ToWriter> | string);
-    else if (Atomics.wait(calls, 0, seen, lingerMs) === "timed-out") return;
+    const seen = callsOf(mailbox);
+    const next = take(mailbox);
+    if (next !== null) answer(next.message as Numbered<ToWriter> | string);
+    else if (!waitForCall(mailbox, seen, lingerMs)) return;
   }
 }

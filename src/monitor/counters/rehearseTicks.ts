@@ -5,7 +5,6 @@
  * for a Worker.
  */
 import { systemClock } from "#clock.ts";
-import { controlBytes, controlWords } from "../snapshot.ts";
 import type { Sampler } from "./sampler.ts";
 import { TickLoop } from "./tickLoop.ts";
 
@@ -18,11 +17,11 @@ const [rateHz, ticks, roundsMax] = [100_000, 5_000, 2];
 export function rehearseTicks(sampler: Sampler): void {
   sampler.watch(nobody, [process.pid], false);
   for (let tick = 0; tick < bareTicks; tick += 1) sampler.tick(tick);
-  const words = new Int32Array(new SharedArrayBuffer(controlBytes));
-  const loop = new TickLoop(rateHz, words, systemClock, (nowNs) => {
+  const calls = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  const loop = new TickLoop(rateHz, calls, systemClock, (nowNs) => {
     sampler.tick(nowNs);
-    if (loop.ticks >= ticks) words[controlWords.call] = 1;
+    if (loop.ticks >= ticks) calls[0] = 1;
   });
-  for (let round = 0; round < roundsMax && words[controlWords.call] === 0; round += 1) loop.round(0);
+  for (let round = 0; round < roundsMax && calls[0] === 0; round += 1) loop.round(0);
   sampler.watch(nobody, [], false);
 }

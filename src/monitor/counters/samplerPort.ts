@@ -6,6 +6,7 @@
  * A Worker that ends is not started again within this run: what it would see is absent from then on, and `ended` says why.
  */
 import type { Box } from "#board/box.ts";
+import { announce, type Mailbox, openMailbox, post } from "#mailbox.ts";
 import { controlBytes, controlWords, type SamplerStart, type Snapshot, type Target } from "../snapshot.ts";
 import { type EventPlan, planEvents } from "./eventPlan.ts";
 import { provenPlan } from "./provenPlan.ts";
@@ -26,7 +27,7 @@ export class SamplerPort implements Disposable {
   readonly board: SampleBoard;
   readonly #control = new Int32Array(new SharedArrayBuffer(controlBytes));
   readonly #worker: Worker;
-  readonly #targets: MessagePort;
+  readonly #targets: Mailbox;
   #closed = false;
 
   constructor({ box, rateHz, places, snapshot, ended }: SamplerOptions) {
@@ -41,10 +42,10 @@ export class SamplerPort implements Disposable {
       if (!this.#closed) ended(event.message);
     };
     const control = this.#control.buffer as SharedArrayBuffer;
-    const { port1, port2: port } = new MessageChannel();
-    this.#targets = port1;
-    const start = { plan: this.plan, buffer: this.board.buffer, control, rateHz, places, port };
-    this.#worker.postMessage(start satisfies SamplerStart, [port]);
+    const [ours, mailbox] = openMailbox();
+    this.#targets = ours;
+    const start = { plan: this.plan, buffer: this.board.buffer, control, rateHz, places, mailbox };
+    this.#worker.postMessage(start satisfies SamplerStart, [mailbox.port]);
     // Nobody waits for it at the end of the process.
     this.#worker.unref();
   }
@@ -55,19 +56,13 @@ export class SamplerPort implements Disposable {
   }
 
   watch(targets: readonly Target[]): void {
-    this.#targets.postMessage(targets);
-    this.#call();
+    post(this.#targets, targets);
   }
 
   [Symbol.dispose](): void {
     this.#closed = true;
     Atomics.store(this.#control, controlWords.end, 1);
-    this.#call();
+    announce(this.#targets);
     this.#worker.terminate();
-  }
-
-  #call(): void {
-    Atomics.add(this.#control, controlWords.call, 1);
-    Atomics.notify(this.#control, controlWords.call);
   }
 }

@@ -7,9 +7,8 @@
  */
 import { pause } from "#board/native/pause.ts";
 import type { Clock } from "#clock.ts";
-import { controlWords } from "../snapshot.ts";
 
-/** Longer pauses wait on the control word, so that a call ends them. */
+/** Longer pauses wait on the word of calls, so that a call ends them. */
 const plainPauseNsMax = 50e6;
 const roundNs = 1e9;
 
@@ -21,7 +20,7 @@ export class TickLoop {
 
   constructor(
     rateHz: number,
-    private readonly control: Int32Array,
+    private readonly calls: Int32Array,
     private readonly clock: Clock,
     private readonly tick: (nowNs: number) => void,
     private readonly sleepUs: (pauseUs: number) => void = pause,
@@ -31,20 +30,20 @@ export class TickLoop {
   }
 
   /**
-   * Ticks until a second is over or the control word is raised above `call`. A tick costs one pause and one look at the clock.
+   * Ticks until a second is over or it was called more often than `seen`. A tick costs one pause and one look at the clock.
    * All in one function: after each pause the code of every other one would have to come from memory again.
    */
-  round(call: number): void {
-    const { clock, control } = this;
+  round(seen: number): void {
+    const { clock, calls } = this;
     const periodNs = this.#periodNs;
     const isShort = periodNs <= plainPauseNsMax;
     let nowNs = clock.monotonicNs();
     const endNs = nowNs + roundNs;
-    while (nowNs < endNs && control[controlWords.call] === call) {
+    while (nowNs < endNs && calls[0] === seen) {
       const waitNs = this.#dueNs - nowNs;
       if (waitNs > 0) {
         if (isShort) this.sleepUs(Math.ceil(waitNs / 1000));
-        else Atomics.wait(control, controlWords.call, call, waitNs / 1e6);
+        else Atomics.wait(calls, 0, seen, waitNs / 1e6);
         nowNs = clock.monotonicNs();
         // Woken early: by a call, or by a signal.
         if (nowNs < this.#dueNs) continue;

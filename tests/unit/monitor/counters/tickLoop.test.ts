@@ -3,7 +3,6 @@
 import { expect, test } from "bun:test";
 import type { Clock } from "#clock.ts";
 import { TickLoop } from "#monitor/counters/tickLoop.ts";
-import { controlBytes, controlWords } from "#monitor/snapshot.ts";
 
 /** Time passes a little with each look at it. */
 class SteppingClock implements Clock {
@@ -16,7 +15,7 @@ class SteppingClock implements Clock {
     this.nowNs += pauseUs * 1000;
   };
 }
-const control = (): Int32Array => new Int32Array(new SharedArrayBuffer(controlBytes));
+const control = (): Int32Array => new Int32Array(new SharedArrayBuffer(4));
 
 test("a round is a second of ticks", () => {
   const clock = new SteppingClock(1e6);
@@ -49,7 +48,7 @@ test("ticks that came too late are counted and not made up for", () => {
 test("a call ends the round, and the next one begins at once", () => {
   const words = control();
   const clock = new SteppingClock(1e5);
-  const loop = new TickLoop(1_000, words, clock, () => Atomics.store(words, controlWords.call, 1), clock.pause);
+  const loop = new TickLoop(1_000, words, clock, () => Atomics.store(words, 0, 1), clock.pause);
   loop.round(0);
   expect(loop.ticks).toBe(1);
 });
