@@ -15,6 +15,7 @@ import { pageBytes } from "#vm/offload/guestRam.ts";
 import { extentOf, indexOf } from "./extentPages.ts";
 import type { ExtentPages, LazyMap } from "./lazyMap.ts";
 import { chunkPages } from "./pageMap.ts";
+import type { PageStates } from "./pageStates.ts";
 
 /** Every page begins as 0, untouched. */
 const [answeredEmpty, present] = [1, 2];
@@ -38,19 +39,18 @@ export class PageFill {
   constructor(
     readonly map: LazyMap,
     private readonly files: ReadonlyMap<number, MemoryFile>,
-    /** One byte a page, zero at first; may be shared with a thread that takes over. */
-    private readonly states: Uint8Array,
+    private readonly states: PageStates,
   ) {}
 
   /** True where it was asked for before; it counts as asked from now on. */
   ask(page: number): boolean {
-    const before = this.states[page]!;
-    this.states[page] = before | askedBit;
+    const before = this.states.at(page);
+    this.states.put(page, before | askedBit);
     return (before & askedBit) !== 0;
   }
 
   isPresent(page: number): boolean {
-    return (this.states[page]! & ~askedBit) === present;
+    return (this.states.at(page) & ~askedBit) === present;
   }
 
   /**
@@ -71,7 +71,7 @@ export class PageFill {
       return this.map.beside(location);
     }
     if (again || touched) this.#put(page, zeroPage);
-    else this.states[page] = answeredEmpty | askedBit;
+    else this.states.put(page, answeredEmpty | askedBit);
     this.counts.empty += 1;
     return null;
   }
@@ -139,13 +139,13 @@ export class PageFill {
     }
     const from = indexOf(location) * pageBytes;
     this.#write(page, extent.bytes.subarray(from, from + count * pageBytes));
-    for (let index = 0; index < count; index += 1) this.states[page + index] = present;
+    for (let index = 0; index < count; index += 1) this.states.put(page + index, present);
     return count;
   }
 
   #put(page: number, bytes: Uint8Array): void {
     this.#write(page, bytes);
-    this.states[page] = (this.states[page]! & askedBit) | present;
+    this.states.put(page, (this.states.at(page) & askedBit) | present);
   }
 
   #write(page: number, bytes: Uint8Array): void {

@@ -30,6 +30,7 @@ import { LazyMap } from "./lazyMap.ts";
 import { PageFill } from "./pageFill.ts";
 import { chunkPages } from "./pageMap.ts";
 import { PageServer } from "./pageServer.ts";
+import { PageStates } from "./pageStates.ts";
 import { touchesMax, unpackTouches } from "./touchOrder.ts";
 import { lookAtTables, workingSet } from "./workingSet.ts";
 
@@ -71,7 +72,7 @@ export class Restoring implements Disposable {
   readonly fill: PageFill;
   readonly mode: "lazy" | "eager";
   #files: ReadonlyMap<number, MemoryFile>;
-  readonly #states: Uint8Array;
+  readonly #states: PageStates;
   readonly #recorded: readonly number[];
   /** The next of the recorded pages to be brought before the guest runs. */
   #next = 0;
@@ -95,7 +96,7 @@ export class Restoring implements Disposable {
     const { head, ram } = this.map;
     const brought = rehearsed?.order.checkpoint === order.checkpoint ? rehearsed.#give() : null;
     this.#files = brought?.files ?? filesFor(ram, order.guest);
-    this.#states = brought?.states ?? new Uint8Array(ram.pages);
+    this.#states = brought?.states ?? new PageStates();
     this.fill = new PageFill(this.map, this.#files, this.#states);
     this.fill.counts.prefetched = brought?.pages ?? 0;
     this.#recorded = unpackTouches(this.#reader.touchOrder(order.guest), ram.pages);
@@ -199,7 +200,7 @@ export class Restoring implements Disposable {
     return Buffer.from(editConfig(this.map.config, { disks: this.order.disks }));
   }
 
-  #give(): { files: ReadonlyMap<number, MemoryFile>; states: Uint8Array; pages: number } {
+  #give(): { files: ReadonlyMap<number, MemoryFile>; states: PageStates; pages: number } {
     const files = this.#files;
     this.#files = new Map();
     return { files, states: this.#states, pages: this.fill.counts.prefetched };
