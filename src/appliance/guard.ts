@@ -139,21 +139,18 @@ class Guard implements AsyncDisposable {
       isTorn: (report: FaultReport, decision: Decision, released: boolean) =>
         this.#watching.watch?.isTorn(report, decision, released) ?? false,
     };
-    this.#probation = new Probation(
-      life,
-      probes,
-      defaultProbation,
-      trials,
-      tasks,
-      clock,
-      (outcome, report, decision) => {
-        storage.outcome(outcome);
-        notices.outcome(outcome);
-        if (decision.edit.kind === "deliver") return;
-        parts.rescues.judged(outcome, report, decision, this.#watching.watch?.program ?? null);
-        if (outcome.verdict === "failed") this.#tellIll(outcome, report.tid);
-      },
+    this.#probation = new Probation(life, probes, defaultProbation, trials, tasks, clock, (outcome, report, decision) =>
+      this.#judged(outcome, report, decision, this.#watching.watch),
     );
+  }
+
+  #judged(outcome: Outcome, report: FaultReport, decision: Decision, watch: Watch | null): void {
+    const { storage, notices, rescues } = this.parts;
+    storage.outcome(outcome);
+    notices.outcome(outcome);
+    if (decision.edit.kind === "deliver") return;
+    rescues.judged(outcome, report, decision, watch?.program ?? null);
+    if (outcome.verdict === "failed") this.#tellIll(outcome, report.tid);
   }
 
   /** A failed act may have left a program that lives and serves nobody: whoever decides on that can ask again. */
@@ -260,10 +257,10 @@ class Guard implements AsyncDisposable {
   }
 
   async #protectOnce(): Promise<LaneEnd> {
-    const { program, clock, log, trace, letGo, storage, name } = this.parts;
+    const { program, clock, log, trace, letGo, storage, name, nursery, claim } = this.parts;
     if (this.#everProtected) requireSupported(program.pid);
     const runDirectory = stubDirectory(this.parts);
-    await using protection = await Protection.open({ pid: program.pid, runDirectory, clock, log, trace });
+    await using protection = await Protection.open({ pid: program.pid, runDirectory, clock, log, trace, claim });
     const { client } = protection;
     const { watch, fresh, looking } = await this.#look(protection);
     this.#everProtected = true;
@@ -273,6 +270,12 @@ class Guard implements AsyncDisposable {
     await using tasks = new TaskGroup();
     const workload = this.#workload(watch, client);
     tasks.start((signal) => this.#announce(watch, workload, fresh, signal));
+    await nursery?.begin({
+      ...{ client, tasks, clock, log },
+      watchOf: (pid) => this.#watching.open(pid, client),
+      workloadOf: (newborn) => this.#workload(newborn, client),
+      judged: (outcome, report, decision, newborn) => this.#judged(outcome, report, decision, newborn),
+    });
     tasks.start((signal) => keepStubHonest(protection, program.pid, clock, signal));
     const sinceNs = clock.monotonicNs();
     const unfinished: LaneOptions["unfinished"] = ({ tid, signal, atNs }) => {
@@ -280,11 +283,15 @@ class Guard implements AsyncDisposable {
       if (act !== null) storage.event("act.finished", name, { fault: act.fault, tid });
       return act?.registers ?? null;
     };
-    const lane = runLane({ workload, client, unfinished, letGo, release: () => protection.release() });
+    const release = async (): Promise<void> => {
+      await nursery?.letGoAll();
+      await protection.release();
+    };
+    const lane = runLane({ pid: program.pid, workload, client, nursery, unfinished, letGo, release });
     const end = await Promise.race([lane, tasks.failed, looking.failed, this.tasks.failed]).finally(() => {
       this.#present = null;
     });
-    if (end.kind === "retired") await protection.release();
+    if (end.kind === "retired") await release();
     else if (end.kind !== "replaced") await protection.endStub();
     return end;
   }

@@ -15,6 +15,7 @@ import type { Family, GuardNews } from "./family.ts";
 import type { GuardedProgram, ProgramEnd } from "./guardedProgram.ts";
 import type { LaneWatch } from "./laneWatch.ts";
 import type { Notices } from "./notices.ts";
+import type { Nursery } from "./nursery.ts";
 import type { RescueBook } from "./rescue/rescueBook.ts";
 import type { Settling } from "./settling.ts";
 import type { SuppressionSwitch } from "./suppressionSwitch.ts";
@@ -42,6 +43,10 @@ export type GuardParts = {
   readonly heir?: ((portrait: Portrait) => number | null) | undefined;
   /** What a process shares with the one that forked it; absent for the first of a program. */
   readonly family?: Family | undefined;
+  /** Holds what the program forks, until it has a stub of its own; absent where nobody looks after its children. */
+  readonly nursery?: Nursery | undefined;
+  /** Called right before the attach: whoever holds the process lets go of it. */
+  readonly claim?: (() => Promise<void>) | undefined;
   /** Code that is read once for all programs; left out: for this one alone. */
   readonly code?: SharedCode | undefined;
   /** Hears of the work of each lane. */

@@ -13,6 +13,7 @@ import type { StopEvent } from "#monitor/gdb/stopEvent.ts";
 import { isExecTrap } from "./execTrap.ts";
 import { faultPath } from "./faultPath.ts";
 import type { ProgramEnd } from "./guardedProgram.ts";
+import type { Nursery } from "./nursery.ts";
 import type { Workload } from "./workload.ts";
 
 export type LaneEnd =
@@ -27,8 +28,11 @@ export type LaneEnd =
 const lastStopMs = 20;
 
 export type LaneOptions = {
+  readonly pid: number;
   readonly workload: Workload;
   readonly client: GdbClient;
+  /** Further processes that the stub holds; left out where it holds none. */
+  readonly nursery?: Pick<Nursery, "born" | "take" | "workloadOf"> | undefined;
   /** The registers by which an act is finished that an earlier supervisor has left in this very stop. */
   readonly unfinished: (stop: Signalled) => ReadonlyMap<number, bigint> | null;
   readonly letGo: AbortSignal;
@@ -76,6 +80,15 @@ function tellFailedRelease({ storage, name, notices }: Workload, error: unknown)
 }
 
 async function takeEvent(event: StopEvent, options: LaneOptions, beganNs: number): Promise<LaneEnd | null> {
+  const { pid, nursery } = options;
+  if (event.kind === "forked") {
+    nursery?.born(event.child);
+    return null;
+  }
+  if (event.pid !== pid && event.kind !== "signal" && event.kind !== "hung") {
+    nursery?.take(event);
+    return null;
+  }
   switch (event.kind) {
     case "exited":
       return { kind: "ended", code: event.code, signal: null };
@@ -92,7 +105,7 @@ async function takeEvent(event: StopEvent, options: LaneOptions, beganNs: number
 
 async function takeSignal(
   event: Signalled,
-  { workload, client, unfinished }: LaneOptions,
+  { pid, workload, client, unfinished, nursery }: LaneOptions,
   beganNs: number,
 ): Promise<LaneEnd | null> {
   using _stopped = workload.storage.holdUpkeep();
@@ -106,8 +119,9 @@ async function takeSignal(
     } else if (await isExecTrap(event, (event.atNs - beganNs) / 1e6, client)) {
       workload.storage.event("lane.execTrap", workload.name, { tid: event.tid });
       await client.control(event.tid).resume();
-    } else if (isFatal(event.signal) || event.loop !== undefined) await faultPath(workload, event);
-    else await client.control(event.tid).deliver();
+    } else if (isFatal(event.signal) || event.loop !== undefined) {
+      await faultPath(event.pid === pid ? workload : (nursery?.workloadOf(event.pid) ?? workload), event);
+    } else await client.control(event.tid).deliver();
     return null;
   } catch (error) {
     await release(event.tid, client);

@@ -21,6 +21,8 @@ export type ProtectionOptions = {
   readonly clock: Clock;
   readonly log: Log;
   readonly trace?: WireTrace | undefined;
+  /** Called when all is ready for the attach: whoever holds the process until then lets go of it. */
+  readonly claim?: (() => Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
 };
 
@@ -87,12 +89,13 @@ async function adopt(options: ProtectionOptions): Promise<Opened> {
 }
 
 async function attachStub(options: ProtectionOptions): Promise<Opened> {
-  const { pid, runDirectory, clock, signal } = options;
-  requireTraceable(pid);
+  const { pid, runDirectory, clock, claim, signal } = options;
+  if (claim === undefined) requireTraceable(pid);
   try {
     const stub = await startStub(runDirectory, { clock, ...(signal === undefined ? {} : { signal }) });
     const client = await GdbClient.open(stub.transport, clientOptions(options, stub));
     try {
+      await claim?.();
       await client.attach(pid, { stopAll: false, ...signalOf(options) });
       return { stub, client };
     } catch (error) {

@@ -45,8 +45,8 @@ export class Watching implements AsyncDisposable {
   /** `fresh`: nothing is known of the program yet. @throws ProgramError, BinaryError */
   look(client: GdbClient): Seen & { readonly fresh: boolean } {
     if (this.#seen !== null) return { ...this.#seen, fresh: false };
-    const { name, runDirectory, ...options } = this.options;
-    const watch = Watch.open({ ...options, workload: name, architecture: client.architecture });
+    const { runDirectory, ...options } = this.options;
+    const watch = this.open(options.pid, client);
     watch.spines.restore(readSpines(runDirectory), readThreads(options.pid));
     const looking = new TaskGroup(this.parent);
     this.#seen = { watch, looking };
@@ -54,6 +54,12 @@ export class Watching implements AsyncDisposable {
     looking.start((signal) => watch.prepare(signal));
     looking.start((signal) => noteSpines(watch.spines, runDirectory, options.clock, signal));
     return { watch, looking, fresh: true };
+  }
+
+  /** A watch of this process, or of another that runs the same program. @throws ProgramError, BinaryError */
+  open(pid: number, client: GdbClient): Watch {
+    const { name, runDirectory: _, ...options } = this.options;
+    return Watch.open({ ...options, pid, workload: name, architecture: client.architecture });
   }
 
   /** The program has replaced itself. */

@@ -52,6 +52,8 @@ export class ElfImage {
   readonly frames: FrameTable;
   readonly #rows = new Map<number, Row | null>();
   #symbols: SymbolIndex | null = null;
+  /** Few names are ever asked for, each by every process. */
+  readonly #named = new Map<string, number | null>();
   #slots: Slots | null = null;
 
   constructor(readonly layout: ElfLayout) {
@@ -85,7 +87,11 @@ export class ElfImage {
 
   /** Where the plain function of that name begins, by the file's own addresses; null where none is named. */
   functionNamed(name: string): number | null {
-    return this.#functions().named(name);
+    const known = this.#named.get(name);
+    if (known !== undefined) return known;
+    const found = this.#functions().named(name);
+    this.#named.set(name, found);
+    return found;
   }
 
   #functions(): SymbolIndex {

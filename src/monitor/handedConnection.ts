@@ -4,12 +4,13 @@
  * itself takes in no other. So are PostgreSQL's backends and the children of sshd or vsftpd; a worker of nginx is not.
  *
  * Gets a process, once its code is known; gives that connection's descriptor and the address of the C library's `exit`.
- * Looked up once, because it is so from birth; at a fault only whether the descriptor is still that socket. Limit: 256
- * descriptors of the process and of its parent: who holds more serves many.
+ * Looked up in the first moments, until both have closed what is the other's; at a fault later only whether the descriptor is
+ * still that socket. Limit: 256 descriptors of the process and of its parent: who holds more serves many.
  */
 import { readdirSync } from "node:fs";
 import type { CodeMap } from "#binary/codeMap.ts";
 import { ForeignSockets } from "#board/native/foreignSockets.ts";
+import type { Clock } from "#clock.ts";
 import { NativeError } from "#errors.ts";
 import type { VirtualAddress } from "#fault.ts";
 import { type Bound, socketOf } from "./boundConnections.ts";
@@ -17,16 +18,24 @@ import { functionAt } from "./injectedFunctions.ts";
 import { readParent } from "./processes.ts";
 
 const descriptorsMax = 256;
+const youngMs = 5000;
 
 type Handed = { readonly fd: number; readonly socket: string };
 
 export class HandedConnection {
   #handed: Handed | null = null;
   #exitAt: VirtualAddress | null = null;
+  #youngUntilNs = Number.POSITIVE_INFINITY;
 
-  constructor(private readonly pid: number) {}
+  constructor(
+    private readonly pid: number,
+    private readonly clock: Clock,
+  ) {}
 
   learn(map: CodeMap): void {
+    const nowNs = this.clock.monotonicNs();
+    this.#youngUntilNs = Math.min(this.#youngUntilNs, nowNs + youngMs * 1e6);
+    if (this.#handed !== null || nowNs > this.#youngUntilNs) return;
     this.#handed = findHanded(this.pid);
     this.#exitAt = this.#handed === null ? null : functionAt(map, "exit");
   }
@@ -43,6 +52,9 @@ export class HandedConnection {
     return this.bound() === null ? null : this.#exitAt;
   }
 }
+
+/** True where the process is of this kind now. */
+export const servesOne = (pid: number): boolean => findHanded(pid) !== null;
 
 function findHanded(pid: number): Handed | null {
   const parent = readParent(pid);

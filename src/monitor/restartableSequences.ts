@@ -9,6 +9,7 @@
  */
 import type { CodeMap } from "#binary/codeMap.ts";
 import { dynamicObject } from "#binary/dynamicObject.ts";
+import type { ElfImage } from "#binary/elf.ts";
 import { type Architecture, address, type ProgramView, type VirtualAddress } from "#fault.ts";
 
 const pointerOffset = 8n;
@@ -29,7 +30,7 @@ export class RestartableSequences {
   /** Finds the area's place. To be called again when code was loaded. */
   learn(map: CodeMap): void {
     for (const { image, bias } of map.modules) {
-      const at = dynamicObject(image, "__rseq_offset");
+      const at = offsetIn(image);
       const word = at === null ? null : this.#read(address(bias + BigInt(at)));
       if (word !== null) this.#offset = BigInt.asIntN(64, word);
     }
@@ -59,4 +60,15 @@ export class RestartableSequences {
     const bytes = this.view.readMemory(at, 8);
     return bytes.length < 8 ? null : new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
   }
+}
+
+/** Of each image, because its processes are many and its names are. */
+const offsets = new WeakMap<ElfImage, number | null>();
+
+function offsetIn(image: ElfImage): number | null {
+  const known = offsets.get(image);
+  if (known !== undefined) return known;
+  const found = dynamicObject(image, "__rseq_offset");
+  offsets.set(image, found);
+  return found;
 }

@@ -110,7 +110,7 @@ export class Watch implements Disposable {
     this.#sequences = new RestartableSequences(this.#view);
     this.spines = new Spines(options.architecture, (blocked) => this.#framesOf(blocked));
     this.#bound = new BoundConnections(this.#view);
-    this.#handed = new HandedConnection(options.pid);
+    this.#handed = new HandedConnection(options.pid, options.clock);
     this.#sessions = new Sessions(
       this.#view,
       options.log,
@@ -138,6 +138,7 @@ export class Watch implements Disposable {
     const inspecting = client.inspect(stop.tid);
     // The registers are on their way: what needs only the kernel is read meanwhile.
     const status = readStatus(this.pid, stop.tid);
+    this.#handed.learn(this.#code.map);
     const connections = this.#sessions.look(stop.tid);
     const { registers, cause } = await inspecting;
     this.#followCode(registers);

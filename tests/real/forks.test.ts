@@ -93,7 +93,7 @@ class Session implements AsyncDisposable {
   #said = "";
 
   constructor(directory: string) {
-    const words = ["psql", "-h", directory, "-U", "postgres", "-At"];
+    const words = ["psql", "-h", directory, "-U", "postgres", "-qAt"];
     this.#psql = Bun.spawn(words, { stdin: "pipe", stdout: "pipe", stderr: "ignore" });
     void this.#listen();
   }
@@ -143,7 +143,9 @@ need(
     await using guilty = new Session(ground.path);
     await using bystander = new Session(ground.path);
     const backend = Number(await guilty.ask("select pg_backend_pid()"));
-    expect(await guilty.ask("create table sums (v int); insert into sums values (0) returning v")).toContain("0");
+    expect(await guilty.ask("create table sums (v int); insert into sums values (0); select count(*) from sums")).toBe(
+      "1",
+    );
     const other = Number(await bystander.ask("select pg_backend_pid()"));
     await until(() => allGuarded([backend, other]), "two guarded backends");
     {
@@ -156,6 +158,18 @@ need(
     expect(isAlive(backend)).toBe(false);
     expect(await bystander.ask("select count(*) from sums")).toBe("1");
     expect(await bystander.ask("select 20 + 22")).toBe("42");
+    expect(Number(await bystander.ask("select pg_backend_pid()"))).toBe(other);
+    {
+      // Whoever connects may kill at once: its backend is held from birth, now that one of its kind was seen.
+      using _broken = breakFunction(pid, "int4pl");
+      const ask = ["psql", "-h", ground.path, "-U", "postgres", "-Atc", "insert into sums select 20 + 22"];
+      for (let round = 0; round < 5; round += 1) {
+        const outcome = run.next({ event: "outcome" });
+        expect(await Bun.spawn(ask, { stdio: ["ignore", "ignore", "ignore"] }).exited).toBe(2);
+        expect(await outcome).toMatchObject({ rung: "park", verdict: "clean" });
+      }
+    }
+    expect(await bystander.ask("select count(*) from sums")).toBe("1");
     expect(Number(await bystander.ask("select pg_backend_pid()"))).toBe(other);
     await using newcomer = new Session(ground.path);
     expect(await newcomer.ask("select 20 + 22")).toBe("42");

@@ -179,7 +179,7 @@ export class GuestProgram {
     startHangKeeper({ name, clock, hangs, storage, log }, tasks, () => (watch.isReporting ? null : { watch, client }));
     const workload = this.#workload(watch, probation, locks);
     tasks.start((ended) => this.#announce(watch, workload, pid, ended));
-    const end = await Promise.race([this.#lane(workload, client, signal), lostBy(tasks)]);
+    const end = await Promise.race([this.#lane(pid, workload, client, signal), lostBy(tasks)]);
     alive = end.kind === "letGo";
     if (end.kind === "ended") probation.programEnded(end.signal ?? `exit code ${end.code}`, end.code);
     return end;
@@ -210,8 +210,8 @@ export class GuestProgram {
   }
 
   /** An earlier supervisor has left nothing unfinished: its stub let go of the program when it died. */
-  #lane(workload: Workload, client: GdbClient, letGo: AbortSignal): Promise<LaneEnd> {
-    return runLane({ workload, client, unfinished: () => null, letGo, release: () => client.detach() });
+  #lane(pid: number, workload: Workload, client: GdbClient, letGo: AbortSignal): Promise<LaneEnd> {
+    return runLane({ pid, workload, client, unfinished: () => null, letGo, release: () => client.detach() });
   }
 
   async #announce(watch: GuestProgramWatch, workload: Workload, pid: number, signal: AbortSignal): Promise<void> {

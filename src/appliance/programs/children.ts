@@ -3,8 +3,8 @@
  * The processes that a guarded program has forked: workers of a master, a backend for each connection, a daemon's own.
  * Each is guarded like the first, by a stub of its own, and forgotten when it ends.
  *
- * They are noticed in /proc, not by fork events of the stub: with those every fork stops parent and child until we have
- * answered. So a fork costs what it costs without us, and a child is unguarded for its first moments (up to `briskLookMs` until
+ * They are noticed in /proc, not by fork events of the stub, but where each serves one connection (`nursery.ts`): with those
+ * every fork stops parent and child until we have answered. So a fork costs what it costs without us, and a child is unguarded for its first moments (up to `briskLookMs` until
  * it is seen, `calmLookMs` where none was made or ended for `calmAfterMs`; `youngMs`; then an attach). One that ends before is
  * never touched. Limits: `childrenMax`, `attachesMax` at a time.
  */
@@ -13,6 +13,7 @@ import { join } from "node:path";
 import { sleepToBeat } from "#clock.ts";
 import { explain } from "#errors.ts";
 import { OwnChildren, readDescendants } from "#monitor/descendants.ts";
+import { servesOne } from "#monitor/handedConnection.ts";
 import { isAlive, readExecutable, readStartTicks } from "#monitor/processes.ts";
 import { ProcessNews } from "#monitor/processNews.ts";
 import { type Portrait, portrayProgram, wasShort } from "../daemon.ts";
@@ -21,6 +22,7 @@ import { runGuard } from "../guard.ts";
 import { requireGuardable } from "../guardable.ts";
 import type { GuardParts } from "../guardParts.ts";
 import { clearStub } from "../leftovers.ts";
+import type { Nursery } from "../nursery.ts";
 import { ChildNotices } from "./childNotices.ts";
 import type { LifeParts } from "./lifeParts.ts";
 
@@ -56,6 +58,7 @@ export class Children {
   constructor(
     private readonly parts: LifeParts,
     private readonly family: Family,
+    private readonly nursery: Nursery,
   ) {
     this.#stirredNs = parts.clock.monotonicNs();
   }
@@ -162,10 +165,12 @@ export class Children {
       if (one.kind === "ill") parts.news?.(one);
       if (one.kind !== "attached" || attached) return;
       settle();
+      if (!this.nursery.isWanted && servesOne(pid)) void this.nursery.follow();
       parts.notices.tell({ event: "child", workload: parts.name, pid, state: "guarded" });
     };
     const notices = new ChildNotices(parts.notices, parts.name, pid);
-    const own: GuardParts = { ...parts, program, runDirectory, notices, news, letGo, family: this.family };
+    const claim = (): Promise<void> => this.nursery.letGo(pid);
+    const own: GuardParts = { ...parts, program, runDirectory, notices, news, letGo, claim, family: this.family };
     try {
       await runGuard({ ...own, probes: [], trace: undefined });
     } catch (error) {

@@ -17,6 +17,7 @@ import { runGuard } from "../guard.ts";
 import { type GuardedProgram, noteProgram, type ProgramEnd, readEnd } from "../guardedProgram.ts";
 import type { GuardEnd } from "../guardParts.ts";
 import { withoutInterruptions } from "../interruptions.ts";
+import { Nursery } from "../nursery.ts";
 import { noteServed } from "../runRecord.ts";
 import { Trials } from "../trials.ts";
 import { Children } from "./children.ts";
@@ -30,6 +31,7 @@ export class Life {
   #released = new AbortController();
   #takenBack = Promise.withResolvers<void>();
   #free = Promise.withResolvers<void>();
+  readonly #nursery = new Nursery();
   readonly #children: Children;
 
   constructor(
@@ -38,7 +40,7 @@ export class Life {
   ) {
     this.#program = program;
     const trials = new Trials(withoutInterruptions(parts.storage.history), parts.rescues);
-    this.#children = new Children(parts, { trials });
+    this.#children = new Children(parts, { trials }, this.#nursery);
   }
 
   get program(): GuardedProgram {
@@ -107,7 +109,7 @@ export class Life {
     try {
       const heir = (portrait: Portrait): number | null => this.#children.heir(portrait);
       const news = (one: GuardNews): void => this.#take(one);
-      return await runGuard({ ...this.parts, program: this.#program, letGo, news, heir });
+      return await runGuard({ ...this.parts, program: this.#program, letGo, news, heir, nursery: this.#nursery });
     } finally {
       ended.abort();
       await this.#children.letGo();

@@ -11,6 +11,7 @@ import { GdbError } from "#errors.ts";
 import type { Architecture, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
 import { attachRefusal, checkTraceable } from "./attach.ts";
 import { type GdbClientOptions, GdbConnection } from "./connection.ts";
+import { endStub, expectOk, followForks, letGoOf, othersHeld, stale } from "./heldProcesses.ts";
 import { deliverAction, type Inspection, readInspection, writeRequest } from "./inspection.ts";
 import { continueRequests, formatThread, parseProcesses, parseThreads, type ThreadId } from "./messages.ts";
 import { readLayout, readStubFile, readStubMemory, writeStubMemory } from "./reads.ts";
@@ -54,6 +55,7 @@ export class GdbClient implements AsyncDisposable {
     client.#connection = await GdbConnection.open(transport, options, {
       stopped: (stop, replies) => client.#takeStop(stop, replies),
       ended: (reply) => client.#takeEnd(reply),
+      forked: (thread, child) => client.#takeFork(thread, child),
       lost: (error) => client.#events.lose(error),
     });
     return client;
@@ -101,6 +103,7 @@ export class GdbClient implements AsyncDisposable {
   async adopt(pid: number, { signal }: { signal?: AbortSignal } = {}): Promise<readonly AttachedThread[]> {
     this.#pid = pid;
     await this.#open().rescan(signal);
+    for (const other of await othersHeld(this.#open(), pid, signal)) await this.release(other, signal);
     const threads = await this.#listThreads(signal);
     if (threads.length === 0)
       throw new GdbError("gdb.gone", `gdbserver does not hold process ${pid} any more`, { pid });
@@ -254,11 +257,20 @@ export class GdbClient implements AsyncDisposable {
     return parseProcesses(await this.#open().xfer("osdata:read:processes", { signal }));
   }
 
+  /** From now on a process that the program forks is held from its first instruction, and told by `stops`. */
+  async followForks(signal?: AbortSignal): Promise<void> {
+    await followForks(this.#open(), signal);
+  }
+
+  /** Lets go of one process that the program has forked. It runs on. @throws GdbError "gdb.refused" where it has ended */
+  async release(pid: number, signal?: AbortSignal): Promise<void> {
+    await letGoOf(this.#open(), pid, signal);
+    for (const [tid, { stop }] of this.#stopped) if (stop.thread.pid === pid) this.#stopped.delete(tid);
+  }
+
   /** Lets go of the program, which runs on unwatched; a thread in a fatal stop gets its signal. gdbserver then ends. */
   async detach(signal?: AbortSignal): Promise<void> {
-    const { pid } = this.#thread(0);
-    const [reply = ""] = await this.#open().request([`D;${pid.toString(16)}`], { signal });
-    if (reply !== "OK") throw new GdbError("gdb.refused", `gdbserver did not let go of process ${pid}`, { reply });
+    await this.release(this.#thread(0).pid, signal);
     this.#pid = null;
     this.#stopped.clear();
     this.#events.finish();
@@ -328,7 +340,8 @@ export class GdbClient implements AsyncDisposable {
     const record: StopRecord = { stop, replies, inspection: null };
     this.#stopped.set(tid, record);
     if (stop.execPath !== null) {
-      for (const other of [...this.#stopped.keys()]) if (other !== tid) this.#stopped.delete(other);
+      for (const [other, { stop: its }] of this.#stopped)
+        if (other !== tid && its.thread.pid === pid) this.#stopped.delete(other);
       this.#events.push({ kind: "exec", pid, tid, path: stop.execPath });
       this.#letGo(record);
     } else if (this.#stepping.has(tid)) {
@@ -346,13 +359,23 @@ export class GdbClient implements AsyncDisposable {
     this.#events.changed();
   }
 
+  #takeFork(thread: ThreadId, child: ThreadId | null): void {
+    const threads = child === null ? [thread] : [thread, child];
+    const resumed = this.#open().resumeMany(threads, continueRequests(threads));
+    this.#seeResumed(thread, this.#isAsked(thread.tid), resumed);
+    if (child !== null) this.#events.push({ kind: "forked", pid: thread.pid, child: child.pid });
+  }
+
   #isAsked = (tid: number): boolean => this.#askedAll || this.#asked.has(tid);
 
   /** Resumes a thread whose stop is nobody's business. One that was to be stopped is asked again: this was its stop. */
   #letGo(record: StopRecord, action = "c"): void {
     const { thread, gdbSignal } = record.stop;
-    const again = gdbSignal !== 0 && this.#isAsked(thread.tid);
-    const resumed = this.#resume(record, action, null);
+    this.#seeResumed(thread, gdbSignal !== 0 && this.#isAsked(thread.tid), this.#resume(record, action, null));
+  }
+
+  /** `again`: it was to be stopped for somebody, and has stopped for something else. */
+  #seeResumed(thread: ThreadId, again: boolean, resumed: Promise<unknown>): void {
     const done = again ? resumed.then(() => this.#open().request([`vCont;t:${formatThread(thread)}`])) : resumed;
     done.catch((error: unknown) => {
       // Gone or stale: the thread has ended meanwhile. Anything else would leave it stopped for ever.
@@ -367,29 +390,10 @@ export class GdbClient implements AsyncDisposable {
     if (reply.kind === "exited" || reply.kind === "killed") {
       for (const [tid, { stop }] of this.#stopped) if (stop.thread.pid === reply.pid) this.#stopped.delete(tid);
       this.#events.push(reply);
-      if (reply.pid === this.#pid) this.#finish();
+      if (reply.pid === this.#pid) endStub(this.#open(), this.#events);
     } else if (reply.kind === "threadExited") {
       this.#stopped.delete(reply.thread.tid);
     }
     this.#events.changed();
-  }
-
-  /** The program has ended: so does gdbserver, which in non-stop mode would stay for ever (measured). */
-  #finish(): void {
-    this.#events.finish();
-    const exit = `qRcmd,${Buffer.from("exit").toHex()}`;
-    this.#open()
-      .request([exit])
-      .catch(() => {}); // It may end before it answers.
-  }
-}
-
-const stale = (tid: number): GdbError =>
-  new GdbError("gdb.stale", `thread ${tid} is not in the stop that was meant`, { tid });
-
-function expectOk(replies: readonly string[], what: string): void {
-  for (const reply of replies) {
-    if (reply !== "OK")
-      throw new GdbError("gdb.refused", `gdbserver refused to ${what}`, { reply: reply.slice(0, 40) });
   }
 }

@@ -40,6 +40,8 @@ export interface ConnectionEvents {
   /** `replies` are those to `g` and to the request for the cause. */
   stopped(stop: Stopped, replies: Promise<readonly string[]>): void;
   ended(reply: Ended): void;
+  /** Both wait to be resumed; null: the thread alone does. */
+  forked(thread: ThreadId, child: ThreadId | null): void;
   /** Called once; nothing is told after it. */
   lost(error: GdbError): void;
 }
@@ -271,6 +273,9 @@ export class GdbConnection implements AsyncDisposable {
         break;
       case "ended":
         this.events.ended(effect.reply);
+        break;
+      case "forked":
+        this.events.forked(effect.thread, effect.child);
         break;
       case "drained":
         this.#drained.resolve();

@@ -25,6 +25,8 @@ export type StopReply =
       readonly signal: string;
       /** Path of the new program where the stop is a completed exec, else null. */
       readonly execPath: string | null;
+      /** The first thread of a process that this thread has just forked; `ended`: a vfork's child has let its parent go on. */
+      readonly forked: ThreadId | "ended" | null;
     }
   | { readonly kind: "exited"; readonly pid: number; readonly code: number }
   | { readonly kind: "killed"; readonly pid: number; readonly signal: string }
@@ -98,15 +100,18 @@ function parseStopped(text: string): StopReply {
   const gdbSignal = Number.parseInt(match[1]!, 16);
   let thread: ThreadId | null = null;
   let execPath: string | null = null;
+  let forked: ThreadId | "ended" | null = null;
   for (const pair of match[2]!.split(";")) {
     const colon = pair.indexOf(":");
     if (colon < 0) continue;
     const value = pair.slice(colon + 1);
     if (pair.startsWith("thread:")) thread = parseThread(value);
     if (pair.startsWith("exec:")) execPath = hexText(value, text);
+    if (pair.startsWith("fork:") || pair.startsWith("vfork:")) forked = parseThread(value);
+    if (pair.startsWith("vforkdone:")) forked = "ended";
   }
   if (thread === null || thread.tid === 0) throw malformed("the thread of a stop", text);
-  return { kind: "stopped", thread, gdbSignal, signal: signalName(gdbSignal), execPath };
+  return { kind: "stopped", thread, gdbSignal, signal: signalName(gdbSignal), execPath, forked };
 }
 
 function parseEnd(text: string): StopReply {

@@ -27,7 +27,12 @@ export async function rehearse(layout: RegisterLayout, clock: Clock, wanted: () 
   await using connection = await GdbConnection.open(
     stub,
     { clock, log: silentLog },
-    { stopped: (told, replies) => stops.push({ stop: told, replies }), ended: () => {}, lost: () => {} },
+    {
+      stopped: (told, replies) => stops.push({ stop: told, replies }),
+      ended: () => {},
+      forked: () => {},
+      lost: () => {},
+    },
   );
   const changes = new Map([[layout.pc, 0x5555_5555_0000n]]);
   for (let round = 0; round < rounds; round += 1) {

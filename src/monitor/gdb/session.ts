@@ -101,6 +101,8 @@ export type SessionEffect =
   /** Registers and cause follow as the answer with id `-serial`. */
   | { readonly kind: "stopped"; readonly stop: Stopped }
   | { readonly kind: "ended"; readonly reply: Ended }
+  /** A thread has forked, and waits with its child's first thread; null: it goes on after a vfork. */
+  | { readonly kind: "forked"; readonly thread: ThreadId; readonly child: ThreadId | null }
   /** Every stop that was there has been told. */
   | { readonly kind: "drained" };
 
@@ -112,8 +114,8 @@ export const siginfoRequest = "qXfer:siginfo:read::0,80";
  * registers of x86-64 end with SSE: `g` takes half, `G` a third of the time that all of AVX-512 takes (measured), and what
  * lies beyond is neither read nor written.
  */
-const featuresRequest = "qSupported:multiprocess+;vContSupported+;exec-events+;no-resumed+";
-const passRequest = `QPassSignals:${passedSignals.map((number) => number.toString(16)).join(";")}`;
+export const featuresRequest = "qSupported:multiprocess+;vContSupported+;exec-events+;no-resumed+";
+export const passRequest = `QPassSignals:${passedSignals.map((number) => number.toString(16)).join(";")}`;
 
 export function stepSession(state: SessionState, input: SessionInput): SessionStep {
   if (input.kind === "lost") return loseSession(state);
@@ -314,13 +316,18 @@ function takeStop(state: OpenState, text: string): SessionStep {
   const draining: OpenState = { ...state, expected: [...state.expected, { kind: "drain" }] };
   const more: SessionEffect = { kind: "send", packets: ["vStopped"] };
   if (reply.kind !== "stopped") return takeEnd(draining, reply, more);
+  if (reply.forked !== null) {
+    const child = reply.forked === "ended" ? null : reply.forked;
+    return next<SessionState, SessionEffect>(draining, more, { kind: "forked", thread: reply.thread, child });
+  }
   // To `?` gdbserver 13 tells a stop twice that it has notified before and that nobody has answered.
   if (reply.execPath === null && state.stopped.has(reply.thread.tid))
     return next<SessionState, SessionEffect>(draining, more);
   const serial = state.serial + 1;
   const stop: Stopped = { ...reply, serial };
-  // After an exec only the thread that called it is left.
-  const before = reply.execPath === null ? state.stopped : new Map<number, Stopped>();
+  // After an exec only the thread that called it is left of its process.
+  const isLeft = ([, { thread }]: [number, Stopped]): boolean => thread.pid !== reply.thread.pid;
+  const before = reply.execPath === null ? state.stopped : new Map([...state.stopped].filter(isLeft));
   const stopped = new Map(before).set(reply.thread.tid, stop);
   const told: OpenState = { ...draining, stopped, serial };
   const asked = submit(told, { id: -serial, thread: reply.thread, packets: ["g", siginfoRequest] });

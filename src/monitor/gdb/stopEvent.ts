@@ -24,5 +24,7 @@ export type StopEvent =
     }
   /** The program has replaced itself by another (and was resumed): all that was known of its code is void. */
   | { readonly kind: "exec"; readonly pid: number; readonly tid: number; readonly path: string }
+  /** The program has forked; parent and child run, and the stub holds both. Only after `followForks`. */
+  | { readonly kind: "forked"; readonly pid: number; readonly child: number }
   | { readonly kind: "exited"; readonly pid: number; readonly code: number }
   | { readonly kind: "killed"; readonly pid: number; readonly signal: string };

@@ -24,19 +24,47 @@ import { siginfo } from "#tests/peers/fakeStub.ts";
 const stopReplies: readonly (readonly [text: string, reply: StopReply])[] = [
   [
     "T0b06:0000000000000000;07:c0ded2e7ea7f0000;10:8161695055580000;thread:p445b.446c;core:1;",
-    { kind: "stopped", thread: { pid: 0x445b, tid: 0x446c }, gdbSignal: 11, signal: "SIGSEGV", execPath: null },
+    {
+      kind: "stopped",
+      thread: { pid: 0x445b, tid: 0x446c },
+      gdbSignal: 11,
+      signal: "SIGSEGV",
+      execPath: null,
+      forked: null,
+    },
   ],
   [
     "T00thread:p1.1;core:0;",
-    { kind: "stopped", thread: { pid: 1, tid: 1 }, gdbSignal: 0, signal: "SIGSTOP", execPath: null },
+    { kind: "stopped", thread: { pid: 1, tid: 1 }, gdbSignal: 0, signal: "SIGSTOP", execPath: null, forked: null },
   ],
   [
     "T0athread:p1.2;core:0;",
-    { kind: "stopped", thread: { pid: 1, tid: 2 }, gdbSignal: 10, signal: "SIGBUS", execPath: null },
+    { kind: "stopped", thread: { pid: 1, tid: 2 }, gdbSignal: 10, signal: "SIGBUS", execPath: null, forked: null },
   ],
   [
     "T05exec:2f62696e2f6563686f;thread:p1.1;core:0;",
-    { kind: "stopped", thread: { pid: 1, tid: 1 }, gdbSignal: 5, signal: "SIGTRAP", execPath: "/bin/echo" },
+    {
+      kind: "stopped",
+      thread: { pid: 1, tid: 1 },
+      gdbSignal: 5,
+      signal: "SIGTRAP",
+      execPath: "/bin/echo",
+      forked: null,
+    },
+  ],
+  [
+    "T05fork:p1f.1f;06:0*,;thread:p1.2;core:0;",
+    {
+      ...{ kind: "stopped", thread: { pid: 1, tid: 2 }, gdbSignal: 5, signal: "SIGTRAP", execPath: null },
+      forked: { pid: 0x1f, tid: 0x1f },
+    },
+  ],
+  [
+    "T05vforkdone:;thread:p1.1;",
+    {
+      ...{ kind: "stopped", thread: { pid: 1, tid: 1 }, gdbSignal: 5, signal: "SIGTRAP", execPath: null },
+      forked: "ended",
+    },
   ],
   ["W2a;process:181a", { kind: "exited", pid: 0x181a, code: 42 }],
   ["X0c;process:181a", { kind: "killed", pid: 0x181a, signal: "SIGSYS" }],
