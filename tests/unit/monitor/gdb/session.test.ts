@@ -146,6 +146,24 @@ test("the end of the process and an exec end the stops of its threads", () => {
   expect([...(replaced.state as OpenState).stopped.keys()]).toEqual([1]);
 });
 
+test("a fork is told with its child, nothing is asked about it, and the stops of others stay", () => {
+  const stopped = run(greeted(), told(stopOf(5)), ok, ok, packet("00"), packet("l")).state;
+  const { state, effects } = run(stopped, told("T05fork:p9.9;thread:p1.1;core:0;"), ok);
+  expect(sent(effects)).toEqual(["vStopped"]);
+  expect(effects.filter(({ kind }) => kind === "forked")).toEqual([
+    { kind: "forked", thread: { pid: 1, tid: 1 }, child: { pid: 9, tid: 9 } },
+  ]);
+  expect([...(state as OpenState).stopped.keys()]).toEqual([5]);
+  const after = run(state, told("T05vforkdone:;thread:p1.1;core:0;"), ok);
+  expect(after.effects).toContainEqual({ kind: "forked", thread: { pid: 1, tid: 1 }, child: null });
+});
+
+test("an exec in one process leaves the stops of another", () => {
+  const first = run(greeted(), told(stopOf(5)), packet("T0bthread:p9.9;core:0;"), ok, packet("00"), packet("l")).state;
+  const { state } = run(first, packet("T05exec:2f62;thread:p9.9;core:0;"));
+  expect([...(state as OpenState).stopped.keys()]).toEqual([5, 9]);
+});
+
 test("a rescan tells every stopped thread again, and a notification that crosses it is old", () => {
   const asked = run(stopped(5), { kind: "rescan" });
   expect(sent(asked.effects)).toEqual(["?"]);
