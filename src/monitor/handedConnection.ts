@@ -4,8 +4,8 @@
  * itself takes in no other. So are PostgreSQL's backends and the children of sshd or vsftpd; a worker of nginx is not.
  *
  * Gets a process, once its code is known; gives that connection's descriptor and the address of the C library's `exit`.
- * Looked up in the first moments, until both have closed what is the other's; at a fault later only whether the descriptor is
- * still that socket. Limit: 256 descriptors of the process and of its parent: who holds more serves many.
+ * Found in the first moments, when both have closed what is the other's, and looked at again at each fault: a worker that is
+ * passed connections one after the other may have had but one. Limit: 256 descriptors of the process and of its parent: who holds more serves many.
  */
 import { readdirSync } from "node:fs";
 import type { CodeMap } from "#binary/codeMap.ts";
@@ -32,24 +32,24 @@ export class HandedConnection {
     private readonly clock: Clock,
   ) {}
 
-  learn(map: CodeMap): void {
+  look(map: CodeMap): void {
     const nowNs = this.clock.monotonicNs();
     this.#youngUntilNs = Math.min(this.#youngUntilNs, nowNs + youngMs * 1e6);
-    if (this.#handed !== null || nowNs > this.#youngUntilNs) return;
-    this.#handed = findHanded(this.pid);
+    const before = this.#handed;
+    if (before === null && nowNs > this.#youngUntilNs) return;
+    const now = findHanded(this.pid);
+    this.#handed = before === null || now?.socket === before.socket ? now : null;
     this.#exitAt = this.#handed === null ? null : functionAt(map, "exit");
   }
 
-  /** What the whole process works for; null where it is not of this kind. */
-  bound(): Bound | null {
-    const handed = this.#handed;
-    if (handed === null || socketOf(this.pid, handed.fd) !== handed.socket) return null;
-    return { own: handed.fd, others: new Set() };
+  /** What the whole process works for; null where it is not of this kind, or not any more. */
+  get bound(): Bound | null {
+    return this.#handed === null ? null : { own: this.#handed.fd, others: new Set() };
   }
 
   /** Where the process leaves in order; null where it is not of this kind, or not any more. */
-  leaveAt(): VirtualAddress | null {
-    return this.bound() === null ? null : this.#exitAt;
+  get leaveAt(): VirtualAddress | null {
+    return this.#exitAt;
   }
 }
 
@@ -67,8 +67,11 @@ function findHanded(pid: number): Handed | null {
     const parentDoors = doorsOf(parent, parents);
     const open = new Set(parentDoors.filter(({ listens }) => listens).map(({ at }) => at));
     const kept = new Set(parentDoors.map(({ socket }) => socket));
-    const [first, ...more] = doors.filter(({ at }) => open.has(at));
-    return first === undefined || more.length > 0 || kept.has(first.socket) ? null : first;
+    const accepted = doors.filter(({ at }) => open.has(at));
+    const [first] = accepted;
+    // Services of inetd's kind have it as standard input and output, too.
+    const isOne = new Set(accepted.map(({ socket }) => socket)).size === 1;
+    return first === undefined || !isOne || kept.has(first.socket) ? null : first;
   } catch (error) {
     if (error instanceof NativeError) return null; // One of the two is gone, or may not be looked at.
     throw error;

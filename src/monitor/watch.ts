@@ -115,7 +115,7 @@ export class Watch implements Disposable {
       this.#view,
       options.log,
       (tid) => this.spines.multiplexersFor(tid),
-      (tid) => this.#handed.bound() ?? this.#bound.of(tid, readThreads(options.pid)),
+      (tid) => this.#handed.bound ?? this.#bound.of(tid, readThreads(options.pid)),
       options.keepsCut,
     );
     this.#census = new ThreadCensus(() => readThreads(options.pid), options.clock);
@@ -138,7 +138,7 @@ export class Watch implements Disposable {
     const inspecting = client.inspect(stop.tid);
     // The registers are on their way: what needs only the kernel is read meanwhile.
     const status = readStatus(this.pid, stop.tid);
-    this.#handed.learn(this.#code.map);
+    this.#handed.look(this.#code.map);
     const connections = this.#sessions.look(stop.tid);
     const { registers, cause } = await inspecting;
     this.#followCode(registers);
@@ -158,7 +158,7 @@ export class Watch implements Disposable {
       deliveredBefore: this.#delivered.get(stop.tid) ?? null,
       blockedSince: this.#cameBackSince(stop.tid, status?.threads ?? 1, switches, connections),
       connections,
-      leaveAt: this.#handed.leaveAt(),
+      leaveAt: this.#handed.leaveAt,
       loop: stop.loop ?? null,
     });
     return { report, control };
@@ -167,7 +167,7 @@ export class Watch implements Disposable {
   /** Reads all code for what decisions need of it. Takes some 10 ms for a million bytes, in small steps. */
   async prepare(signal: AbortSignal): Promise<void> {
     this.#sequences.learn(this.#code.map);
-    this.#handed.learn(this.#code.map);
+    this.#handed.look(this.#code.map);
     this.#systemCallAt = findSystemCallInstruction(this.#code.map);
     await this.#facts.prepare(this.#code.map, this.options.clock, signal);
     this.#callSites.forget();
