@@ -108,8 +108,14 @@ export const verbs: readonly Verb[] = [
   },
 ];
 
+/** Who reads no further (`| head`) has seen enough: what runs goes on, and no error is made of it. */
+function readNoFurther(error: NodeJS.ErrnoException): void {
+  if (error.code !== "EPIPE") throw error;
+}
+
 if (import.meta.main) {
   if (process.argv[2] === "run") becomeLean();
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", readNoFurther);
   const code = await run(process.argv.slice(2), verbs);
   // A verb that set its own code keeps it; an error ends the process even where something is left open.
   if (code !== 0) process.exit(code);
