@@ -113,6 +113,7 @@ export class Life {
     } finally {
       ended.abort();
       await this.#children.letGo();
+      this.#nursery.end();
     }
   }
 

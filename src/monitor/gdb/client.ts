@@ -11,7 +11,7 @@ import { GdbError } from "#errors.ts";
 import type { Architecture, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
 import { attachRefusal, checkTraceable } from "./attach.ts";
 import { type GdbClientOptions, GdbConnection } from "./connection.ts";
-import { endStub, expectOk, followForks, letGoOf, othersHeld, stale } from "./heldProcesses.ts";
+import { endStub, expectOk, followForks, letGoOf, letGoOfOthers, stale } from "./heldProcesses.ts";
 import { deliverAction, type Inspection, readInspection, writeRequest } from "./inspection.ts";
 import { continueRequests, formatThread, parseProcesses, parseThreads, type ThreadId } from "./messages.ts";
 import { readLayout, readStubFile, readStubMemory, writeStubMemory } from "./reads.ts";
@@ -103,7 +103,7 @@ export class GdbClient implements AsyncDisposable {
   async adopt(pid: number, { signal }: { signal?: AbortSignal } = {}): Promise<readonly AttachedThread[]> {
     this.#pid = pid;
     await this.#open().rescan(signal);
-    for (const other of await othersHeld(this.#open(), pid, signal)) await this.release(other, signal);
+    await letGoOfOthers(this.#open(), pid, signal);
     const threads = await this.#listThreads(signal);
     if (threads.length === 0)
       throw new GdbError("gdb.gone", `gdbserver does not hold process ${pid} any more`, { pid });

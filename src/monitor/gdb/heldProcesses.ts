@@ -23,10 +23,16 @@ export async function letGoOf(connection: GdbConnection, pid: number, signal?: A
   if (reply !== "OK") throw new GdbError("gdb.refused", `gdbserver did not let go of process ${pid}`, { reply });
 }
 
-/** Those besides `pid`: a client before us has followed forks. */
-export async function othersHeld(connection: GdbConnection, pid: number, signal?: AbortSignal): Promise<number[]> {
+/** All besides `pid`, which a client before us has had held: they are found and attached to as any child is. */
+export async function letGoOfOthers(connection: GdbConnection, pid: number, signal?: AbortSignal): Promise<void> {
   const threads = parseThreads(await connection.xfer("threads:read:", { signal }));
-  return [...new Set(threads.map(({ thread }) => thread.pid))].filter((other) => other !== pid);
+  for (const other of new Set(threads.map(({ thread }) => thread.pid))) {
+    if (other === pid) continue;
+    await letGoOf(connection, other, signal).catch((error: unknown) => {
+      // It has ended since it was listed.
+      if (!(error instanceof GdbError) || error.code !== "gdb.refused") throw error;
+    });
+  }
 }
 
 /** The program has ended: so does gdbserver, which in non-stop mode would stay for ever (measured). It lets go of all others. */
