@@ -2,9 +2,10 @@
 /**
  * What sampling costs, and what it costs the program that is sampled.
  *
- * Two comparisons, interleaved: the sampler at 100 Hz on a program of four threads against a plain C loop that reads the
- * same groups as often (A B B A), by processor time; and the program's processor time for a piece of work without the
- * sampler, and with it at 1,000 Hz. `--rounds N` (10 for figures to quote), `--seconds N` a run, `--json FILE`.
+ * Two comparisons, interleaved: the sampler at 100 Hz on a program of four threads (three that work often and shortly, and
+ * the first, which waits) against a plain C loop that reads the same groups as often (A B B A), by processor time; and the
+ * program's processor time for a piece of work without the sampler, and with it at 1,000 Hz. `--rounds N` (10 for figures to
+ * quote), `--seconds N` a run, `--json FILE`.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -41,7 +42,7 @@ class Work implements AsyncDisposable {
   readonly #lines: AsyncIterator<string>;
 
   constructor(program: string) {
-    this.#child = Bun.spawn([program, "work", `${threads}`], { stdin: "pipe", stdout: "pipe" });
+    this.#child = Bun.spawn([program, "work", `${threads - 1}`], { stdin: "pipe", stdout: "pipe" });
     this.#lines = linesOf(this.#child.stdout);
   }
   get pid(): number {

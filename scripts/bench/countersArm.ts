@@ -56,7 +56,7 @@ process.exit(0);
 function bareLoop(): number {
   const plan = provenPlan(planEvents(systemBox), systemBox);
   using sampler = new Sampler(plan, SampleBoard.create(plan), systemBox);
-  rehearseTicks(sampler);
+  rehearseTicks(sampler, rateHz);
   sampler.watch(0, readThreads(pid), false);
   const loop = new TickLoop(rateHz, new Int32Array(new SharedArrayBuffer(4)), systemClock, (nowNs) =>
     sampler.tick(nowNs),

@@ -36,7 +36,7 @@ async function run({ plan, buffer, control, rateHz, places, mailbox }: SamplerSt
   const process = { box, pageBytes: pageBytesOfMachine(), sizeOf };
   const collector = new Collector({ plan, sampler, host, process, clock: systemClock });
   const words = new Int32Array(control);
-  rehearseTicks(sampler);
+  rehearseTicks(sampler, rateHz);
   const loop = new TickLoop(rateHz, mailbox.calls, systemClock, (nowNs) => sampler.tick(nowNs));
   for (let round = 1; words[controlWords.end] === 0; round += 1) {
     const calls = callsOf(mailbox);
