@@ -38,7 +38,7 @@ async function say(words: readonly string[]): Promise<string> {
 class Cluster {
   static async make(binaries: string, directory: string): Promise<Cluster> {
     await say(["install", "-d", "-o", "postgres", directory]);
-    await say([...asPostgres, join(binaries, "initdb"), "-D", join(directory, "data"), "-A", "trust", "--no-sync"]);
+    await say([...asPostgres, join(binaries, "initdb"), "-D", join(directory, "cluster"), "-A", "trust", "--no-sync"]);
     return new Cluster(binaries, directory);
   }
 
