@@ -48,17 +48,9 @@ class Cluster {
   ) {}
 
   get command(): string[] {
-    const data = join(this.directory, "data");
-    return [
-      ...asPostgres,
-      join(this.binaries, "postgres"),
-      "-D",
-      data,
-      "-k",
-      this.directory,
-      "-c",
-      "listen_addresses=",
-    ];
+    const { binaries, directory } = this;
+    const where = ["-D", join(directory, "cluster"), "-k", directory, "-c", "listen_addresses="];
+    return [...asPostgres, join(binaries, "postgres"), ...where];
   }
 
   async ready(): Promise<void> {
