@@ -130,9 +130,13 @@ async function signedReboot(scene: Scene): Promise<Record<string, unknown>> {
   return { reason: around.birth.reason, job: jobs.findLast((line) => line.includes("succeeded")), boots };
 }
 
-/** It refuses an admin until it has noticed that its time is kept. */
+/** It refuses an admin until it has noticed that its time is kept. Once it agrees it is asked no more: each wish counts. */
 async function askAgain(around: Surroundings, signal: AbortSignal): Promise<void> {
-  while (!signal.aborted) {
+  const isAgreed = (): boolean =>
+    around.observer
+      .decoded(`holdfast/1/${device}/job/`)
+      .some(({ verb, s }) => verb === "reboot" && s !== "rejected" && s !== "expired");
+  while (!signal.aborted && !isAgreed()) {
     around.operator.ask(device, "reboot").catch(() => {});
     await systemClock.sleep(statusEachMs, signal).catch(() => {});
   }
