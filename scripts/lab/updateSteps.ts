@@ -17,7 +17,6 @@ import type { BootedBox } from "./bootedBox.ts";
 import { device, type Surroundings } from "./boxWorld.ts";
 import { holds } from "./holds.ts";
 import { LabError } from "./labError.ts";
-import { keepTime } from "./readyBox.ts";
 
 const readyMsMax = 600_000;
 /** Boot, gate of ten minutes, and the way back. */
@@ -110,36 +109,6 @@ async function thereAndBack(scene: Scene): Promise<Record<string, unknown>> {
   const there = await updateTo(around, box, "2.0", [0, second], scene.note);
   const back = await updateTo(around, box, "3.0", [1, third], scene.note);
   return { there, back };
-}
-
-/** A signed command restarts the box; the job has succeeded, and the next birth says whose wish it was. */
-async function signedReboot(scene: Scene): Promise<Record<string, unknown>> {
-  const { box, around } = await scene.goOn();
-  await using _around = around;
-  await using _box = box;
-  const key = around.operator.pair.public.raw.toHex();
-  await box.shell(`holdfast keys add ${key} --as admin --label lab`);
-  await box.shell(keepTime);
-  const over = new AbortController();
-  const asking = askAgain(around, over.signal);
-  await restarted(box).finally(() => over.abort());
-  await asking;
-  await around.bornFor("operator");
-  const jobs = around.observer.decoded(`holdfast/1/${device}/e/audit`).map(({ facts }) => JSON.stringify(facts));
-  const boots = await box.shell("tail -c 200 /state/boots/boots.json");
-  return { reason: around.birth.reason, job: jobs.findLast((line) => line.includes("succeeded")), boots };
-}
-
-/** It refuses an admin until it has noticed that its time is kept. Once it agrees it is asked no more: each wish counts. */
-async function askAgain(around: Surroundings, signal: AbortSignal): Promise<void> {
-  const isAgreed = (): boolean =>
-    around.observer
-      .decoded(`holdfast/1/${device}/job/`)
-      .some(({ verb, s }) => verb === "reboot" && s !== "rejected" && s !== "expired");
-  while (!signal.aborted && !isAgreed()) {
-    around.operator.ask(device, "reboot").catch(() => {});
-    await systemClock.sleep(statusEachMs, signal).catch(() => {});
-  }
 }
 
 /** It comes up, and a server that ran before does not: sent back within ten minutes, with the reason everywhere. */
@@ -245,7 +214,6 @@ async function spoilAll(bootImage: string): Promise<void> {
 
 export const updateSteps: readonly ApplianceStep[] = [
   { name: "update there and back", run: thereAndBack },
-  { name: "signed reboot", run: signedReboot },
   { name: "update that breaks a server", run: failsItsGate },
   { name: "update with an empty slot", run: neverComesUp("2.1", spoilAll) },
   { name: "update with a broken kernel", run: neverComesUp("2.2", spoilInitrd) },
