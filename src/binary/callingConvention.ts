@@ -12,6 +12,8 @@ export type CallingConvention = {
   readonly framePointer: number;
   /** The register that holds the return address on entry; null where the call pushes it on the stack. */
   readonly link: number | null;
+  /** Register that carries the first integer or pointer argument. */
+  readonly firstArgument: number;
   /** Register that carries the first returned integer or pointer. */
   readonly returnValue: number;
   /** General registers that a function gives back as it found them; sp is restored by the frame itself. */
@@ -27,6 +29,7 @@ const x86_64: CallingConvention = {
   sp: 7,
   framePointer: 6,
   link: null,
+  firstArgument: 5,
   returnValue: 0,
   calleeSaved: [3, 6, 12, 13, 14, 15],
   calleeSavedVectors: [],
@@ -38,6 +41,7 @@ const aarch64: CallingConvention = {
   sp: 31,
   framePointer: 29,
   link: 30,
+  firstArgument: 0,
   returnValue: 0,
   calleeSaved: [19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29],
   calleeSavedVectors: [72, 73, 74, 75, 76, 77, 78, 79],

@@ -5,9 +5,9 @@
  *
  * Gets a process, once its code is known; gives that connection's descriptor and the address of the C library's `exit`.
  * Found in the first moments, when both have closed what is the other's, and looked at again at each fault: a worker that is
- * passed connections one after the other may have had but one. Limit: 256 descriptors of the process and of its parent: who holds more serves many.
+ * passed connections one after the other may have had but one. Limit: 256 descriptors of the process and of its parent: who
+ * holds more serves many.
  */
-import { readdirSync } from "node:fs";
 import type { CodeMap } from "#binary/codeMap.ts";
 import { ForeignSockets } from "#board/native/foreignSockets.ts";
 import type { Clock } from "#clock.ts";
@@ -15,7 +15,7 @@ import { NativeError } from "#errors.ts";
 import type { VirtualAddress } from "#fault.ts";
 import { type Bound, socketOf } from "./boundConnections.ts";
 import { functionAt } from "./injectedFunctions.ts";
-import { readParent } from "./processes.ts";
+import { readDescriptors, readParent } from "./processes.ts";
 
 const descriptorsMax = 256;
 const youngMs = 5000;
@@ -81,19 +81,11 @@ function findHanded(pid: number): Handed | null {
 type Door = Handed & { readonly at: string; readonly listens: boolean };
 
 function doorsOf(pid: number, sockets: ForeignSockets): Door[] {
-  const descriptors = descriptorsOf(pid);
+  const descriptors = readDescriptors(pid);
   if (descriptors.length > descriptorsMax) return [];
   return descriptors.flatMap((fd) => {
     const socket = socketOf(pid, fd);
     const door = socket === null ? null : sockets.door(fd);
     return door === null ? [] : [{ fd, socket: socket!, ...door }];
   });
-}
-
-function descriptorsOf(pid: number): number[] {
-  try {
-    return readdirSync(`/proc/${pid}/fd`).map(Number);
-  } catch {
-    return []; // The process is ending.
-  }
 }

@@ -10,7 +10,7 @@
 import { callingConvention } from "#binary/callingConvention.ts";
 import type { CodeMap } from "#binary/codeMap.ts";
 import { GdbError } from "#errors.ts";
-import { type Architecture, address, type VirtualAddress } from "#fault.ts";
+import { address, type VirtualAddress } from "#fault.ts";
 import type { GdbClient } from "./gdb/client.ts";
 
 /** In the first page, which is never mapped (`vm.mmap_min_addr`). */
@@ -18,7 +18,6 @@ const returnAddress = 0x10n;
 const deadStackBytes = 512n;
 const stackAlignment = 16n;
 const pointerBytes = 8n;
-const argumentRegister: Readonly<Record<Architecture, number>> = { x86_64: 5, aarch64: 0 };
 
 /** The address of a function of the C library of this program. @throws GdbError "gdb.refused" where it has none of that name */
 export function theFunction(map: CodeMap, name: string): VirtualAddress {
@@ -46,7 +45,7 @@ export async function callFunction(
   const before = await client.stopThread(tid);
   if (before.signal !== "SIGSTOP") throw new GdbError("gdb.refused", `thread ${tid} has stopped by ${before.signal}`);
   const { architecture } = client;
-  const { pc, sp, link, returnValue } = callingConvention[architecture];
+  const { pc, sp, link, firstArgument, returnValue } = callingConvention[architecture];
   const stack = before.registers[sp] ?? 0n;
   if (!isThere({ sp: address(stack), pc: address(before.registers[pc] ?? 0n) })) {
     await client.control(tid).resume();
@@ -63,7 +62,7 @@ export async function callFunction(
     const changes = new Map([
       [pc, at],
       [sp, address(top)],
-      [argumentRegister[architecture], argument],
+      [firstArgument, argument],
     ] as [number, bigint][]);
     if (link !== null) changes.set(link, returnAddress);
     const after = await client.runToStop(tid, changes);

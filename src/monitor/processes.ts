@@ -111,6 +111,15 @@ export function isAlive(pid: number): boolean {
   return state !== undefined && state !== "Z" && state !== "X";
 }
 
+/** The numbers of its open files; none where the process is ending. */
+export function readDescriptors(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).map(Number);
+  } catch {
+    return [];
+  }
+}
+
 /** Ids of all threads; empty where the process is gone. */
 export function readThreads(pid: number): number[] {
   try {

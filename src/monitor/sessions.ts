@@ -5,7 +5,7 @@
  *
  * Limits: 4,096 descriptors are listed, 1,024 connections looked at, those with unread data last.
  */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readFileSync, readlinkSync } from "node:fs";
 import type { CodeMap } from "#binary/codeMap.ts";
 import type { UnwoundFrame } from "#binary/unwindTypes.ts";
 import { type ForeignSocket, ForeignSockets } from "#board/native/foreignSockets.ts";
@@ -14,6 +14,7 @@ import { address, type ProgramView, type SessionEvidence, type VirtualAddress } 
 import type { Log } from "#log.ts";
 import { type Bound, unbound } from "./boundConnections.ts";
 import { watchedElsewhere } from "./multiplexers.ts";
+import { readDescriptors } from "./processes.ts";
 import { reachOf } from "./reach.ts";
 
 const descriptorsMax = 4096;
@@ -57,13 +58,13 @@ export class Sessions implements Disposable {
 
   /** Every connection as the kernel sees it now. */
   sockets(): ForeignSocket[] {
-    return this.#sockets === null ? [] : this.#connections(descriptorsOf(this.view.pid));
+    return this.#connections(this.#descriptors());
   }
 
   /** At a stop: every connection, and how the stopped thread stands to it. Needs nothing of the thread's registers. */
   look(tid: number): Connections {
     const { pid } = this.view;
-    const descriptors = this.#sockets === null ? [] : descriptorsOf(pid);
+    const descriptors = this.#descriptors();
     const shared = descriptors.length > 0 && hasChildren(pid);
     const bound = this.boundTo(tid);
     const elsewhere = watchedElsewhere(pid, this.multiplexersFor(tid));
@@ -119,6 +120,10 @@ export class Sessions implements Disposable {
     this.#sockets?.[Symbol.dispose]();
   }
 
+  #descriptors(): number[] {
+    return this.#sockets === null ? [] : readDescriptors(this.view.pid).slice(0, descriptorsMax);
+  }
+
   #connections(descriptors: readonly number[]): ForeignSocket[] {
     const sockets = this.#sockets;
     if (sockets === null) return [];
@@ -164,13 +169,5 @@ function linkOf(pid: number, fd: number): string {
     return readlinkSync(`/proc/${pid}/fd/${fd}`);
   } catch {
     return ""; // Closed since.
-  }
-}
-
-function descriptorsOf(pid: number): number[] {
-  try {
-    return readdirSync(`/proc/${pid}/fd`).slice(0, descriptorsMax).map(Number);
-  } catch {
-    return []; // The process is ending.
   }
 }

@@ -14,7 +14,6 @@ import { savedContext } from "#binary/signalFrame.ts";
 import { assert, unreachable } from "#errors.ts";
 import {
   type Applied,
-  type Architecture,
   address,
   type Decision,
   type Edit,
@@ -37,7 +36,6 @@ const stackAlignment = 16n;
 const roomBytes = 262_144n;
 /** The exit code of a process that ends for one client's sake: masters take 0 and 1 for an orderly end. */
 const exitCode = 1n;
-const firstArgument: Readonly<Record<Architecture, number>> = { x86_64: 5, aarch64: 0 };
 
 /** @throws GdbError where the stub refuses or is gone */
 export async function apply(report: FaultReport, decision: Decision, control: ThreadControl): Promise<Applied> {
@@ -85,11 +83,11 @@ export function registerChanges(
 
 /** As if the thread had called `exit(1)` where it is, from code that nobody called. */
 function callExit(report: FaultReport, at: bigint): Map<number, bigint> {
-  const { pc, sp, link } = callingConvention[report.architecture];
+  const { pc, sp, link, firstArgument } = callingConvention[report.architecture];
   const changes = new Map<number, bigint>([
     [pc, at],
     [sp, outermostReturn(report)],
-    [firstArgument[report.architecture], exitCode],
+    [firstArgument, exitCode],
   ]);
   if (link === null) clearDirection(report, changes);
   else changes.set(link, 0n);

@@ -5,9 +5,11 @@
  * Gets what is to be told and recorded; gives its address, its claim code, and a way in. Disposal ends it; `restart` ends
  * it and opens it again at the same address, as a new supervisor would.
  */
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fresh } from "#appliance/page/workloadBook.ts";
 import { systemClock } from "#clock.ts";
 import type { FaultId, FaultReport, Verdict } from "#fault.ts";
 import { silentLog } from "#log.ts";
@@ -34,20 +36,8 @@ export type ScriptedFault = {
 
 /** A program that is guarded, and what differs. */
 export const workload = (name: string, change: Partial<WorkloadTold> = {}): WorkloadTold => ({
-  name,
-  kind: "program",
-  state: "guarded",
-  sinceMs: systemClock.wallMs() - 7_200_000,
-  pid: 4242,
-  threads: 5,
-  protected: true,
-  why: null,
-  restarts: null,
-  arriving: null,
-  standby: null,
-  suppressionOff: false,
-  programs: [],
-  verbs: [],
+  ...fresh(name),
+  ...{ state: "guarded", sinceMs: systemClock.wallMs() - 7_200_000, pid: 4242, threads: 5, protected: true },
   ...change,
 });
 

@@ -92,7 +92,8 @@ const phases: Readonly<Record<string, WorkloadState>> = {
   backoff: "restarting",
 };
 
-const fresh = (name: string): WorkloadTold => ({
+/** A workload of which nothing is known yet but that it begins. */
+export const fresh = (name: string): WorkloadTold => ({
   name,
   kind: "program",
   state: "starting",

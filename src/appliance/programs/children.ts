@@ -4,8 +4,9 @@
  * Each is guarded like the first, by a stub of its own, and forgotten when it ends.
  *
  * They are noticed in /proc, not by fork events of the stub, but where each serves one connection (`nursery.ts`): with those
- * every fork stops parent and child until we have answered. So a fork costs what it costs without us, and a child is unguarded for its first moments (up to `briskLookMs` until
- * it is seen, `calmLookMs` where none was made or ended for `calmAfterMs`; `youngMs`; then an attach). One that ends before is
+ * every fork stops parent and child until we have answered. So a fork costs what it costs without us, and a child is unguarded
+ * for its first moments (up to `briskLookMs` until it is seen, `calmLookMs` where none was made or ended for `calmAfterMs`;
+ * `youngMs`; then an attach). One that ends before is
  * never touched. Limits: `childrenMax`, `attachesMax` at a time.
  */
 import { readdirSync, rmSync } from "node:fs";

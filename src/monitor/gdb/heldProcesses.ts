@@ -41,13 +41,3 @@ export function endStub(connection: GdbConnection, events: Pick<StopQueue<unknow
   const exit = `qRcmd,${Buffer.from("exit").toHex()}`;
   connection.request([exit]).catch(() => {}); // It may end before it answers.
 }
-
-export const stale = (tid: number): GdbError =>
-  new GdbError("gdb.stale", `thread ${tid} is not in the stop that was meant`, { tid });
-
-export function expectOk(replies: readonly string[], what: string): void {
-  for (const reply of replies) {
-    if (reply !== "OK")
-      throw new GdbError("gdb.refused", `gdbserver refused to ${what}`, { reply: reply.slice(0, 40) });
-  }
-}

@@ -5,6 +5,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { existsSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fresh } from "#appliance/page/workloadBook.ts";
 import { beginGate, type GateCheck, gateTimes, stepGate } from "#appliance/update/gate.ts";
 import { Rauc } from "#appliance/update/rauc.ts";
 import type { Slot } from "#appliance/update/slotEnvironment.ts";
@@ -237,17 +238,8 @@ describe("the gate", () => {
   });
 
   const workload = (change: Partial<WorkloadTold>): WorkloadTold => ({
-    ...{ name: "redis", kind: "program", state: "guarded", sinceMs: 0, pid: 1, threads: 1, protected: true },
-    ...{
-      why: null,
-      restarts: null,
-      arriving: null,
-      standby: null,
-      suppressionOff: false,
-      programs: [],
-      verbs: [],
-      ...change,
-    },
+    ...{ ...fresh("redis"), state: "guarded", pid: 1, threads: 1, protected: true },
+    ...change,
   });
 
   /** What of the supervisor is wrong, and the reason that the box then gives after it went back. */
