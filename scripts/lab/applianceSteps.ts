@@ -6,8 +6,7 @@ import { partitionOf } from "#image/layout.ts";
 import { type ApplianceStep, claimBox, configuration, replaceOnEsp, type Scene, spoil } from "./appliance.ts";
 import type { BootedBox } from "./bootedBox.ts";
 import { Surroundings, telemetryTo } from "./boxWorld.ts";
-import { holds, page } from "./holds.ts";
-import { LabError } from "./labError.ts";
+import { holds, must, pageReady } from "./holds.ts";
 import { RedisClient } from "./redisClient.ts";
 
 const readyMsMax = 600_000;
@@ -16,17 +15,9 @@ const slotMsMax = 900_000;
 const slotTries = 3;
 const spoiltBytes = 4 * 1_048_576;
 
-function expect(holdsTrue: boolean, what: string): void {
-  if (!holdsTrue) throw new LabError("lab.machine", what);
-}
-
 async function ready(box: BootedBox, scene: Scene): Promise<void> {
   await box.shellReady();
-  await holds(
-    "the page's /readyz",
-    async () => ((await page(scene.pagePort, "/readyz")).status === 200 ? true : null),
-    readyMsMax,
-  );
+  await pageReady(scene.pagePort, readyMsMax);
 }
 
 /** With a broker, which hears why the box was started. */
@@ -41,21 +32,21 @@ async function firstBoot(scene: Scene): Promise<Record<string, unknown>> {
   const failed = await box.shell(
     "systemctl --failed --no-legend --plain | wc -l; systemctl --failed --no-legend --plain",
   );
-  expect(failed.startsWith("0"), `units failed: ${failed}`);
+  must(failed.startsWith("0"), `units failed: ${failed}`);
   const cycles = await box.shell("journalctl -b --no-pager | grep -c 'ordering cycle' || true");
-  expect(cycles === "0", "systemd found an ordering cycle");
+  must(cycles === "0", "systemd found an ordering cycle");
   const writable = await box.shell("touch /etc/x /usr/x /x 2>&1 | grep -c 'Read-only' || true");
-  expect(writable === "3", `the root can be written: ${writable}`);
+  must(writable === "3", `the root can be written: ${writable}`);
   const tainted = await box.shell("cat /proc/sys/kernel/tainted");
-  expect(tainted === "0", `the kernel is tainted: ${tainted}`);
+  must(tainted === "0", `the kernel is tainted: ${tainted}`);
   const grownMiB = Number(await box.shell("df -BM --output=size /data | tail -1 | tr -dc 0-9"));
-  expect(grownMiB > 2 * partitionOf("data").sizeMiB, `data has ${grownMiB} MiB: it did not grow`);
-  expect((await box.shell("cat /run/holdfast-degraded 2>/dev/null || echo none")) === "none", "the box is degraded");
+  must(grownMiB > 2 * partitionOf("data").sizeMiB, `data has ${grownMiB} MiB: it did not grow`);
+  must((await box.shell("cat /run/holdfast-degraded 2>/dev/null || echo none")) === "none", "the box is degraded");
   const fault = await takeFault(scene);
   const claimed = await claimBox(scene.pagePort);
-  expect(claimed === 200, `the page answers its admin with ${claimed}`);
+  must(claimed === 200, `the page answers its admin with ${claimed}`);
   const { reason, slot, sw, workloads } = await around.bornFor("first");
-  expect(slot === "A", `the birth names slot ${slot}`);
+  must(slot === "A", `the birth names slot ${slot}`);
   return { slot: await slotOf(box), grownMiB, failed: 0, fault, claimed, birth: { reason, slot, sw, workloads } };
 }
 
@@ -75,7 +66,7 @@ async function takeFault(scene: Scene): Promise<string> {
   using again = await holds("redis answers after its fault", answering, readyMsMax);
   const kept = await again.ask("GET kept");
   client[Symbol.dispose]();
-  expect(kept.includes("yes"), `redis lost its data: ${kept}`);
+  must(kept.includes("yes"), `redis lost its data: ${kept}`);
   return answer.trim().slice(0, 80);
 }
 
@@ -87,7 +78,7 @@ const badSlot =
     await using box = scene.boot();
     await box.says(/Holdfast: slot B on \S+/, slotMsMax);
     const starts = [...box.console.matchAll(/BdsDxe: starting/g)].length;
-    expect(starts === slotTries + 1, `slot B came with start ${starts}, not ${slotTries + 1}`);
+    must(starts === slotTries + 1, `slot B came with start ${starts}, not ${slotTries + 1}`);
     return { starts };
   };
 
@@ -98,8 +89,8 @@ const lostEnvironment =
     await using box = scene.boot();
     await box.shellReady();
     const environment = await box.shell("grub-editenv /esp/grub/grubenv list | tr '\\n' ' '");
-    expect(/ORDER=A B .*A_OK=1/.test(environment), `the environment was not mended: ${environment}`);
-    expect((await box.shell("cat /state/boots/environment-lost")) === "A", "the loss was not noted");
+    must(/ORDER=A B .*A_OK=1/.test(environment), `the environment was not mended: ${environment}`);
+    must((await box.shell("cat /state/boots/environment-lost")) === "A", "the loss was not noted");
     return { environment };
   };
 
@@ -117,13 +108,9 @@ async function freezeService(scene: Scene): Promise<Record<string, unknown>> {
     },
     readyMsMax,
   );
-  await holds(
-    "the page of the new supervisor",
-    async () => ((await page(scene.pagePort, "/readyz")).status === 200 ? true : null),
-    readyMsMax,
-  );
+  await pageReady(scene.pagePort, readyMsMax);
   const why = await box.shell("journalctl -b -o cat --no-pager | grep 'Watchdog timeout' | tail -n 1");
-  expect(why.includes("holdfast.service"), `no reason is on record: ${why}`);
+  must(why.includes("holdfast.service"), `no reason is on record: ${why}`);
   return { before: before.replace("\n", " "), why };
 }
 
@@ -141,29 +128,8 @@ async function freezeInit(scene: Scene): Promise<Record<string, unknown>> {
   await box.shellReady();
   const { reason } = await around.bornFor("watchdog");
   const boots = await box.shell("tail -c 300 /state/boots/boots.json");
-  expect(/watchdog/.test(boots), `the boots on record: ${boots}`);
+  must(/watchdog/.test(boots), `the boots on record: ${boots}`);
   return { watchdog, reason, boots };
-}
-
-/** Its configuration goes with the data: the one that the lab can look at is put beside the wish. */
-async function factoryReset(scene: Scene): Promise<Record<string, unknown>> {
-  const { box, around } = await scene.goOn();
-  await using _around = around;
-  await using _box = box;
-  const identity = "cat /state/machine-id; hostname; sha256sum </data/holdfast/page/certificate.pem";
-  const before = await box.shell(identity);
-  await box.shell("echo mine >/data/mine; cp /etc/holdfast/holdfast.toml /esp/holdfast/holdfast.toml");
-  await box.shell(": >/esp/holdfast/factory-reset; sync");
-  await box.shell("systemctl reboot --no-block");
-  await box.says(/factory reset done/, slotMsMax);
-  await ready(box, scene);
-  const after = await box.shell(identity);
-  expect(after === before, `the identity changed: ${before} to ${after}`);
-  expect((await box.shell("ls /data/mine 2>/dev/null || echo gone")) === "gone", "data outlived the reset");
-  expect(!box.console.includes("cannot touch"), "the time was not kept at the restart");
-  const claims = await page(scene.pagePort, "/");
-  const { reason } = await around.bornFor("factoryReset");
-  return { identity: after.split("\n").join(" "), page: claims.status, reason };
 }
 
 export const applianceSteps: readonly ApplianceStep[] = [
@@ -183,5 +149,4 @@ export const applianceSteps: readonly ApplianceStep[] = [
   },
   { name: "supervisor frozen", run: freezeService },
   { name: "init frozen", run: freezeInit },
-  { name: "factory reset", run: factoryReset },
 ];

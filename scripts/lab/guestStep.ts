@@ -12,8 +12,7 @@ import { type ApplianceStep, configuration, type Scene } from "./appliance.ts";
 import type { BootedBox } from "./bootedBox.ts";
 import { Surroundings, telemetryTo } from "./boxWorld.ts";
 import { bundled } from "./bundled.ts";
-import { holds } from "./holds.ts";
-import { LabError } from "./labError.ts";
+import { holds, must } from "./holds.ts";
 
 const guestMsMax = 1_000_000;
 const answerMsMax = 600_000;
@@ -39,10 +38,6 @@ restart = { attemptsMax = 10 }
 checkpoint = { automatic = false, healthyMs = 20000, pauseMsMax = 60000 }
 program = [{ name = "redis", process = "redis-server" }]
 `;
-
-function expect(isSo: boolean, what: string): void {
-  if (!isSo) throw new LabError("lab.machine", what);
-}
 
 /** The shell on the guest's console. */
 class GuestShell {
@@ -92,9 +87,9 @@ async function guestInBox(scene: Scene): Promise<Record<string, unknown>> {
     answerMsMax,
     lookEachMs,
   );
-  expect(!verdicts.some((line) => /failed$/.test(line)), `verdicts: ${verdicts.join("; ")}`);
+  must(!verdicts.some((line) => /failed$/.test(line)), `verdicts: ${verdicts.join("; ")}`);
   const after = await shell.run(identity);
-  expect(after === before, `the redis of the guest: ${before} became ${after}`);
+  must(after === before, `the redis of the guest: ${before} became ${after}`);
   return { kvm, up, guarded, redis: after, verdicts, ...(await thereAndBack(box, shell, identity)) };
 }
 
@@ -109,12 +104,12 @@ async function thereAndBack(box: BootedBox, shell: GuestShell, identity: string)
     lookEachMs,
   );
   await shell.run("redis-cli set when after");
-  await box.shell("kill -9 $(pidof cloud-hypervisor.dynamic || pidof cloud-hypervisor)");
+  await box.shell("pkill -KILL -f '^[^ ]*cloud-hypervisor'");
   const back = await said(box, /guest sample: back from checkpoint/);
   const when = await shell.run("redis-cli get when");
   const whole = await said(box, /guest sample: all of its memory is there/);
-  expect(when === "before", `redis says ${when}`);
-  expect((await shell.run(identity)) === before, "redis was started anew: it was a boot");
+  must(when === "before", `redis says ${when}`);
+  must((await shell.run(identity)) === before, "redis was started anew: it was a boot");
   const guarded = await said(box, /guarding redis/, guestMsMax, 2);
   return { taken, back, when, whole, guardedAgain: guarded };
 }

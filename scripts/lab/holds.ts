@@ -10,6 +10,11 @@ import { LabError } from "./labError.ts";
 const waitEachMs = 1_000;
 const pageMsMax = 60_000;
 
+/** @throws LabError lab.machine with what is not so */
+export function must(isSo: boolean, what: string): void {
+  if (!isSo) throw new LabError("lab.machine", what);
+}
+
 /** Asks until it holds. @throws LabError lab.machine with the last answer */
 export async function holds<T>(
   what: string,
@@ -28,6 +33,11 @@ export async function holds<T>(
     await systemClock.sleep(everyMs);
   }
   throw new LabError("lab.machine", `${what} does not hold after ${withinMs} ms: ${last}`);
+}
+
+/** Until the box says that it is ready. */
+export async function pageReady(port: number, withinMs: number, everyMs?: number): Promise<void> {
+  await holds("/readyz", async () => ((await page(port, "/readyz")).ok ? true : null), withinMs, everyMs);
 }
 
 /** The page's own answer; a TLS certificate of the box's own is what it should have. */

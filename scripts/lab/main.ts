@@ -13,11 +13,11 @@ import { runAppliance } from "./appliance.ts";
 import { applianceSteps } from "./applianceSteps.ts";
 import { cutKinds, runCuts } from "./bootCuts.ts";
 import { guestSteps } from "./guestStep.ts";
+import { lifeSteps } from "./lifeSteps.ts";
 import { nativeTests, runNative } from "./native.ts";
 import { describeStep, missingTools, runNested } from "./nested.ts";
 import type { LabArchitecture } from "./root.ts";
 import type { Step } from "./scenario.ts";
-import { signedSteps } from "./signedSteps.ts";
 import { updateSteps } from "./updateSteps.ts";
 
 const usage = `usage: bun scripts/lab.ts nested [--arch x86_64|aarch64] [--bun FILE] [--hypervisor FILE] [--cache DIR] [STEP…]
@@ -119,7 +119,7 @@ async function appliance(values: Values, words: readonly string[]): Promise<numb
   ];
   if (lacks.length > 0) return refuse(lacks);
   const wanted = words.map((word) => word.replaceAll("-", " "));
-  const chosen = [...applianceSteps, ...signedSteps, ...updateSteps, ...guestSteps].filter(
+  const chosen = [...applianceSteps, ...lifeSteps, ...updateSteps, ...guestSteps].filter(
     ({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)),
   );
   const tell = (step: Step): void => console.log(`appliance: ${describeStep(step)}`);

@@ -14,7 +14,7 @@ import { architectureOf, copyDisk, placeFiles } from "#image/run.ts";
 import { BootedBox } from "./bootedBox.ts";
 import { Surroundings, telemetryTo } from "./boxWorld.ts";
 import { bundled } from "./bundled.ts";
-import { freePort, holds, page } from "./holds.ts";
+import { freePort, holds, pageReady } from "./holds.ts";
 import { resumed, savable, saveMachine } from "./savedMachine.ts";
 
 const gib = 1_073_741_824;
@@ -98,7 +98,7 @@ export class ReadyBox {
     await using box = this.#start({ disk, forwards }, await this.#places(disk, []), savable(socket));
     await box.shellReady();
     await holds("a birth", async () => (around.birth.sw === undefined ? null : true), readyMsMax, askEachMs);
-    await holds("/readyz", async () => ((await page(pagePort, "/readyz")).ok ? true : null), readyMsMax, askEachMs);
+    await pageReady(pagePort, readyMsMax, askEachMs);
     await box.shell("sync; echo 3 >/proc/sys/vm/drop_caches");
     await saveMachine(socket, this.#path("ready.state"));
     writeFileSync(this.#path("ready.json"), JSON.stringify({ brokerPort: around.broker.port }));

@@ -15,8 +15,7 @@ import { architectureOf } from "#image/run.ts";
 import type { ApplianceStep, Scene } from "./appliance.ts";
 import type { BootedBox } from "./bootedBox.ts";
 import { device, type Surroundings } from "./boxWorld.ts";
-import { holds } from "./holds.ts";
-import { LabError } from "./labError.ts";
+import { holds, must } from "./holds.ts";
 
 const readyMsMax = 600_000;
 /** Boot, gate of ten minutes, and the way back. */
@@ -33,10 +32,6 @@ type Status = {
   readonly lastRollback: { readonly version: string; readonly reason: string } | null;
   readonly refused: readonly { readonly version: string }[];
 };
-
-function expect(isSo: boolean, what: string): void {
-  if (!isSo) throw new LabError("lab.machine", what);
-}
 
 /** As image/build names it. */
 export const bundleOf = (image: string, version: string): string =>
@@ -91,12 +86,12 @@ async function updateTo(
   await trialEnds(box);
   const end = await statusSoon(box);
   const seconds = Math.round((systemClock.monotonicNs() - beganNs) / 1e9);
-  expect(end.phase === "good" && end.version === version, `${running(end)}: ${end.says}`);
-  expect(end.slot !== from.slot, "it runs in the same slot");
+  must(end.phase === "good" && end.version === version, `${running(end)}: ${end.says}`);
+  must(end.slot !== from.slot, "it runs in the same slot");
   const isBorn = (): boolean => around.birth.sw === version && around.birth.slot === end.slot;
   await holds("the birth", async () => (isBorn() ? true : null), readyMsMax);
   const environment = await environmentOf(box);
-  expect(environment.includes(`ORDER=${end.slot}`) && environment.includes(`${end.slot}_TRY=0`), environment);
+  must(environment.includes(`ORDER=${end.slot}`) && environment.includes(`${end.slot}_TRY=0`), environment);
   const ways = [from, trial, end].map(running).join(" > ");
   return { ways, writtenSeconds, seconds, said: said.slice(-120), environment };
 }
@@ -142,11 +137,11 @@ async function cameBack(
     readyMsMax,
   );
   const status = await statusSoon(box);
-  expect(status.slot === "A", `slot ${status.slot} runs`);
+  must(status.slot === "A", `slot ${status.slot} runs`);
   const told = `trial: ${status.lastRollback?.reason} ${status.says}`;
-  expect(status.lastRollback?.version === version && reason.test(told), told);
+  must(status.lastRollback?.version === version && reason.test(told), told);
   const again = await around.install(box).catch((error: unknown) => String(error));
-  expect(again.includes("failed here"), `it was not refused: ${again}`);
+  must(again.includes("failed here"), `it was not refused: ${again}`);
   return {
     reason: status.lastRollback?.reason,
     birth,
@@ -181,7 +176,7 @@ async function makeSpoilt(
 ): Promise<void> {
   const { disk, image } = scene;
   const keys = process.env.HOLDFAST_LAB_KEYS ?? "";
-  expect(
+  must(
     existsSync(join(keys, "key.pem")),
     "HOLDFAST_LAB_KEYS: the folder of key.pem and cert.pem that signed the image",
   );

@@ -16,7 +16,7 @@ import { applianceSteps } from "#scripts/lab/applianceSteps.ts";
 import { runCuts } from "#scripts/lab/bootCuts.ts";
 import { BootedBox } from "#scripts/lab/bootedBox.ts";
 import { guestSteps } from "#scripts/lab/guestStep.ts";
-import { signedSteps } from "#scripts/lab/signedSteps.ts";
+import { lifeSteps } from "#scripts/lab/lifeSteps.ts";
 import { bundleOf, updateSteps } from "#scripts/lab/updateSteps.ts";
 import { long, type Need, need } from "#tests/skip.ts";
 
@@ -102,7 +102,7 @@ if (!long("image")) {
       },
       stepMsMax,
     );
-  for (const step of [...applianceSteps, ...signedSteps]) runs(step);
+  for (const step of [...applianceSteps, ...lifeSteps]) runs(step);
   for (const step of updateSteps) runs(step, bundles, keys, "rauc", "unsquashfs");
   for (const step of guestSteps) runs(step, hypervisor);
   for (const kind of ["slot", "load", "update"] as const) {
@@ -136,6 +136,6 @@ if (!long("image")) {
 }
 
 test("every step of the lab has a name of its own", () => {
-  const steps = [...applianceSteps, ...signedSteps, ...updateSteps, ...guestSteps];
+  const steps = [...applianceSteps, ...lifeSteps, ...updateSteps, ...guestSteps];
   expect(new Set(steps.map(({ name }) => name)).size).toBe(steps.length);
 });
