@@ -2,9 +2,10 @@
 /**
  * Seeded injection run: fatal faults at hot functions of live servers under checked load, guarded and not.
  *
- * `--seed N --faults N --servers redis,memcached,nginx,mosquitto (or lighttpd,apache2,haproxy,mariadb) --json FILE [--policy ladder|neutralise-only]
- * [--modes transient,sticky] [--connections N] [--keep DIR]`. For each server, functions that run all the time under load are
- * drawn by the seed, and in each one a kind of fault: null base, wild base, call through null, abort. A control without
+ * `--seed N --faults N --servers redis,memcached,nginx,mosquitto (or lighttpd,apache2,haproxy,unbound,named,mariadb)
+ * --json FILE [--policy ladder|neutralise-only] [--modes transient,sticky] [--library NAME] [--connections N] [--keep DIR]`.
+ * For each server, functions that run all the time under load are drawn by the seed, of the program or of the library whose
+ * file name begins so, and in each one a kind of fault: null base, wild base, call through null, abort. A control without
  * Holdfast comes first: a fault that does not kill there does not count. Then the same fault under guard, once
  * (transient) and up to 8 times (sticky), each on a fresh server. Classes: classify.ts. `--keep` keeps the state of runs
  * that were not survived. x86-64 only.
@@ -34,6 +35,8 @@ type Settings = {
   readonly servers: readonly ServerName[];
   readonly modes: readonly Mode[];
   readonly policy: PolicyName;
+  /** Whose code is attacked in place of the program's own: what a library's file name begins with. */
+  readonly library: string | null;
   readonly json: string | null;
   readonly keep: string | null;
 };
@@ -68,6 +71,7 @@ function readSettings(words: readonly string[]): Settings {
     servers: listed(take("servers", usualServers.join()), serverNames, "servers") as ServerName[],
     modes: listed(take("modes", "transient,sticky"), Object.keys(modes), "modes") as Mode[],
     policy: listed(take("policy", "ladder"), Object.keys(policies), "policy")[0] as PolicyName,
+    library: take("library", "") || null,
     json: take("json", "") || null,
     keep: take("keep", "") || null,
   };
@@ -88,9 +92,9 @@ async function profile(attack: Attack): Promise<readonly CodeFunction[]> {
   return await findHot(attack.text, target.pid, bare.relay, clock);
 }
 
-async function textOf(server: ServerName): Promise<ProgramText> {
+async function textOf(server: ServerName, library: string | null): Promise<ProgramText> {
   await using target = await startTarget(server);
-  return await ProgramText.ofProcess(target.pid);
+  return await ProgramText.ofProcess(target.pid, library);
 }
 
 type Draw = { readonly function: CodeFunction; readonly kind: FaultKind; readonly control: Control };
@@ -118,7 +122,7 @@ async function* draws(attack: Attack): AsyncGenerator<Draw> {
 
 async function attackServer(server: ServerName, settings: Settings, runs: Run[], broken: unknown[]): Promise<void> {
   const { seed, connections, faults } = settings;
-  const attack: Attack = { server, text: await textOf(server), connections, seed };
+  const attack: Attack = { server, text: await textOf(server, settings.library), connections, seed };
   let number = 0;
   for await (const draw of draws(attack)) {
     for (const mode of settings.modes) {
@@ -151,7 +155,11 @@ async function oneRun(attack: Attack, draw: Draw, mode: Mode, number: number, se
 }
 
 function results(settings: Settings, runs: readonly Run[]): Record<string, unknown> {
-  const rows: Record<string, unknown> = { policy: settings.policy, connections: settings.connections };
+  const rows: Record<string, unknown> = {
+    policy: settings.policy,
+    library: settings.library ?? "none",
+    connections: settings.connections,
+  };
   for (const mode of settings.modes) {
     const ofMode = runs.filter((run) => run.mode === mode);
     rows[mode] = totalsOf(ofMode);

@@ -54,7 +54,7 @@ need(
 
 async function lookAtServer() {
   await using target = await startTarget("memcached");
-  const text = await ProgramText.ofProcess(target.pid);
+  const text = await ProgramText.ofProcess(target.pid, null);
   const attack: Attack = { server: "memcached", text, connections, seed };
   const { port, talk } = target;
   await using load = await Load.start({ port, talk, connections, seed, prefix: "client", clock: systemClock });

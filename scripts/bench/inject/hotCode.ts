@@ -2,16 +2,17 @@
 /**
  * Which functions of a program run all the time under load, and where in them a fault can be set up.
  *
- * Gets a running program under load and a relay on its stub; gives the functions of the program's own text that threads
+ * Gets a running program under load and a relay on its stub; gives the functions of the program's own text, or of one of its libraries, that threads
  * enter in most of `windows` short windows. A function is what a frame description entry covers. x86-64 only.
  */
 import { readlinkSync } from "node:fs";
+import { basename } from "node:path";
 import { CodeMap } from "#binary/codeMap.ts";
 import { type ElfImage, parseElf } from "#binary/elf.ts";
 import { parseMaps } from "#binary/maps.ts";
 import { NoReturn } from "#binary/noReturn.ts";
 import type { Clock, Random } from "#clock.ts";
-import { assert } from "#errors.ts";
+import { assert, ConfigError } from "#errors.ts";
 import type { RelayPlace } from "./relayPlace.ts";
 
 const windows = 5;
@@ -26,7 +27,7 @@ const scanStepBytes = 1_000_000;
 
 export type CodeFunction = { readonly start: number; readonly end: number };
 
-/** The text of one running program: its file, and how far it was moved. */
+/** The text of one file of a running program, and how far it was moved. */
 export class ProgramText {
   readonly image: ElfImage;
   readonly noReturn: NoReturn;
@@ -46,8 +47,14 @@ export class ProgramText {
     return new ProgramText(path, await Bun.file(path).bytes());
   }
 
-  static ofProcess(pid: number): Promise<ProgramText> {
-    return ProgramText.read(readlinkSync(`/proc/${pid}/exe`));
+  /** Of the program itself, or of the library that the process has mapped under a name that begins so. @throws ConfigError */
+  static async ofProcess(pid: number, library: string | null): Promise<ProgramText> {
+    if (library === null) return await ProgramText.read(readlinkSync(`/proc/${pid}/exe`));
+    const mapped = parseMaps(await Bun.file(`/proc/${pid}/maps`).text()).map(({ path }) => path ?? "");
+    const path = mapped.find((one) => basename(one).startsWith(library));
+    if (path !== undefined) return await ProgramText.read(path);
+    const known = [...new Set(mapped.map((one) => basename(one)).filter((name) => name.includes(".so")))];
+    throw new ConfigError("config.argument", `no library ${library} in this server; it has ${known.join(", ")}`);
   }
 
   /** Address in the process minus address in the file. */

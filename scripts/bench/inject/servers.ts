@@ -4,7 +4,7 @@
  *
  * Gets a name; gives a running server on a free port of loopback, with the process to guard. Disposal stops it and all it
  * has started. nginx and Apache run with one worker: their master would hide a dead one. The first four are the run's usual
- * ones; the others (webServers.ts, mysqlTraffic.ts) were never looked at while the ladder was made.
+ * ones; the others (webServers.ts, nameServers.ts, mysqlTraffic.ts) were never looked at while the ladder was made.
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,14 +17,16 @@ import { memcachedAccount, type Place, type ServerRecipe, serverRecipes } from "
 import { textOf } from "#appliance/demo/traffic.ts";
 import { systemClock } from "#clock.ts";
 import { ProgramError } from "#errors.ts";
+import { dnsTraffic, essenceOfDns, frameDns, refusedByDns } from "./dnsTraffic.ts";
 import { essenceOfHttp, frameHttp, httpTraffic, refusedHttp, webFiles } from "./httpTraffic.ts";
 import type { Talk } from "./load.ts";
 import { frameMqtt, mqttTraffic } from "./mqttTraffic.ts";
 import { essenceOfMysql, frameMysql, mysqlSchema, mysqlTraffic, refusedByMysql } from "./mysqlTraffic.ts";
+import { type NameServer, nameServers } from "./nameServers.ts";
 import { type WebServer, webServers } from "./webServers.ts";
 
 export const usualServers = ["redis", "memcached", "nginx", "mosquitto"] as const;
-export const serverNames = [...usualServers, "lighttpd", "apache2", "haproxy", "mariadb"] as const;
+export const serverNames = [...usualServers, "lighttpd", "apache2", "haproxy", "unbound", "named", "mariadb"] as const;
 export type ServerName = (typeof serverNames)[number];
 
 export type Target = AsyncDisposable & {
@@ -43,6 +45,7 @@ const recipes: Readonly<Record<ServerName, ServerRecipe>> = {
   nginx: serverRecipes.nginx,
   mosquitto: serverRecipes.mosquitto,
   ...webServers,
+  ...nameServers,
   mariadb: {
     ...serverRecipes.mariadbd,
     files: () => ({ "schema.sql": mysqlSchema }),
@@ -62,6 +65,7 @@ const firstByteIs =
     marks.some((mark) => textOf(answer.subarray(0, mark.length)) === mark);
 
 const web: Talk = { framing: frameHttp, traffic: httpTraffic, essence: essenceOfHttp, refused: refusedHttp };
+const names: Talk = { framing: frameDns, traffic: dnsTraffic, essence: essenceOfDns, refused: refusedByDns };
 const talks: Readonly<Record<ServerName, Talk>> = {
   redis: { framing: frameResp, traffic: redisTraffic, essence: textOf, refused: firstByteIs("-") },
   memcached: {
@@ -74,6 +78,7 @@ const talks: Readonly<Record<ServerName, Talk>> = {
   mosquitto: { framing: frameMqtt, traffic: mqttTraffic, essence: textOf, refused: () => false },
   mariadb: { framing: frameMysql, traffic: mysqlTraffic, essence: essenceOfMysql, refused: refusedByMysql },
   ...(Object.fromEntries(Object.keys(webServers).map((name) => [name, web])) as Record<WebServer, Talk>),
+  ...(Object.fromEntries(Object.keys(nameServers).map((name) => [name, names])) as Record<NameServer, Talk>),
 };
 
 /** @throws ProgramError where it is not installed or does not come up */

@@ -6,6 +6,7 @@ import { expect, test } from "bun:test";
 import type { FaultEvent, OutcomeEvent } from "#appliance/demo/guardEvents.ts";
 import { seededRandom } from "#clock.ts";
 import { judgeRun, type Observation } from "#scripts/bench/inject/classify.ts";
+import { dnsTraffic, essenceOfDns, frameDns, question, refusedByDns } from "#scripts/bench/inject/dnsTraffic.ts";
 import { essenceOfHttp, frameHttp, httpTraffic } from "#scripts/bench/inject/httpTraffic.ts";
 import type { ClientFate, Fate } from "#scripts/bench/inject/load.ts";
 import { frameMqtt, mqttTraffic } from "#scripts/bench/inject/mqttTraffic.ts";
@@ -53,6 +54,7 @@ test("a connection that ended with nothing under way is a reset bystander", () =
 test.each([
   ["http", frameHttp, httpTraffic],
   ["mqtt", frameMqtt, mqttTraffic],
+  ["dns", frameDns, dnsTraffic],
 ] as const)("%s: one expected answer is one frame, at every split", (_, framing, traffic) => {
   const talk = traffic(3, seededRandom(5), "t");
   for (let turn = 0; turn < 5; turn += 1) {
@@ -69,6 +71,8 @@ test("bytes of no protocol are garbled", () => {
   const junk = Buffer.from("\x00\x00garbage\r\n\r\n");
   expect(frameHttp(junk, 0, junk.length)).toBe("garbled");
   expect(frameMqtt(junk, 0, junk.length)).toBe("garbled");
+  // A question is none either: it has no mark of an answer.
+  expect(frameDns(question(7, 1), 0, question(7, 1).length)).toBe("garbled");
 });
 
 test("the essence of an http answer leaves out what changes and nothing else", () => {
@@ -76,6 +80,17 @@ test("the essence of an http answer leaves out what changes and nothing else", (
     Buffer.from(`HTTP/1.1 200 OK\r\nDate: ${date}\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n${body}`);
   expect(essenceOfHttp(answer("one", "ab"))).toBe(essenceOfHttp(answer("two", "ab")));
   expect(essenceOfHttp(answer("one", "ab"))).not.toBe(essenceOfHttp(answer("one", "ac")));
+});
+
+test("the essence of a dns answer is its id, its code, the name and the addresses", () => {
+  const right = dnsTraffic(0, seededRandom(1), "").next().expected;
+  const changed = (at: number, value: number): Uint8Array => Uint8Array.from(right).fill(value, at, at + 1);
+  const [answerFlags, code, lifetime, address] = [4, 5, right.length - 7, right.length - 1];
+  for (const harmless of [changed(answerFlags, 0x81), changed(lifetime, 9)])
+    expect(essenceOfDns(harmless)).toBe(essenceOfDns(right));
+  for (const wrong of [changed(address, 99), changed(2, ~right[2]! & 255), changed(code, 2)])
+    expect(essenceOfDns(wrong)).not.toBe(essenceOfDns(right));
+  expect([right, changed(code, 3), changed(code, 2)].map(refusedByDns)).toEqual([false, false, true]);
 });
 
 test("Wilson's interval: known values", () => {
