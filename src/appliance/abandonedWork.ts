@@ -28,7 +28,7 @@ type Work = {
   readonly words: ReadonlySet<bigint>;
 };
 
-export class AbandonedWorks implements Omit<AbandonedWork, "reading"> {
+export class AbandonedWorks implements Omit<AbandonedWork, "reading" | "hasDied"> {
   readonly #works = new Map<number, Work>();
 
   get lastNs(): number {

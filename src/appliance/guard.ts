@@ -119,6 +119,7 @@ class Guard implements AsyncDisposable {
     );
     const stuck = (why: string): void => this.#tellStuck(why);
     this.#locks = lockKeeperOf({ name, clock, storage, notices, stuck }, () => this.#present);
+    if (program.served) this.#locks.takeOver();
     tasks.start((signal) => this.#locks.run(signal));
     this.#settling = parts.settling ?? new Settling(clock, tasks);
     startHangKeeper(parts, tasks, () => this.#present);

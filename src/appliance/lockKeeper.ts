@@ -6,6 +6,9 @@
  *     act on thread T ─▶ look every 50 ms ─▶ somebody waits 100 ms for a lock of T's, T is idle ─▶ release, wake one
  *                                                                                └─of no known kind, for 5 s─▶ said, once
  *
+ * A mutex of a thread that has ended is a leftover too: some programs cancel threads of their own on the way to abort (redis,
+ * whose workers end with their queue's mutex taken), and what goes on would wait for ever.
+ *
  * Nothing is undone up front and nothing is guessed: a lock of an unknown kind stays, and the verdict says who waits.
  */
 import { type Clock, sleepToBeat } from "#clock.ts";
@@ -38,6 +41,8 @@ export interface LockLooks {
   lockWaits(): readonly LockWait[];
   threadIds(): readonly number[];
   threadState(tid: number): "idle" | "busy" | "gone";
+  /** Whether nobody has this id any more; left out where that cannot be told. */
+  hasDied?(tid: number): boolean;
   readMemory(from: VirtualAddress, lengthBytes: number): Uint8Array;
 }
 
@@ -72,6 +77,11 @@ export class LockKeeper {
 
   acted(report: ActedOn, rung: Rung): void {
     this.#works.note(report, rung, this.clock.monotonicNs());
+    this.#acted.resolve();
+  }
+
+  /** An earlier supervisor may have acted: what it knew is gone, but not who has ended. */
+  takeOver(): void {
     this.#acted.resolve();
   }
 
@@ -170,6 +180,7 @@ export class LockKeeper {
     const read = (from: VirtualAddress, bytes: number): Uint8Array => this.scene.readMemory(from, bytes);
     const work = {
       has: (tid: number) => works.has(tid) && isPast(tid),
+      hasDied: (tid: number) => this.scene.hasDied?.(tid) ?? false,
       threadAt: (pointer: bigint) => past(works.threadAt(pointer)),
       allocatingWith: (at: VirtualAddress) => past(works.allocatingWith(at)),
       reading: (lock: VirtualAddress) => {

@@ -43,6 +43,7 @@ export function lockKeeperOf(
     lockWaits: () => present()?.watch.lockWaits() ?? [],
     threadIds: () => present()?.watch.threadIds() ?? [],
     threadState: (tid) => present()?.watch.threadState(tid) ?? "busy",
+    hasDied: (tid) => present()?.watch.hasDied?.(tid) ?? false,
     readMemory: (from, bytes) => present()?.watch.readMemory(from, bytes) ?? new Uint8Array(),
     whileStopped: async (tid, work) => {
       const now = present();

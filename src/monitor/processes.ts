@@ -4,7 +4,7 @@
  *
  * Every read is one short synchronous call on procfs; nothing here stops or changes a process. Source: proc(5).
  */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { address, type VirtualAddress } from "#fault.ts";
 import { readSmall } from "./keptFile.ts";
 
@@ -109,6 +109,14 @@ export function isAlive(pid: number): boolean {
   const text = readSmall(`/proc/${pid}/stat`);
   const state = text?.[text.lastIndexOf(")") + 2];
   return state !== undefined && state !== "Z" && state !== "X";
+}
+
+/**
+ * Whether no task of the machine has the id that a program once gave to a thread; false where the program counts in a name
+ * space of its own.
+ */
+export function hasDied(pid: number, tid: number): boolean {
+  return readStatus(pid)?.innermostPid === pid && !existsSync(`/proc/${tid}`);
 }
 
 /** The numbers of its open files; none where the process is ending. */

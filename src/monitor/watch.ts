@@ -29,7 +29,15 @@ import { callFunction, theFunction } from "./injectedFunctions.ts";
 import { isWaiting, type LockWait, LockWaits } from "./lockWaits.ts";
 import type { StackLook } from "./loopFrame.ts";
 import { type MainModule, mainModule } from "./mainModule.ts";
-import { type BlockedThread, isAlive, readBlocked, readExecutable, readStatus, readThreads } from "./processes.ts";
+import {
+  type BlockedThread,
+  hasDied,
+  isAlive,
+  readBlocked,
+  readExecutable,
+  readStatus,
+  readThreads,
+} from "./processes.ts";
 import { NativeProgramView } from "./programView.ts";
 import { type Excused, Progress, type Waits } from "./progress.ts";
 import { rehearsalOf } from "./rehearsedStop.ts";
@@ -239,6 +247,10 @@ export class Watch implements Disposable {
     if (status === null) return "gone";
     if (blocked !== null || status.threads > 1) return "busy";
     return (this.#progress.readAnew(tid, this.#sessions.sockets()) ?? 0) > 0 ? "idle" : "busy";
+  }
+
+  hasDied(tid: number): boolean {
+    return hasDied(this.pid, tid);
   }
 
   isWaiting(tid: number): boolean {

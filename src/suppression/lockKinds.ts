@@ -13,7 +13,7 @@
  *     arena    0 i32 lock, and nobody's name: only where the abandoned work was inside the allocator and held the address
  */
 import { type Architecture, address, type VirtualAddress } from "#fault.ts";
-import { judgeMutex, type MutexVerdict, mutexBytes } from "./locks.ts";
+import { judgeMutex, type MutexVerdict, mutexBytes, type OwnersPast } from "./locks.ts";
 
 export type LockVerdict =
   | MutexVerdict
@@ -27,8 +27,7 @@ export type LockVerdict =
 export type UnlockFunction = "pthread_mutex_unlock" | "pthread_rwlock_unlock";
 
 /** What is known of threads whose work was abandoned. */
-export interface AbandonedWork {
-  has(tid: number): boolean;
+export interface AbandonedWork extends OwnersPast {
   /** The thread with this thread pointer; null where it is none of them. */
   threadAt(pointer: bigint): number | null;
   /** The thread whose abandoned frames, inside the allocator, held this address; null where there is not exactly one. */
@@ -62,7 +61,7 @@ export function judgeLock(
   architecture: Architecture,
 ): LockVerdict {
   const bytes = read(at, mutexBytes);
-  const plain = judgeMutex(at, bytes, (owner) => work.has(owner));
+  const plain = judgeMutex(at, bytes, work);
   if (plain.kind === "leftover") return plain;
   return (
     ownedByKernel(at, bytes, work) ??

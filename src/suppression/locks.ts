@@ -15,25 +15,51 @@ import type { VirtualAddress } from "#fault.ts";
 export const mutexBytes = 40;
 
 const plainKinds: ReadonlySet<number> = new Set([0, 1, 2, 3]);
+const recursiveKind = 1;
+const kindBits = 3;
 const robustBit = 16;
 const priorityBits = 32 | 64;
 const ignoredBits = 128 | 256 | 512;
+/** The kernel's PID_MAX_LIMIT. */
+const threadIdMax = 4_194_304;
 
 export type MutexVerdict =
   /** Writing `content` at `at` frees it; one waiter must then look again. */
   | { readonly kind: "leftover"; readonly owner: number; readonly at: VirtualAddress; readonly content: Uint8Array }
-  /** `owner` is the abandoned thread that holds it where that is certain, else null. */
+  /** `owner` is the thread whose work was abandoned, or that has ended, and holds it where that is certain, else null. */
   | { readonly kind: "held"; readonly owner: number | null; readonly why: string };
 
-/** `bytes` are those at the address that a thread waits on; `abandoned` says of a thread id whether its work was abandoned. */
-export function judgeMutex(at: VirtualAddress, bytes: Uint8Array, abandoned: (owner: number) => boolean): MutexVerdict {
+/** What is known of the threads that may own a mutex. */
+export interface OwnersPast {
+  /** Whether its work was abandoned. */
+  has(tid: number): boolean;
+  /** Whether nobody has this id any more. */
+  hasDied(tid: number): boolean;
+}
+
+/** `bytes` are those at the address that a thread waits on. */
+export function judgeMutex(at: VirtualAddress, bytes: Uint8Array, past: OwnersPast): MutexVerdict {
   if (bytes.length < mutexBytes) return { kind: "held", owner: null, why: "its memory cannot be read" };
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const [lock, owner, users] = [view.getInt32(0, true), view.getInt32(8, true), view.getUint32(12, true)];
-  if (!abandoned(owner)) return { kind: "held", owner: null, why: "no thread owns it whose work was abandoned" };
+  const isLeft = past.has(owner) || (isWhole(view) && past.hasDied(owner));
+  if (!isLeft)
+    return { kind: "held", owner: null, why: "no thread owns it whose work was abandoned, or that has ended" };
   if (users < 1 || lock === 0) return { kind: "held", owner: null, why: "it is not taken: this is no mutex" };
   const why = whyNotReleased(view.getInt32(16, true), lock);
   return why === null ? { kind: "leftover", owner, at, content: freed(users) } : { kind: "held", owner, why };
+}
+
+/** Bytes of something else may look like the name of a thread that is no more: all else has to be that of a mutex of one owner. */
+function isWhole(view: DataView): boolean {
+  const [count, owner, users, kind] = [
+    view.getUint32(4, true),
+    view.getInt32(8, true),
+    view.getUint32(12, true),
+    view.getInt32(16, true),
+  ];
+  const isCounted = (kind & kindBits) === recursiveKind ? count >= 1 : count === 0;
+  return owner > 0 && owner <= threadIdMax && users === 1 && isCounted;
 }
 
 /** Why a mutex of this kind in this state must stay as it is; null where its release is certain to be right. */

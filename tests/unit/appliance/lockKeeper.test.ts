@@ -20,12 +20,13 @@ function stage(kind = 0) {
   const clock = new ManualClock();
   const mutex = new Int32Array(mutexBytes / 4);
   mutex.set([2, 0, owner, 1, kind]);
-  const program = { ownerState: "idle" as "idle" | "busy" | "gone", waits: [] as LockWait[] };
+  const program = { ownerState: "idle" as "idle" | "busy" | "gone", died: false, waits: [] as LockWait[] };
   const releases: LockRelease[] = [];
   const scene: LockScene = {
     lockWaits: () => program.waits,
     threadIds: () => [owner, waiter],
     threadState: () => program.ownerState,
+    hasDied: (tid) => program.died && tid === owner,
     readMemory: () => new Uint8Array(mutex.buffer.slice(0)),
     callIn: async () => 0n,
     architecture: "x86_64",
@@ -60,6 +61,23 @@ test("a waiter of 100 ms gets the lock of abandoned work", async () => {
   expect(keeper.releasedSince(0)).toBe(1);
   expect(keeper.waitersLeft()).toBe(0);
 });
+
+test.each(["after an act of another thread", "of an earlier supervisor's"])(
+  "a thread that has ended, %s",
+  async (which) => {
+    const { clock, program, releases, keeper, wait } = stage();
+    program.died = true;
+    wait();
+    await clock.advance(2000);
+    expect(releases).toEqual([]);
+    if (which.startsWith("after")) keeper.acted({ ...report, tid: owner + 1 }, "abandon");
+    else keeper.takeOver();
+    for (const ms of [1, 1000]) {
+      await clock.advance(ms);
+    }
+    expect(releases).toEqual([{ at, owner, waiter }]);
+  },
+);
 
 test("nothing is released before an act, for an owner that still works, or for one that nobody made abandon anything", async () => {
   const untouched = stage();

@@ -12,12 +12,14 @@ const waited = 0x8000_0000;
 
 const work: AbandonedWork = {
   has: (tid) => tid === owner,
+  hasDied: () => false,
   threadAt: (one) => (one === pointer ? owner : null),
   allocatingWith: (one) => (one === at ? owner : null),
   reading: () => null,
 };
 const nobody: AbandonedWork = {
   has: () => false,
+  hasDied: () => false,
   threadAt: () => null,
   allocatingWith: () => null,
   reading: () => null,

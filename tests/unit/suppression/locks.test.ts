@@ -12,7 +12,8 @@ const mutex = (lock: number, count: number, owner: number, users: number, kind: 
   for (const [index, value] of [lock, count, owner, users, kind].entries()) view.setInt32(index * 4, value, true);
   return new Uint8Array(view.buffer);
 };
-const judge = (bytes: Uint8Array) => judgeMutex(at, bytes, (owner) => owner === 77);
+const judge = (bytes: Uint8Array) =>
+  judgeMutex(at, bytes, { has: (owner) => owner === 77, hasDied: (owner) => owner > 90 });
 
 test("a taken mutex of an abandoned thread is freed as unlock would leave it", () => {
   for (const kind of [0, 1, 2, 3, 128, 256, 513]) {
@@ -25,6 +26,19 @@ test("a taken mutex of an abandoned thread is freed as unlock would leave it", (
 test("other users stay counted", () => {
   const verdict = judge(mutex(2, 1, 77, 3, 1));
   expect(verdict.kind === "leftover" && verdict.content[12]).toBe(2);
+});
+
+test("a mutex of a thread that has ended is freed, where it has all that one owner's mutex has", () => {
+  for (const kind of [0, 1, 2, 3])
+    expect(judge(mutex(2, kind === 1 ? 1 : 0, 99, 1, kind))).toMatchObject({ owner: 99, at });
+  const others = [
+    mutex(2, 0, 99, 32_512, 0),
+    mutex(2, 1, 99, 1, 0),
+    mutex(2, 0, 99, 1, 1),
+    mutex(2, 0, 5_000_000, 1, 0),
+  ];
+  for (const bytes of [...others, mutex(2, 0, 99, 1, 16), mutex(9, 0, 99, 1, 0)])
+    expect(judge(bytes).kind).toBe("held");
 });
 
 test("everything else is left alone", () => {
