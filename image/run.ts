@@ -55,7 +55,12 @@ async function main(words: string[]): Promise<number> {
     `image/run: the page will be https://127.0.0.1:${trial.forwards[0]![0]}; this is the console, Ctrl-C ends it`,
   );
   const child = Bun.spawn(start, { stdio: ["inherit", "inherit", "inherit"] });
-  return await child.exited;
+  const ended = await child.exited;
+  if (ended !== 0 && child.signalCode !== "SIGINT" && !trial.isSoftware)
+    console.error(
+      `image/run: QEMU ended with ${child.signalCode ?? ended}; --software boots the box without KVM, slower`,
+    );
+  return ended;
 }
 
 /** A box's disk from an image: sparse, and larger. */

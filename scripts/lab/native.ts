@@ -65,8 +65,13 @@ export async function runNative(options: NativeOptions): Promise<NativeResult> {
   await rm(logPath, { force: true });
   const total = { passed: 0, failed: 0, skipped: 0 };
   let ended = false;
+  // At the end of a file the failed ones are listed again.
+  let isListedAgain = false;
   const take = (line: string): void => {
     if (line.startsWith("LAB ended")) ended = true;
+    if (line.startsWith("LAB file")) isListedAgain = false;
+    if (/^\d+ tests? failed:/.test(line)) isListedAgain = true;
+    if (isListedAgain) return;
     const result = /^\((pass|fail|skip)\) /.exec(line)?.[1];
     if (result === "pass") total.passed += 1;
     if (result === "fail") total.failed += 1;

@@ -24,6 +24,8 @@ export type Specimen = {
   readonly build: Build;
   readonly loop?: Loop;
   readonly listen?: "tcp" | "tcp6" | "unix" | "tls";
+  /** Where no other processor has this kind of fault, or its compiler these flags. */
+  readonly only?: "x64";
   /** Options of the guard. */
   readonly guard?: readonly string[];
   /** What the culprit says, each after the answer to the one before; or all it does. */

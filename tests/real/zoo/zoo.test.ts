@@ -43,6 +43,11 @@ function some<Item>(from: readonly Item[], count: number, random: Random): reado
   });
 }
 
+const processor =
+  ({ only }: Specimen): Need =>
+  () =>
+    only === undefined || only === process.arch ? null : `a processor of kind ${only}: no other has this fault or flag`;
+
 const certificates = ({ build, listen }: Specimen): (string | Need)[] =>
   listen === "tls"
     ? ["openssl", headers("openssl/ssl.h", "libssl-dev")]
@@ -64,6 +69,7 @@ describe(`zoo, seed ${seed}`, () => {
     need(
       "gdbserver",
       tracing,
+      processor(specimen),
       compilerOf(specimen.build),
       ...certificates(specimen),
     )(

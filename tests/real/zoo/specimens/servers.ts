@@ -50,11 +50,18 @@ const ways: readonly (readonly string[])[] = [
   ["musl", "-static"],
 ];
 
-const builds: readonly Specimen[] = ways.flatMap((flags) => [
-  ...each("memory.c", ["load"], survived, { name: flags.join(" "), build: { source: "memory.c", flags } }),
-  ...each("calls.c", ["null"], survived, { name: flags.join(" "), build: { source: "calls.c", flags } }),
-  ...each("aborts.c", ["assert"], survived, { name: flags.join(" "), build: { source: "aborts.c", flags } }),
-]);
+/** Compilers for other processors know none of them. */
+const onlyX64: readonly string[] = ["-fcf-protection=full", "-mindirect-branch=thunk"];
+
+const builds: readonly Specimen[] = ways.flatMap((flags) => {
+  const only = flags.some((flag) => onlyX64.includes(flag)) ? ({ only: "x64" } as const) : {};
+  const builtFrom = (source: string) => ({ name: flags.join(" "), build: { source, flags }, ...only });
+  return [
+    ...each("memory.c", ["load"], survived, builtFrom("memory.c")),
+    ...each("calls.c", ["null"], survived, builtFrom("calls.c")),
+    ...each("aborts.c", ["assert"], survived, builtFrom("aborts.c")),
+  ];
+});
 
 /** No table of commands: the request is called directly, and the outermost frame above the spine is what is abandoned. */
 const direct: readonly Specimen[] = [["-DDIRECT"], ["-DDIRECT", "-O0"], ["-DDIRECT", "strip"]].flatMap((flags) => [
