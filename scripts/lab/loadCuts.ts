@@ -181,7 +181,8 @@ async function enough(console: () => string): Promise<void> {
 }
 
 function readFound(said: string): Found {
-  const text = [...said.matchAll(/^FOUND (\{.*\})$/gm)].at(-1)?.[1];
+  // The shell may show its prompt only after it has read the command: then what is said first begins behind it.
+  const text = [...said.matchAll(/^(?:# )?FOUND (\{.*\})$/gm)].at(-1)?.[1];
   if (text === undefined) throw new LabError("lab.machine", `nothing could be looked at: ${said.slice(-500)}`);
   return JSON.parse(text) as Found;
 }
