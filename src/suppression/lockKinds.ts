@@ -13,7 +13,7 @@
  *     arena    0 i32 lock, and nobody's name: only where the abandoned work was inside the allocator and held the address
  */
 import { type Architecture, address, type VirtualAddress } from "#fault.ts";
-import { judgeMutex, type MutexVerdict, mutexBytes, type OwnersPast } from "./locks.ts";
+import { judgeMutex, type MutexVerdict, mutexBytes, type OwnersPast, readMutex } from "./locks.ts";
 
 export type LockVerdict =
   | MutexVerdict
@@ -76,14 +76,8 @@ export function judgeLock(
 /** Robust and priority-inheriting mutexes: the lock word itself names the holder. */
 function ownedByKernel(at: VirtualAddress, bytes: Uint8Array, work: AbandonedWork): LockVerdict | null {
   if (bytes.length < mutexBytes) return null;
-  const view = viewOf(bytes);
-  const [word, owner, users, kind] = [
-    view.getUint32(0, true),
-    view.getInt32(8, true),
-    view.getUint32(12, true),
-    view.getInt32(16, true),
-  ];
-  if ((word & ownerMask) !== owner || users < 1 || !work.has(owner)) return null;
+  const { lock, owner, users, kind } = readMutex(bytes);
+  if ((lock & ownerMask) !== owner || users < 1 || !work.has(owner)) return null;
   const isKnown = (kind & (robustBit | priorityInherit)) !== 0 && (kind & ~kindBits) === 0;
   return isKnown ? { kind: "call", owner, function: "pthread_mutex_unlock", argument: at } : null;
 }

@@ -37,27 +37,41 @@ export interface OwnersPast {
   hasDied(tid: number): boolean;
 }
 
+export type MutexFields = {
+  readonly lock: number;
+  readonly count: number;
+  readonly owner: number;
+  readonly users: number;
+  readonly kind: number;
+};
+
+/** Of `mutexBytes` bytes. */
+export function readMutex(bytes: Uint8Array): MutexFields {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    lock: view.getInt32(0, true),
+    count: view.getUint32(4, true),
+    owner: view.getInt32(8, true),
+    users: view.getUint32(12, true),
+    kind: view.getInt32(16, true),
+  };
+}
+
 /** `bytes` are those at the address that a thread waits on. */
 export function judgeMutex(at: VirtualAddress, bytes: Uint8Array, past: OwnersPast): MutexVerdict {
   if (bytes.length < mutexBytes) return { kind: "held", owner: null, why: "its memory cannot be read" };
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const [lock, owner, users] = [view.getInt32(0, true), view.getInt32(8, true), view.getUint32(12, true)];
-  const isLeft = past.has(owner) || (isWhole(view) && past.hasDied(owner));
+  const mutex = readMutex(bytes);
+  const { lock, owner, users, kind } = mutex;
+  const isLeft = past.has(owner) || (isWhole(mutex) && past.hasDied(owner));
   if (!isLeft)
     return { kind: "held", owner: null, why: "no thread owns it whose work was abandoned, or that has ended" };
   if (users < 1 || lock === 0) return { kind: "held", owner: null, why: "it is not taken: this is no mutex" };
-  const why = whyNotReleased(view.getInt32(16, true), lock);
+  const why = whyNotReleased(kind, lock);
   return why === null ? { kind: "leftover", owner, at, content: freed(users) } : { kind: "held", owner, why };
 }
 
 /** Bytes of something else may look like the name of a thread that is no more: all else has to be that of a mutex of one owner. */
-function isWhole(view: DataView): boolean {
-  const [count, owner, users, kind] = [
-    view.getUint32(4, true),
-    view.getInt32(8, true),
-    view.getUint32(12, true),
-    view.getInt32(16, true),
-  ];
+function isWhole({ count, owner, users, kind }: MutexFields): boolean {
   const isCounted = (kind & kindBits) === recursiveKind ? count >= 1 : count === 0;
   return owner > 0 && owner <= threadIdMax && users === 1 && isCounted;
 }

@@ -2,8 +2,9 @@
 /**
  * Which functions of a program run all the time under load, and where in them a fault can be set up.
  *
- * Gets a running program under load and a relay on its stub; gives the functions of the program's own text, or of one of its libraries, that threads
- * enter in most of `windows` short windows. A function is what a frame description entry covers. x86-64 only.
+ * Gets a running program under load and a relay on its stub; gives the functions of the program's own text, or of one of its
+ * libraries, that threads enter in most of `windows` short windows. A function is what a frame description entry covers.
+ * x86-64 only.
  */
 import { readlinkSync } from "node:fs";
 import { basename } from "node:path";
@@ -50,7 +51,7 @@ export class ProgramText {
   /** Of the program itself, or of the library that the process has mapped under a name that begins so. @throws ConfigError */
   static async ofProcess(pid: number, library: string | null): Promise<ProgramText> {
     if (library === null) return await ProgramText.read(readlinkSync(`/proc/${pid}/exe`));
-    const mapped = parseMaps(await Bun.file(`/proc/${pid}/maps`).text()).map(({ path }) => path ?? "");
+    const mapped = (await mapsOf(pid)).map(({ path }) => path ?? "");
     const path = mapped.find((one) => basename(one).startsWith(library));
     if (path !== undefined) return await ProgramText.read(path);
     const known = [...new Set(mapped.map((one) => basename(one)).filter((name) => name.includes(".so")))];
@@ -77,9 +78,11 @@ function functionsOf(image: ElfImage): CodeFunction[] {
   return found;
 }
 
+const mapsOf = async (pid: number) => parseMaps(await Bun.file(`/proc/${pid}/maps`).text());
+
 /** How far a file was moved in a process. @throws BinaryError */
 export async function biasOf(pid: number, path: string, image: ElfImage): Promise<number> {
-  const map = new CodeMap(parseMaps(await Bun.file(`/proc/${pid}/maps`).text()), new Map([[path, image]]));
+  const map = new CodeMap(await mapsOf(pid), new Map([[path, image]]));
   const module = map.modules[0];
   assert(module !== undefined, "the process does not map the file", { pid, path });
   return Number(module.bias);
