@@ -19,7 +19,8 @@ const recursiveKind = 1;
 const kindBits = 3;
 const robustBit = 16;
 const priorityBits = 32 | 64;
-const ignoredBits = 128 | 256 | 512;
+const sharedBit = 128;
+const ignoredBits = sharedBit | 256 | 512;
 /** The kernel's PID_MAX_LIMIT. */
 const threadIdMax = 4_194_304;
 
@@ -70,8 +71,12 @@ export function judgeMutex(at: VirtualAddress, bytes: Uint8Array, past: OwnersPa
   return why === null ? { kind: "leftover", owner, at, content: freed(users) } : { kind: "held", owner, why };
 }
 
-/** Bytes of something else may look like the name of a thread that is no more: all else has to be that of a mutex of one owner. */
+/**
+ * Bytes of something else may look like the name of a thread that is no more: all else has to be that of a mutex of one
+ * owner. One that processes share may be owned by a name of another PID namespace.
+ */
 function isWhole({ count, owner, users, kind }: MutexFields): boolean {
+  if ((kind & sharedBit) !== 0) return false;
   const isCounted = (kind & kindBits) === recursiveKind ? count >= 1 : count === 0;
   return owner > 0 && owner <= threadIdMax && users === 1 && isCounted;
 }

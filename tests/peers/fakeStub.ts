@@ -22,6 +22,8 @@ export class FakeStub {
   readonly threads = new Map<number, FakeThread>();
   readonly memory = new Map<bigint, number>();
   readonly files = new Map<string, string>();
+  /** Files that open but cannot be read. */
+  readonly unreadable = new Set<string>();
   readonly links = new Map<string, string>();
   /** Packets as they came, in order. */
   readonly received: string[] = [];
@@ -277,14 +279,15 @@ export class FakeStub {
     const [verb = "", ...parts] = rest.split(":");
     const path = Buffer.from(parts.join(":").split(",")[0]!, "hex").toString();
     if (verb === "open") {
-      this.#openFile = this.files.get(path) ?? null;
-      return this.#openFile === null ? "F-1,2" : "F5";
+      this.#openFile = this.unreadable.has(path) ? null : (this.files.get(path) ?? null);
+      return this.files.has(path) ? "F5" : "F-1,2";
     }
     if (verb === "readlink") {
       const target = this.links.get(path);
       return target === undefined ? "F-1,2" : `F${target.length.toString(16)};${escapeBinary(target)}`;
     }
     if (verb !== "pread") return "F0";
+    if (this.#openFile === null) return "F-1,270f";
     const [, count = "0", offset = "0"] = rest.slice("pread:".length).split(",");
     const from = Number.parseInt(offset, 16);
     const piece = (this.#openFile ?? "").slice(from, from + Number.parseInt(count, 16));

@@ -179,7 +179,10 @@ export class GuestProgram {
     startHangKeeper({ name, clock, hangs, storage, log }, tasks, () => (watch.isReporting ? null : { watch, client }));
     const workload = this.#workload(watch, probation, locks);
     tasks.start((ended) => this.#announce(watch, workload, pid, ended));
-    const end = await Promise.race([this.#lane(pid, workload, client, signal), lostBy(tasks)]);
+    // Also where a look fails the lane ends only between two faults: a stub that goes away hands a pending signal on.
+    const letGo = AbortSignal.any([signal, tasks.signal]);
+    const laneEnd = await this.#lane(pid, workload, client, letGo);
+    const end = laneEnd.kind === "letGo" && !signal.aborted ? await lostBy(tasks) : laneEnd;
     alive = end.kind === "letGo";
     if (end.kind === "ended") probation.programEnded(end.signal ?? `exit code ${end.code}`, end.code);
     return end;

@@ -13,9 +13,11 @@ import { type RegisterLayout, readDescription } from "./registers.ts";
 
 export const fileBytesMax = 16 * 1024 * 1024;
 const filePieceBytes = 0x2000;
+/** What File-I/O has no word for. In /proc it is ESRCH: the process or thread has ended since the file was opened. */
+const fileErrorUnknown = 9_999;
 const memoryPieceBytes = 0x1000;
 
-/** null where the file cannot be opened. */
+/** null where the file cannot be opened, and for a file of /proc whose process has ended. */
 export async function readStubFile(
   connection: GdbConnection,
   path: string,
@@ -32,7 +34,10 @@ export async function readStubFile(
     const pieces: Uint8Array[] = [];
     for (let length = 0; length <= fileBytesMax; ) {
       const piece = await ask(`vFile:pread:${file},${filePieceBytes.toString(16)},${length.toString(16)}`);
-      if (piece.kind === "failed") throw new GdbError("gdb.refused", `reading ${path} failed`, { errno: piece.errno });
+      if (piece.kind === "failed") {
+        if (piece.errno === fileErrorUnknown && path.startsWith("/proc/")) return null;
+        throw new GdbError("gdb.refused", `reading ${path} failed`, { errno: piece.errno });
+      }
       if (piece.bytes.length === 0) return joinBytes(pieces);
       pieces.push(piece.bytes);
       length += piece.bytes.length;

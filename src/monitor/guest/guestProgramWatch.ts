@@ -154,6 +154,8 @@ export class GuestProgramWatch {
     const { client, clock, nextFaultId } = this.options;
     const control = this.#control(stop.tid, stop.signal);
     const looking = this.#threads.look(stop.tid);
+    // Where the stub is lost, both fail: the inspection is what says so.
+    looking.catch(() => {});
     this.#stoppedNs.set(stop.tid, clock.monotonicNs());
     this.#view.forget();
     const { registers, cause } = await client.inspect(stop.tid);

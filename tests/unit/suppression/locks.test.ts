@@ -36,6 +36,7 @@ test("a mutex of a thread that has ended is freed, where it has all that one own
     mutex(2, 1, 99, 1, 0),
     mutex(2, 0, 99, 1, 1),
     mutex(2, 0, 5_000_000, 1, 0),
+    mutex(2, 0, 99, 1, 128),
   ];
   for (const bytes of [...others, mutex(2, 0, 99, 1, 16), mutex(9, 0, 99, 1, 0)])
     expect(judge(bytes).kind).toBe("held");

@@ -174,6 +174,16 @@ test("memory and files through the stub, short where they end", async () => {
   expect(await client.readFile("/proc/y")).toBeNull();
 });
 
+test("a file of a process that ends while it is read is as none; any other that cannot be read is told", async () => {
+  const { stub, client } = await attached();
+  for (const path of ["/proc/5/task/6/status", "/etc/x"]) {
+    stub.files.set(path, "Name:");
+    stub.unreadable.add(path);
+  }
+  expect(await client.readFile("/proc/5/task/6/status")).toBeNull();
+  await expect(client.readFile("/etc/x")).rejects.toThrow("reading /etc/x failed");
+});
+
 test("adopt takes over a stub that holds stopped threads, whatever lies in the line", async () => {
   const { stub, client } = await attached();
   stub.fault(worker, "SIGSEGV", 11, 16n);
