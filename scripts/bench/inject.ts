@@ -170,15 +170,25 @@ function results(settings: Settings, runs: readonly Run[]): Record<string, unkno
   return rows;
 }
 
-const settings = readSettings(process.argv.slice(2));
-const runs: Run[] = [];
-const broken: unknown[] = [];
-for (const server of settings.servers) await attackServer(server, settings, runs, broken);
-const failed = runs.filter(({ judgement: { strict, falseVerdict, resets } }) => !strict || falseVerdict || resets > 0);
-await publish(
-  {
-    ...{ name: "inject", seed: settings.seed, rounds: runs.length, results: results(settings, runs) },
-    failed_runs: [...failed.map(recordOf), ...broken],
-  },
-  settings.json,
-);
+async function attackAll(): Promise<void> {
+  const settings = readSettings(process.argv.slice(2));
+  const runs: Run[] = [];
+  const broken: unknown[] = [];
+  for (const server of settings.servers) await attackServer(server, settings, runs, broken);
+  const failed = runs.filter(({ judgement: { strict, falseVerdict, resets } }) => !strict || falseVerdict || resets > 0);
+  await publish(
+    {
+      ...{ name: "inject", seed: settings.seed, rounds: runs.length, results: results(settings, runs) },
+      failed_runs: [...failed.map(recordOf), ...broken],
+    },
+    settings.json,
+  );
+}
+
+try {
+  await attackAll();
+} catch (error) {
+  if (!(error instanceof ConfigError)) throw error;
+  console.error(`inject: ${explain(error)}`);
+  process.exit(2);
+}
