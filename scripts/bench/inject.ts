@@ -175,7 +175,9 @@ async function attackAll(): Promise<void> {
   const runs: Run[] = [];
   const broken: unknown[] = [];
   for (const server of settings.servers) await attackServer(server, settings, runs, broken);
-  const failed = runs.filter(({ judgement: { strict, falseVerdict, resets } }) => !strict || falseVerdict || resets > 0);
+  const failed = runs.filter(
+    ({ judgement: { strict, falseVerdict, resets } }) => !strict || falseVerdict || resets > 0,
+  );
   await publish(
     {
       ...{ name: "inject", seed: settings.seed, rounds: runs.length, results: results(settings, runs) },
