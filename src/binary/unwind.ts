@@ -9,11 +9,20 @@
 import { address, type Registers, type SavedVector, type VirtualAddress } from "#fault.ts";
 import { callingConvention } from "./callingConvention.ts";
 import type { CodeMap } from "./codeMap.ts";
+import { DeepWalk } from "./deepWalk.ts";
 import { guessCaller, guessFrameAddress } from "./guess.ts";
 import { applyRow, frameAddress } from "./restore.ts";
 import { interruptedRegisters, isTrampoline, isTrampolineCode, trampolineBytesMax } from "./signalFrame.ts";
 import { type ReadMemory, StackWindow } from "./stackWindow.ts";
-import type { Caller, OpenFrame, UnwindEnd, Unwinding, UnwindOptions, UnwoundFrame } from "./unwindTypes.ts";
+import type {
+  Caller,
+  OpenFrame,
+  UnwindEnd,
+  Unwinding,
+  UnwindMemory,
+  UnwindOptions,
+  UnwoundFrame,
+} from "./unwindTypes.ts";
 
 /** Depth that still shows the whole of a stack overflow of 8 MiB with frames of 16 bytes, the smallest there are. */
 export const frameLimitMax = 600_000;
@@ -54,7 +63,8 @@ export function unwindBlocked(
 
 class Unwinder {
   readonly #window: StackWindow;
-  readonly #mask: bigint;
+  readonly #memory: UnwindMemory;
+  readonly #deep: DeepWalk;
   readonly #keptAtEachEnd: number;
   readonly #isReturnAddress: boolean;
   #signalFrames = 0;
@@ -67,7 +77,8 @@ class Unwinder {
     options: UnwindOptions,
   ) {
     this.#window = new StackWindow(read);
-    this.#mask = options.addressMask ?? defaultAddressMask;
+    this.#memory = { window: this.#window, codeMap, mask: options.addressMask ?? defaultAddressMask };
+    this.#deep = new DeepWalk(this.#memory);
     this.#isReturnAddress = options.isReturnAddress ?? false;
     this.#keptAtEachEnd = options.keptAtEachEnd ?? Number.POSITIVE_INFINITY;
   }
@@ -85,8 +96,19 @@ class Unwinder {
       kept.push(closed(frame));
       if (typeof next === "string") return kept.unwinding(next);
       if (kept.pushed >= limit) return kept.unwinding("limit");
-      frame = next;
+      frame = kept.isAtRound ? this.#leap(next, kept, limit) : next;
     }
+  }
+
+  /** A frame further out where the stack goes on deep, else the same. */
+  #leap(frame: OpenFrame, kept: BothEnds, limit: number): OpenFrame {
+    const leap = this.#deep.leap(frame, this.#floor, kept.atEachEnd, limit - kept.pushed);
+    if (leap === null) return frame;
+    kept.passOver(leap.walked);
+    this.#floor = leap.floor;
+    const { pc, registers } = leap;
+    const { isCertain, vectors } = frame;
+    return this.#open(pc, { registers, foundBy: "cfi", interrupted: false, isCertain }, vectors);
   }
 
   /** The frame that called `frame`, and sets the CFA of `frame`. */
@@ -107,8 +129,7 @@ class Unwinder {
 
   #caller(frame: OpenFrame): Caller | UnwindEnd {
     const { place, registers } = frame;
-    const { codeMap } = this;
-    const memory = { window: this.#window, codeMap, mask: this.#mask };
+    const memory = this.#memory;
     const row = place === null ? null : place.image.rowAt(place.offset);
     if ((row === null || row.fde.cie.signal) && this.#isTrampoline(frame)) return this.#interrupted(frame);
     if (row === null) return guessCaller(frame, memory);
@@ -174,7 +195,17 @@ class BothEnds {
   readonly #outer: UnwoundFrame[] = [];
   pushed = 0;
 
-  constructor(private readonly atEachEnd: number) {}
+  constructor(readonly atEachEnd: number) {}
+
+  /** As many have been pushed as both ends hold, or twice as many, and so on: a deep stack may have begun. */
+  get isAtRound(): boolean {
+    return this.pushed >= 2 * this.atEachEnd && this.pushed % this.atEachEnd === 0;
+  }
+
+  /** `frames`, a multiple of what an end holds, are not kept; as many as it holds come after them. */
+  passOver(frames: number): void {
+    this.pushed += frames;
+  }
 
   push(frame: UnwoundFrame): void {
     if (this.pushed < this.atEachEnd) this.#inner.push(frame);

@@ -8,6 +8,7 @@ import { parseElf } from "#binary/elf.ts";
 import { parseMaps } from "#binary/maps.ts";
 import { frameLimitMax, unwind, unwindBlocked } from "#binary/unwind.ts";
 import type { Unwinding } from "#binary/unwindTypes.ts";
+import { seededRandom } from "#clock.ts";
 import { address } from "#fault.ts";
 import { codeAt, type TinyElf, type TinyFunction, tinyElf } from "./tinyElf.ts";
 
@@ -216,6 +217,74 @@ test("of a deep stack both ends are kept, and the frame before the gap has no CF
     end: "limit",
   });
 });
+
+/** `outer` and `framed` call each other at random until `start` has called them. Gives their number. */
+function deepX86(world: World): number {
+  const random = seededRandom(11);
+  let [cfa, frames] = [stackAt, 0];
+  let pointerAt: number | null = null;
+  world.set({ 16: at(outer + 0x10), 7: stackAt, 3: 0xbb, 12: 12 });
+  for (let isFramed = false; cfa + 0x100 < stackAt + stackBytes; frames += 1) {
+    const next = random() < 0.5;
+    const caller = at((next ? framed : outer) + 0x10);
+    if (isFramed) {
+      cfa += 16 + 8 * Math.floor(random() * 4);
+      if (pointerAt === null) world.set({ 6: cfa - 16 });
+      else world.put(pointerAt, cfa - 16);
+      pointerAt = cfa - 16;
+      world.put(cfa - 8, caller);
+    } else {
+      cfa += 32;
+      world.put(cfa - 16, frames, caller);
+    }
+    isFramed = next;
+  }
+  // The last one is left as it began, by `start`.
+  const isLastFramed = Number(world.memory.getBigUint64(cfa - 8 - stackAt, true)) === at(framed + 0x10);
+  const last = cfa + 32;
+  if (isLastFramed) world.put(pointerAt!, last - 16);
+  world.put(last - 16, 0xb0b, at(start + 0x10));
+  return frames;
+}
+
+/** The same, half of the return addresses signed. */
+function deepArm(world: World): number {
+  const random = seededRandom(12);
+  let [cfa, frames] = [stackAt, 0];
+  world.set({ 32: at(outer + 0x10), 31: stackAt, 30: at(outer + 0x10), 29: 1, 19: 19 });
+  for (; cfa + 64 < stackAt + stackBytes; frames += 1, cfa += 32) {
+    const isSigned = random() < 0.5;
+    world.put(cfa, frames, isSigned ? signature | BigInt(at(framed + 0x10)) : at(outer + 0x10));
+  }
+  world.put(cfa, 0xb0b, at(start + 0x10));
+  return frames;
+}
+
+test.each(["x86-64", "AArch64"])(
+  "a deep stack is passed over to the frames that a walk of each frame ends with, %s",
+  (processor) => {
+    const world = processor === "x86-64" ? x86() : arm();
+    const depth = processor === "x86-64" ? deepX86(world) : deepArm(world);
+    for (const [keptAtEachEnd, limit] of [
+      [5, frameLimitMax],
+      [64, frameLimitMax],
+      [7, 1000],
+      [3, 8],
+    ] as const) {
+      const { frames, end } = unwind(world.registers, world.read, world.codeMap, limit);
+      if (limit === frameLimitMax)
+        expect({ end, frames: frames.length }).toEqual({ end: "outermost", frames: depth + 2 });
+      const short = unwind(world.registers, world.read, world.codeMap, limit, { keptAtEachEnd });
+      expect({ end: short.end, dropped: short.dropped }).toEqual({ end, dropped: frames.length - 2 * keptAtEachEnd });
+      const inner = frames.slice(0, keptAtEachEnd);
+      expect(short.frames).toEqual([
+        ...inner.with(-1, { ...inner.at(-1)!, cfa: null }),
+        ...frames.slice(-keptAtEachEnd),
+      ]);
+    }
+    expect(depth).toBeGreaterThan(1000);
+  },
+);
 
 test("a blocked thread is walked from pc and stack pointer; frames behind a guess are marked", () => {
   const world = plainStack(x86());
