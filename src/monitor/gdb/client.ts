@@ -6,20 +6,23 @@
  * asked for and that no signal explains is resumed at once: nothing is left stopped.
  * Limits: `stopQueueMax` (stopQueue.ts), `stopRoundsMax`. Source: GDB manual, appendix E; gdbserver 13.
  */
+import { callingConvention } from "#binary/callingConvention.ts";
 import { toHex } from "#bytes.ts";
 import { GdbError } from "#errors.ts";
-import type { Architecture, Registers, ThreadControl, VirtualAddress } from "#fault.ts";
+import type { Architecture, Registers, VirtualAddress } from "#fault.ts";
 import { attachRefusal, checkTraceable } from "./attach.ts";
 import { type GdbClientOptions, GdbConnection } from "./connection.ts";
 import { endStub, followForks, letGoOf, letGoOfOthers } from "./heldProcesses.ts";
 import { deliverAction, type Inspection, readInspection, writeRequest } from "./inspection.ts";
 import { continueRequests, formatThread, parseProcesses, parseThreads, type ThreadId } from "./messages.ts";
+import { OwedSignals } from "./owedSignals.ts";
 import { readLayout, readStubFile, readStubMemory, writeStubMemory } from "./reads.ts";
 import { expectOk, stale } from "./refusals.ts";
 import type { RegisterLayout } from "./registers.ts";
 import { rehearse } from "./rehearsal.ts";
 import type { Ended, Stopped } from "./session.ts";
 import { passedSignals } from "./signals.ts";
+import { type StopControl, stopControl } from "./stopControl.ts";
 import type { StopEvent } from "./stopEvent.ts";
 import { StopQueue } from "./stopQueue.ts";
 import type { Transport } from "./transport.ts";
@@ -42,6 +45,7 @@ export class GdbClient implements AsyncDisposable {
   readonly #asked = new Set<number>();
   /** Threads that run one instruction: the stop after it is no news. */
   readonly #stepping = new Set<number>();
+  readonly #owed = new OwedSignals();
   #askedAll = false;
   readonly #events = new StopQueue<StopEvent>();
   #connection: GdbConnection | null = null;
@@ -139,29 +143,14 @@ export class GdbClient implements AsyncDisposable {
   }
 
   /** The right to change and resume the thread in its present stop. @throws GdbError "gdb.stale" where it is not stopped */
-  control(tid: number): Omit<ThreadControl, "systemCall" | "resumeInto" | "writeMemory"> {
+  control(tid: number): StopControl {
     const record = this.#stopped.get(tid);
     if (record === undefined) throw stale(tid);
-    const changes = new Map<number, bigint>();
-    const check = (): void => {
-      if (this.#stopped.get(tid) !== record) throw stale(tid);
-    };
-    const go = async (action: string): Promise<void> => {
-      check();
-      const raw = changes.size === 0 ? null : (await this.inspect(tid)).raw;
-      check();
-      await this.#resume(record, action, raw === null ? null : this.#write(raw, changes));
-    };
-    return {
-      pid: record.stop.thread.pid,
-      tid,
-      writeRegisters: async (more) => {
-        check();
-        for (const [register, value] of more) changes.set(register, value);
-      },
-      resume: () => go("c"),
-      deliver: () => go(deliverAction(record.stop)),
-    };
+    return stopControl(record.stop, {
+      isNow: () => this.#stopped.get(tid) === record,
+      raw: async () => (await this.inspect(tid)).raw,
+      resume: (action, raw, changes) => this.#resume(record, action, raw === null ? null : this.#write(raw, changes)),
+    });
   }
 
   /** Stops one running thread. `stops` does not tell it, but tells a fatal signal that came first. @throws "gdb.gone" */
@@ -193,10 +182,16 @@ export class GdbClient implements AsyncDisposable {
 
   /**
    * Runs one instruction of a stopped thread with these registers changed, and gives the thread as it is afterwards: in a
-   * stop of its own, whose signal is SIGTRAP unless another one came first. `stops` does not tell it.
+   * stop of its own, whose signal is SIGTRAP unless a fatal one came first; any other reaches the program when the thread is
+   * resumed. `stops` does not tell it.
    */
   step(tid: number, changes: ReadonlyMap<number, bigint>): Promise<Inspection> {
-    return this.#goOn(tid, changes, "s");
+    const { pc } = callingConvention[this.architecture];
+    return this.#owed.step(tid, changes.get(pc), async () => {
+      const inspection = await this.#goOn(tid, changes, "s");
+      const { gdbSignal } = this.#stopped.get(tid)?.stop ?? { gdbSignal: 0 };
+      return { inspection, gdbSignal, at: inspection.registers[pc] ?? null };
+    });
   }
 
   /** As `step`, but runs until the thread stops by itself: the registers must lead it to a stop, and soon. */
@@ -324,16 +319,18 @@ export class GdbClient implements AsyncDisposable {
   }
 
   #write(raw: Uint8Array, changes: ReadonlyMap<number, bigint>): string {
-    const packet = writeRequest(this.layout, raw, changes);
-    const most = this.#open().packetBytes;
-    if (packet.length <= most) return packet;
-    throw new GdbError("gdb.refused", `all registers take ${packet.length} bytes, gdbserver takes packets of ${most}`);
+    return writeRequest(this.layout, raw, changes, this.#open().packetBytes);
   }
 
-  async #resume(record: StopRecord, action: string, registers: string | null): Promise<void> {
+  async #resume(record: StopRecord, wanted: string, registers: string | null): Promise<void> {
     const { thread, serial } = record.stop;
-    this.#stopped.delete(thread.tid);
-    expectOk(await this.#open().resume({ thread, serial, action, registers }), `resume thread ${thread.tid}`);
+    const { tid } = thread;
+    this.#stopped.delete(tid);
+    const isMadeTo = this.#stepping.has(tid);
+    const action = wanted === "c" && !isMadeTo ? this.#owed.action(tid) : wanted;
+    expectOk(await this.#open().resume({ thread, serial, action, registers }), `resume thread ${tid}`);
+    // One signal goes with each resume: for the next one it is stopped again, by nobody's wish.
+    if (!isMadeTo && this.#owed.isOwed(tid)) await this.#open().request([`vCont;t:${formatThread(thread)}`]);
   }
 
   #takeStop(stop: Stopped, replies: Promise<readonly string[]>): void {
@@ -394,6 +391,7 @@ export class GdbClient implements AsyncDisposable {
       if (reply.pid === this.#pid) endStub(this.#open(), this.#events);
     } else if (reply.kind === "threadExited") {
       this.#stopped.delete(reply.thread.tid);
+      this.#owed.forget(reply.thread.tid);
     }
     this.#events.changed();
   }

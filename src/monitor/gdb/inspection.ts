@@ -42,7 +42,15 @@ export function readInspection(
 export const deliverAction = ({ gdbSignal }: Stopped): string =>
   gdbSignal === 0 ? "c" : `C${gdbSignal.toString(16).padStart(2, "0")}`;
 
-/** `G` with the changed registers. */
-export function writeRequest(layout: RegisterLayout, raw: Uint8Array, changes: ReadonlyMap<number, bigint>): string {
-  return `G${patchRegisters(layout, raw, changes).toHex()}`;
+/** `G` with the changed registers. @throws GdbError "gdb.refused" where the stub does not take packets so long */
+export function writeRequest(
+  layout: RegisterLayout,
+  raw: Uint8Array,
+  changes: ReadonlyMap<number, bigint>,
+  packetBytesMax: number,
+): string {
+  const packet = `G${patchRegisters(layout, raw, changes).toHex()}`;
+  if (packet.length <= packetBytesMax) return packet;
+  const lengths = `all registers take ${packet.length} bytes, gdbserver takes packets of ${packetBytesMax}`;
+  throw new GdbError("gdb.refused", lengths);
 }

@@ -43,7 +43,12 @@ export async function rehearse(layout: RegisterLayout, clock: Clock, wanted: () 
     const told = stops.pop()!;
     const { raw } = readInspection(layout, told.stop, await told.replies);
     const { thread, serial } = told.stop;
-    await connection.resume({ thread, serial, action: "c", registers: writeRequest(layout, raw, changes) });
+    await connection.resume({
+      thread,
+      serial,
+      action: "c",
+      registers: writeRequest(layout, raw, changes, connection.packetBytes),
+    });
   }
 }
 

@@ -3,6 +3,7 @@
  * Many things at once: faults while the program ends, becomes another, forks, or is halted by an administrator; faults on
  * all threads, over and over. No thread may be left stopped, and no end may be missed.
  */
+import { deadline } from "#clock.ts";
 import type { Client } from "../client.ts";
 import { wordOf } from "../client.ts";
 import type { Expected, Specimen, Stage } from "../specimen.ts";
@@ -66,6 +67,25 @@ async function killed(stage: Stage): Promise<readonly string[]> {
   return [];
 }
 
+/** Microseconds from the fault to the signals of two timers: all within the stop, or nearly. */
+const alarms = [200, 500, 1_000, 1_500, 2_000, 3_000];
+const alarmsMsMax = 2_000;
+
+/** Gives what each culprit hears, and how often a signal has come. */
+async function alarmed({ enter, guarded: { guard } }: Stage): Promise<readonly string[]> {
+  const heard: string[] = [];
+  for (const [index, delayUs] of alarms.entries()) {
+    heard.push(wordOf(await (await enter()).ask(`die ${delayUs}`)));
+    await guard.waitFor(() => guard.outcomes().length > index, verdictsMsMax);
+  }
+  const listener = await enter();
+  using late = deadline(alarmsMsMax, () => new DOMException("not all signals came", "TimeoutError"));
+  for (;;) {
+    const rung = wordOf(await listener.ask("rung"));
+    if (rung === `said rung ${2 * alarms.length}` || late.signal.aborted) return [...heard, rung];
+  }
+}
+
 const stormy = { trials: ["more clean"], culprit: ["silent 0"], program: "same" } as const;
 
 export const storms: readonly Specimen[] = [
@@ -96,6 +116,17 @@ export const storms: readonly Specimen[] = [
     core: true,
     deed: halted,
     expected: { trials: ["request clean"], culprit: ["lost"], program: "same" },
+  },
+  {
+    name: "alarm.c, two timers' signals within the stop",
+    build: { source: "alarm.c" },
+    core: true,
+    deed: alarmed,
+    expected: {
+      trials: ["more clean"],
+      culprit: [...alarms.map(() => "lost"), `said rung ${2 * alarms.length}`],
+      program: "same",
+    },
   },
   {
     name: "memory.c, killed in a storm",
