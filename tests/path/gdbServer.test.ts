@@ -156,6 +156,18 @@ path("a stopped thread runs one instruction at a time, and nobody else is told",
   expect((await nextSignal(client)).signal).toBe("SIGSEGV");
 });
 
+path("after a step, the signal of the fault is the one that is delivered", async () => {
+  await using faulter = await Faulter.start();
+  await using client = await guarded(faulter);
+  faulter.tell("segv 0");
+  const { tid } = await nextSignal(client);
+  const { pc } = client.layout;
+  const at = (await client.inspect(tid)).registers[pc]! + loadBytes;
+  expect((await client.step(tid, new Map([[pc, at]]))).signal).toBe("SIGTRAP");
+  await client.control(tid).deliver();
+  expect(await nextStop(client)).toEqual({ kind: "killed", pid: faulter.pid, signal: "SIGSEGV" });
+});
+
 path("exit is told with its code, exec with its path", async () => {
   await using faulter = await Faulter.start();
   await using client = await guarded(faulter);

@@ -32,6 +32,8 @@ export type AttachedThread = { readonly tid: number; readonly name: string; read
 
 type StopRecord = {
   readonly stop: Stopped;
+  /** The stop that the thread was made to step from, where it was: its signal is the one to deliver. */
+  readonly from: Stopped;
   readonly replies: Promise<readonly string[]>;
   inspection: Promise<Inspection> | null;
 };
@@ -43,8 +45,8 @@ export class GdbClient implements AsyncDisposable {
   readonly #stopped = new Map<number, StopRecord>();
   /** Threads whose stop was asked for and is not news. */
   readonly #asked = new Set<number>();
-  /** Threads that run one instruction: the stop after it is no news. */
-  readonly #stepping = new Set<number>();
+  /** Threads that run one instruction, and from which stop: the one after it is no news. */
+  readonly #stepping = new Map<number, Stopped>();
   readonly #owed = new OwedSignals();
   #askedAll = false;
   readonly #events = new StopQueue<StopEvent>();
@@ -146,7 +148,7 @@ export class GdbClient implements AsyncDisposable {
   control(tid: number): StopControl {
     const record = this.#stopped.get(tid);
     if (record === undefined) throw stale(tid);
-    return stopControl(record.stop, {
+    return stopControl(record.from, {
       isNow: () => this.#stopped.get(tid) === record,
       raw: async () => (await this.inspect(tid)).raw,
       resume: (action, raw, changes) => this.#resume(record, action, raw === null ? null : this.#write(raw, changes)),
@@ -210,7 +212,7 @@ export class GdbClient implements AsyncDisposable {
     const record = this.#stopped.get(tid);
     if (record === undefined) throw stale(tid);
     const { raw } = await this.inspect(tid);
-    this.#stepping.add(tid);
+    this.#stepping.set(tid, record.from);
     try {
       await this.#resume(record, action, this.#write(raw, changes));
       await this.#until(() => this.#stopped.has(tid));
@@ -335,7 +337,7 @@ export class GdbClient implements AsyncDisposable {
 
   #takeStop(stop: Stopped, replies: Promise<readonly string[]>): void {
     const { pid, tid } = stop.thread;
-    const record: StopRecord = { stop, replies, inspection: null };
+    const record: StopRecord = { stop, from: this.#stepping.get(tid) ?? stop, replies, inspection: null };
     this.#stopped.set(tid, record);
     if (stop.execPath !== null) {
       for (const [other, { stop: its }] of this.#stopped)
