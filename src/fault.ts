@@ -22,6 +22,8 @@ export type Architecture = "x86_64" | "aarch64";
 /** Linux names of the signals that end a program and that are faults of the program itself. */
 export const fatalSignals = ["SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"] as const;
 export type FatalSignal = (typeof fatalSignals)[number];
+/** Of a signal by its Linux name. */
+export const isFatal = (signal: string): signal is FatalSignal => (fatalSignals as readonly string[]).includes(signal);
 /** A fatal signal, or SIGSTOP where the supervisor itself stopped a thread that hangs. */
 export type FaultSignal = FatalSignal | "SIGSTOP";
 

@@ -7,7 +7,7 @@
  * what has stopped by then is worked on first, because a thread that is let go in its fatal stop dies of it.
  */
 import { explain, HoldfastError } from "#errors.ts";
-import { fatalSignals, type VirtualAddress } from "#fault.ts";
+import { isFatal, type VirtualAddress } from "#fault.ts";
 import type { GdbClient } from "#monitor/gdb/client.ts";
 import type { StopEvent } from "#monitor/gdb/stopEvent.ts";
 import { isExecTrap } from "./execTrap.ts";
@@ -115,7 +115,7 @@ async function takeSignal(
     if (registers !== null) {
       const control = client.control(event.tid);
       await control.writeRegisters(registers);
-      await control.resume();
+      await (isFatal(event.signal) ? control.resume() : control.deliver());
     } else if (await isExecTrap(event, (event.atNs - beganNs) / 1e6, client)) {
       workload.storage.event("lane.execTrap", workload.name, { tid: event.tid });
       await client.control(event.tid).resume();
@@ -145,5 +145,3 @@ async function release(tid: number, client: GdbClient): Promise<void> {
     // It runs already, or the stub is gone and the kernel has delivered the signal: either way it is not stopped.
   }
 }
-
-const isFatal = (signal: string): boolean => (fatalSignals as readonly string[]).includes(signal);

@@ -9,7 +9,7 @@
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Decision, FaultId, FaultReport } from "#fault.ts";
+import { type Decision, type FaultId, type FaultReport, isFatal } from "#fault.ts";
 import { registerChanges } from "#suppression/apply.ts";
 
 export type UnfinishedAct = { readonly fault: FaultId; readonly registers: ReadonlyMap<number, bigint> };
@@ -50,8 +50,8 @@ export class UnfinishedActs {
   take(tid: number, signal: string): UnfinishedAct | null {
     const act = this.#found.get(tid) ?? null;
     this.#found.delete(tid);
-    // Any other signal is the fault itself: the first step had not begun.
-    return signal === "SIGTRAP" ? act : null;
+    // Any other fatal signal is the fault itself: the first step had not begun. One that is not came in place of a step.
+    return signal === "SIGTRAP" || !isFatal(signal) ? act : null;
   }
 
   clear(): void {

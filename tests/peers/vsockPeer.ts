@@ -29,9 +29,7 @@ export class VsockPeer implements Disposable {
         data: (socket, bytes) => {
           const { data } = socket;
           if (data.greeted) {
-            data.stub?.stdin.write(bytes);
-            data.stub?.stdin.flush();
-            return;
+            return hand(data.stub, bytes);
           }
           data.greeted = true;
           if (Buffer.from(bytes).toString() !== `CONNECT ${port}\n`) {
@@ -63,6 +61,17 @@ export class VsockPeer implements Disposable {
       socket.end();
     })();
     return stub;
+  }
+}
+
+/** A stub that has let go of its program has ended: what still comes for it is for nobody, as on a real vsock. */
+function hand(stub: Connection["stub"], bytes: Uint8Array): void {
+  if (stub === null || stub.exitCode !== null) return;
+  try {
+    stub.stdin.write(bytes);
+    void Promise.resolve(stub.stdin.flush()).catch(() => {});
+  } catch {
+    // It has ended just now.
   }
 }
 

@@ -4,7 +4,7 @@
  * and a sentence, and whether a policy wants it back.
  */
 import type { RestartPolicy } from "#config/schema.ts";
-import { fatalSignals } from "#fault.ts";
+import { isFatal } from "#fault.ts";
 import type { ProgramEnd } from "../guardedProgram.ts";
 
 /**
@@ -35,7 +35,7 @@ export function faultOfEnd({ code, signal }: ProgramEnd, outOfMemory: boolean): 
 }
 
 function kindOf(signal: string, outOfMemory: boolean): ProgramFaultKind {
-  if ((fatalSignals as readonly string[]).includes(signal)) return "signal";
+  if (isFatal(signal)) return "signal";
   if (orderlySignals.includes(signal)) return "ended";
   return signal === "SIGKILL" && outOfMemory ? "outOfMemory" : "killed";
 }

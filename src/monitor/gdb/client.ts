@@ -7,16 +7,15 @@
  * Limits: `stopQueueMax` (stopQueue.ts), `stopRoundsMax`. Source: GDB manual, appendix E; gdbserver 13.
  */
 import { callingConvention } from "#binary/callingConvention.ts";
-import { toHex } from "#bytes.ts";
 import { GdbError } from "#errors.ts";
 import type { Architecture, Registers, VirtualAddress } from "#fault.ts";
 import { attachRefusal, checkTraceable } from "./attach.ts";
 import { type GdbClientOptions, GdbConnection } from "./connection.ts";
 import { endStub, followForks, letGoOf, letGoOfOthers } from "./heldProcesses.ts";
-import { deliverAction, type Inspection, readInspection, writeRequest } from "./inspection.ts";
-import { continueRequests, formatThread, parseProcesses, parseThreads, type ThreadId } from "./messages.ts";
+import { deliverAction, type Inspection, readInspection, unchanged, writeRequest } from "./inspection.ts";
+import { continueRequests, formatThread, parseProcesses, type ThreadId } from "./messages.ts";
 import { OwedSignals } from "./owedSignals.ts";
-import { readLayout, readStubFile, readStubMemory, writeStubMemory } from "./reads.ts";
+import { readLayout, readStubFile, readStubMemory, readThreads, writeStubMemory } from "./reads.ts";
 import { expectOk, stale } from "./refusals.ts";
 import type { RegisterLayout } from "./registers.ts";
 import { rehearse } from "./rehearsal.ts";
@@ -49,6 +48,8 @@ export class GdbClient implements AsyncDisposable {
   readonly #stepping = new Map<number, Stopped>();
   readonly #owed = new OwedSignals();
   #askedAll = false;
+  /** A signal may then stand in place of a step that an earlier client has begun: whoever reads the stops is told. */
+  #isAdopting = false;
   readonly #events = new StopQueue<StopEvent>();
   #connection: GdbConnection | null = null;
   #layout: RegisterLayout | null = null;
@@ -109,7 +110,9 @@ export class GdbClient implements AsyncDisposable {
   /** Takes over a program to which the stub is attached already. Its stopped threads come out of `stops` as if anew. */
   async adopt(pid: number, { signal }: { signal?: AbortSignal } = {}): Promise<readonly AttachedThread[]> {
     this.#pid = pid;
+    this.#isAdopting = true;
     await this.#open().rescan(signal);
+    this.#isAdopting = false;
     await letGoOfOthers(this.#open(), pid, signal);
     const threads = await this.#listThreads(signal);
     if (threads.length === 0)
@@ -151,7 +154,7 @@ export class GdbClient implements AsyncDisposable {
     return stopControl(record.from, {
       isNow: () => this.#stopped.get(tid) === record,
       raw: async () => (await this.inspect(tid)).raw,
-      resume: (action, raw, changes) => this.#resume(record, action, raw === null ? null : this.#write(raw, changes)),
+      resume: (action, raw, changes) => this.#resume(record, action, raw, changes),
     });
   }
 
@@ -191,8 +194,11 @@ export class GdbClient implements AsyncDisposable {
     const { pc } = callingConvention[this.architecture];
     return this.#owed.step(tid, changes.get(pc), async () => {
       const inspection = await this.#goOn(tid, changes, "s");
-      const { gdbSignal } = this.#stopped.get(tid)?.stop ?? { gdbSignal: 0 };
-      return { inspection, gdbSignal, at: inspection.registers[pc] ?? null };
+      return {
+        inspection,
+        gdbSignal: this.#stopped.get(tid)?.stop.gdbSignal ?? 0,
+        at: inspection.registers[pc] ?? null,
+      };
     });
   }
 
@@ -205,7 +211,7 @@ export class GdbClient implements AsyncDisposable {
   async resumeAs(tid: number, raw: Uint8Array): Promise<void> {
     const record = this.#stopped.get(tid);
     if (record === undefined) throw stale(tid);
-    await this.#resume(record, "c", `G${toHex(raw)}`);
+    await this.#resume(record, "c", raw);
   }
 
   async #goOn(tid: number, changes: ReadonlyMap<number, bigint>, action: "s" | "c"): Promise<Inspection> {
@@ -214,7 +220,7 @@ export class GdbClient implements AsyncDisposable {
     const { raw } = await this.inspect(tid);
     this.#stepping.set(tid, record.from);
     try {
-      await this.#resume(record, action, this.#write(raw, changes));
+      await this.#resume(record, action, raw, changes);
       await this.#until(() => this.#stopped.has(tid));
       return await this.inspect(tid);
     } finally {
@@ -243,11 +249,8 @@ export class GdbClient implements AsyncDisposable {
   }
 
   /** All threads of the program. gdbserver stops them all for as long as it lists them (measured: a switch each). */
-  async threads(signal?: AbortSignal): Promise<{ thread: ThreadId; name: string }[]> {
-    const { pid } = this.#thread(0);
-    return parseThreads(await this.#open().xfer("threads:read:", { signal })).filter(
-      ({ thread }) => thread.pid === pid,
-    );
+  threads(signal?: AbortSignal): Promise<{ thread: ThreadId; name: string }[]> {
+    return readThreads(this.#open(), this.#thread(0).pid, signal);
   }
 
   /** All processes that the stub sees: how a program inside a guest is found by name. */
@@ -320,19 +323,16 @@ export class GdbClient implements AsyncDisposable {
     throw new GdbError("gdb.attach", `process ${pid} makes threads faster than they can be stopped`, { pid });
   }
 
-  #write(raw: Uint8Array, changes: ReadonlyMap<number, bigint>): string {
-    return writeRequest(this.layout, raw, changes, this.#open().packetBytes);
-  }
-
-  async #resume(record: StopRecord, wanted: string, registers: string | null): Promise<void> {
+  async #resume(record: StopRecord, wanted: string, raw: Uint8Array | null, changes = unchanged): Promise<void> {
     const { thread, serial } = record.stop;
     const { tid } = thread;
+    const registers = raw === null ? null : writeRequest(this.layout, raw, changes, this.#open().packetBytes);
     this.#stopped.delete(tid);
-    const isMadeTo = this.#stepping.has(tid);
-    const action = wanted === "c" && !isMadeTo ? this.#owed.action(tid) : wanted;
+    const isFree = !this.#stepping.has(tid);
+    const action = wanted === "c" && isFree ? this.#owed.action(tid) : wanted;
     expectOk(await this.#open().resume({ thread, serial, action, registers }), `resume thread ${tid}`);
     // One signal goes with each resume: for the next one it is stopped again, by nobody's wish.
-    if (!isMadeTo && this.#owed.isOwed(tid)) await this.#open().request([`vCont;t:${formatThread(thread)}`]);
+    if (isFree && this.#owed.isOwed(tid)) await this.#open().request([`vCont;t:${formatThread(thread)}`]);
   }
 
   #takeStop(stop: Stopped, replies: Promise<readonly string[]>): void {
@@ -346,7 +346,7 @@ export class GdbClient implements AsyncDisposable {
       this.#letGo(record);
     } else if (this.#stepping.has(tid)) {
       // `step` waits for it.
-    } else if (passedSignals.includes(stop.gdbSignal)) {
+    } else if (passedSignals.includes(stop.gdbSignal) && !this.#isAdopting) {
       // gdbserver 13 now and then reports a signal that it was told to pass on (SIGCONT after SIGSTOP, measured).
       this.#letGo(record, deliverAction(stop));
     } else if (stop.gdbSignal !== 0) {

@@ -42,6 +42,8 @@ export function readInspection(
 export const deliverAction = ({ gdbSignal }: Stopped): string =>
   gdbSignal === 0 ? "c" : `C${gdbSignal.toString(16).padStart(2, "0")}`;
 
+export const unchanged: ReadonlyMap<number, bigint> = new Map();
+
 /** `G` with the changed registers. @throws GdbError "gdb.refused" where the stub does not take packets so long */
 export function writeRequest(
   layout: RegisterLayout,

@@ -8,7 +8,7 @@
 import { GdbError } from "#errors.ts";
 import type { VirtualAddress } from "#fault.ts";
 import type { GdbConnection } from "./connection.ts";
-import { errorReply, type FileReply, parseFileReply, parseHexBytes, type ThreadId } from "./messages.ts";
+import { errorReply, type FileReply, parseFileReply, parseHexBytes, parseThreads, type ThreadId } from "./messages.ts";
 import { type RegisterLayout, readDescription } from "./registers.ts";
 
 export const fileBytesMax = 16 * 1024 * 1024;
@@ -86,6 +86,16 @@ export async function writeStubMemory(
   const [reply = ""] = await connection.request([packet], { thread, signal });
   if (reply === "OK") return;
   throw new GdbError("gdb.refused", `the stub did not write ${bytes.length} bytes`, { at, reply });
+}
+
+/** All threads of one process. */
+export async function readThreads(
+  connection: GdbConnection,
+  pid: number,
+  signal?: AbortSignal,
+): Promise<{ thread: ThreadId; name: string }[]> {
+  const all = parseThreads(await connection.xfer("threads:read:", { signal }));
+  return all.filter(({ thread }) => thread.pid === pid);
 }
 
 /** Where the registers of a process lie in `g`. */

@@ -5,7 +5,7 @@
  * Gets either number; gives the other and the name. Real-time signals are named SIG32 to SIG64.
  * Source: include/gdb/signals.def of GDB 13; signal(7) for x86-64 and AArch64, which agree.
  */
-import { fatalSignals } from "#fault.ts";
+import { isFatal } from "#fault.ts";
 
 /** Name, GDB's number, Linux's number. */
 const named: readonly (readonly [name: string, gdb: number, linux: number])[] = [
@@ -73,9 +73,7 @@ export const linuxSignalNumber = (name: string): number | null => linuxByName.ge
 
 /** GDB's numbers of all signals that must not stop a thread: every one but the fatal ones and SIGKILL. */
 export const passedSignals: readonly number[] = [
-  ...table
-    .filter(([name]) => name !== "SIGKILL" && !(fatalSignals as readonly string[]).includes(name))
-    .map(([, gdb]) => gdb),
+  ...table.filter(([name]) => name !== "SIGKILL" && !isFatal(name)).map(([, gdb]) => gdb),
   unknownNumber,
 ];
 

@@ -39,6 +39,14 @@ test("an act that was begun and not ended is found, once, in a thread that stand
   expect(new UnfinishedActs(folder).take(fault.tid, "SIGTRAP")).toBeNull();
 });
 
+test("a thread whose step a signal came before stands within the act as well", () => {
+  new UnfinishedActs(folder).begin(fault, decisionOf({}));
+  expect(new UnfinishedActs(folder).take(fault.tid, "SIGALRM")).toEqual({
+    fault: fault.id,
+    registers: registerChanges(fault, abandon),
+  });
+});
+
 test("before its first step the thread is in its own fault, which is worked on as such", () => {
   new UnfinishedActs(folder).begin(fault, decisionOf({}));
   expect(new UnfinishedActs(folder).take(fault.tid, "SIGSEGV")).toBeNull();
