@@ -35,7 +35,12 @@ const aborts: readonly Specimen[] = [
       build: protectedStack,
     },
   ),
-  ...each("aborts.c", ["overrun"], { ...ended("SIGABRT"), trials: ["more failed"] }, { build: protectedStack }),
+  ...each(
+    "aborts.c",
+    ["overrun"],
+    { ...ended(process.arch === "arm64" ? "SIGSEGV" : "SIGABRT"), trials: ["more failed"] },
+    { build: protectedStack },
+  ),
 ];
 
 const throwing: readonly Specimen[] = [
