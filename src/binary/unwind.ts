@@ -64,7 +64,8 @@ export function unwindBlocked(
 class Unwinder {
   readonly #window: StackWindow;
   readonly #memory: UnwindMemory;
-  readonly #deep: DeepWalk;
+  /** Few stacks are so deep. */
+  #deep: DeepWalk | null = null;
   readonly #keptAtEachEnd: number;
   readonly #isReturnAddress: boolean;
   #signalFrames = 0;
@@ -78,7 +79,6 @@ class Unwinder {
   ) {
     this.#window = new StackWindow(read);
     this.#memory = { window: this.#window, codeMap, mask: options.addressMask ?? defaultAddressMask };
-    this.#deep = new DeepWalk(this.#memory);
     this.#isReturnAddress = options.isReturnAddress ?? false;
     this.#keptAtEachEnd = options.keptAtEachEnd ?? Number.POSITIVE_INFINITY;
   }
@@ -102,6 +102,7 @@ class Unwinder {
 
   /** A frame further out where the stack goes on deep, else the same. */
   #leap(frame: OpenFrame, kept: BothEnds, limit: number): OpenFrame {
+    this.#deep ??= new DeepWalk(this.#memory);
     const leap = this.#deep.leap(frame, this.#floor, kept.atEachEnd, limit - kept.pushed);
     if (leap === null) return frame;
     kept.passOver(leap.walked);
