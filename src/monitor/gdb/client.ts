@@ -190,9 +190,9 @@ export class GdbClient implements AsyncDisposable {
    * stop of its own, whose signal is SIGTRAP unless a fatal one came first; any other reaches the program when the thread is
    * resumed. `stops` does not tell it.
    */
-  step(tid: number, changes: ReadonlyMap<number, bigint>): Promise<Inspection> {
+  async step(tid: number, changes: ReadonlyMap<number, bigint>): Promise<Inspection> {
     const { pc } = callingConvention[this.architecture];
-    return this.#owed.step(tid, changes.get(pc), async () => {
+    return await this.#owed.step(tid, changes.get(pc), async () => {
       const inspection = await this.#goOn(tid, changes, "s");
       return {
         inspection,
@@ -249,8 +249,8 @@ export class GdbClient implements AsyncDisposable {
   }
 
   /** All threads of the program. gdbserver stops them all for as long as it lists them (measured: a switch each). */
-  threads(signal?: AbortSignal): Promise<{ thread: ThreadId; name: string }[]> {
-    return readThreads(this.#open(), this.#thread(0).pid, signal);
+  async threads(signal?: AbortSignal): Promise<{ thread: ThreadId; name: string }[]> {
+    return await readThreads(this.#open(), this.#thread(0).pid, signal);
   }
 
   /** All processes that the stub sees: how a program inside a guest is found by name. */
