@@ -38,8 +38,8 @@ export function readInspection(
   return { tid, signal: stop.signal, registers, raw, cause: agrees ? read : null };
 }
 
-/** How to resume with the signal the thread stopped for: gdbserver hands it on with its siginfo. */
-export const deliverAction = ({ gdbSignal }: Stopped): string =>
+/** How to resume with a signal by GDB's number, 0 for none. gdbserver hands the one the thread stopped for on with its siginfo. */
+export const deliverAction = ({ gdbSignal }: Pick<Stopped, "gdbSignal">): string =>
   gdbSignal === 0 ? "c" : `C${gdbSignal.toString(16).padStart(2, "0")}`;
 
 export const unchanged: ReadonlyMap<number, bigint> = new Map();

@@ -7,7 +7,7 @@
  * sent by another process. Source: gdbserver 13, linux-low.cc (a signal is never passed on where the last resume was a step);
  * ptrace(2), "Signal-delivery-stop".
  */
-import type { Inspection } from "./inspection.ts";
+import { deliverAction, type Inspection } from "./inspection.ts";
 import { passedSignals } from "./signals.ts";
 
 /** Timers come again: after so many interruptions of one step, it has failed. */
@@ -22,10 +22,10 @@ export class OwedSignals {
 
   /** `c`, or `C` and a signal that was owed and is not any more. */
   action(tid: number): string {
-    const [first, ...others] = this.#owed.get(tid) ?? [];
+    const [gdbSignal = 0, ...others] = this.#owed.get(tid) ?? [];
     if (others.length > 0) this.#owed.set(tid, others);
     else this.#owed.delete(tid);
-    return first === undefined ? "c" : `C${first.toString(16).padStart(2, "0")}`;
+    return deliverAction({ gdbSignal });
   }
 
   /** For a thread that has ended: its number may be another's. */
