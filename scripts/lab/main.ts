@@ -24,12 +24,13 @@ const usage = `usage: bun scripts/lab.ts nested [--arch x86_64|aarch64] [--bun F
        bun scripts/lab.ts appliance [--image FILE] [--scene DIR] [STEP…]
        bun scripts/lab.ts cuts [--image FILE] [--kind slot|ready|update|load] [--count N] [--first N] [--seed N]
                                    [--scene DIR] [--bundle FILE] [--lies]
-       bun scripts/lab.ts native [--arch x86_64|aarch64] [--bun FILE] [--cache DIR] [--set NAME=VALUE]… [TEST FILE…]
+       bun scripts/lab.ts native [--arch x86_64|aarch64] [--bun FILE] [--hypervisor FILE] [--cache DIR]
+                                   [--set NAME=VALUE]… [TEST FILE | "BENCHMARK WORDS"]…
 
   nested: a machine in QEMU's software emulation boots Holdfast, Cloud Hypervisor and a Debian guest. STEP: words of the
   names of steps, with - for spaces. native: the same machine runs test files of this checkout (default: the engine's,
-  on real programs), with gdbserver, servers and compilers of its own. appliance: boots an image of image/build (default: the
-  newest) and does to it what can happen to a box. cuts: takes its power at moments that the seed chooses, and boots it
+  on real programs) and benchmarks, with gdbserver, servers and compilers of its own. appliance: boots an image of
+  image/build (default: the newest) and does to it what can happen to a box. cuts: takes its power at moments that the seed chooses, and boots it
   again. For a foreign architecture the binaries must be given. Needs root, QEMU and mmdebstrap.`;
 
 type Values = {
@@ -105,7 +106,8 @@ async function native(values: Values, cache: string, files: readonly string[]): 
   if (lacks.length > 0) return refuse(lacks);
   const tell = (text: string): void => console.log(`lab ${architecture}: ${text}`);
   const chosen = files.length > 0 ? files : nativeTests;
-  const run = { architecture, bun: bun!, cache, files: chosen, settings: values.set ?? [], tell };
+  const { hypervisor = null, set: settings = [] } = values;
+  const run = { architecture, bun: bun!, hypervisor, cache, files: chosen, settings, tell };
   const { passed, failed, skipped } = await runNative(run);
   console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
   return passed > 0 && failed === 0 ? 0 : 1;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Tests of real programs on a processor that this machine does not have: a Debian machine in QEMU with the real gdbserver,
- * servers and compilers runs test files of this checkout. Gets their names; gives each test's result as it comes.
+ * servers and compilers runs test files of this checkout, and benchmarks. Gets their names; gives each test's result as it
+ * comes, and what a benchmark prints.
  *
  * The machine has no network but loopback. Its disks are thrown away; the console is kept as a log. Limit: `testsMsMax`.
  */
@@ -12,14 +13,16 @@ import { run } from "#image/commands.ts";
 import { initrdFor } from "./initrd.ts";
 import { LabError } from "./labError.ts";
 import { runMachine } from "./machine.ts";
-import { copyCheckout } from "./payload.ts";
+import { copyCheckout, putHypervisor } from "./payload.ts";
 import { buildRoot, type LabArchitecture } from "./root.ts";
 
 export type NativeOptions = {
   readonly architecture: LabArchitecture;
   readonly bun: string;
   readonly cache: string;
-  /** Test files, as paths in the checkout. */
+  /** For benchmarks of guests. */
+  readonly hypervisor: string | null;
+  /** Test files as paths in the checkout, and benchmarks, each with its words: `scripts/bench/NAME.ts --rounds 5`. */
   readonly files: readonly string[];
   /** Environment of the tests, `NAME=VALUE`. */
   readonly settings: readonly string[];
@@ -40,24 +43,32 @@ export const nativeTests: readonly string[] = [
 export const testsMsMax = 4 * 60 * 60_000;
 /** Emulation makes everything ten to thirty times slower. */
 const testMsMax = 20 * 60_000;
+/** A machine that says nothing has stopped for good. */
+const aliveSeconds = 20;
 
 const init = (files: readonly string[], settings: readonly string[]): string => `#!/bin/sh
 export PATH=/lab/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 mount -t tmpfs run /run; mount -t tmpfs tmp /tmp; mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts; mount -t tmpfs shm /dev/shm
 ip link set lo up
+while sleep ${aliveSeconds}; do echo "LAB alive"; done &
 cd /lab/holdfast
-for file in ${files.join(" ")}; do
-  echo "LAB file $file"
-  env ${settings.join(" ")} NO_COLOR=1 bun test --timeout=${testMsMax} ./$file 2>&1 | cat
-done
+${files.map((file) => commandFor(file, settings)).join("\n")}
 echo LAB ended
 echo o > /proc/sysrq-trigger
 sleep 60
 `;
 
+function commandFor(file: string, settings: readonly string[]): string {
+  const environment = `env ${settings.join(" ")} NO_COLOR=1`;
+  if (file.endsWith(".test.ts")) {
+    return `echo "LAB file ${file}"; ${environment} bun test --timeout=${testMsMax} ./${file} 2>&1 | cat`;
+  }
+  return `echo "LAB bench ${file}"; ${environment} bun ./${file} 2>&1; echo "LAB bench ended $?"`;
+}
+
 export async function runNative(options: NativeOptions): Promise<NativeResult> {
-  const { architecture, bun, cache, files, settings, tell } = options;
+  const { architecture, bun, hypervisor, cache, files, settings, tell } = options;
   await mkdir(cache, { recursive: true });
   const root = await buildRoot(architecture, cache, tell, "tests");
   const work = join(cache, `native-${architecture}-${process.pid}`);
@@ -67,8 +78,19 @@ export async function runNative(options: NativeOptions): Promise<NativeResult> {
   let ended = false;
   // At the end of a file the failed ones are listed again.
   let isListedAgain = false;
+  let isBenchmark = false;
   const take = (line: string): void => {
+    if (line.startsWith("LAB alive")) return;
     if (line.startsWith("LAB ended")) ended = true;
+    if (line.startsWith("LAB bench")) {
+      const code = /^LAB bench ended (\d+)/.exec(line)?.[1];
+      isBenchmark = code === undefined;
+      if (code !== undefined) total[code === "0" ? "passed" : "failed"] += 1;
+    }
+    if (isBenchmark) {
+      tell(line.replace("LAB bench ", ""));
+      return;
+    }
     if (line.startsWith("LAB file")) isListedAgain = false;
     if (/^\d+ tests? failed:/.test(line)) isListedAgain = true;
     if (isListedAgain) return;
@@ -80,7 +102,7 @@ export async function runNative(options: NativeOptions): Promise<NativeResult> {
   };
   try {
     tell("building the payload");
-    const payload = await buildDisk(work, bun, init(files, settings));
+    const payload = await buildDisk(work, bun, hypervisor, init(files, settings));
     const initrd = join(work, "initrd");
     await writeFile(initrd, await initrdFor(root, '/bin/sh -c "mount -t ext4 /dev/vdb /lab && exec /lab/init"'));
     tell(`starting the machine; its console is kept in ${logPath}`);
@@ -96,11 +118,12 @@ export async function runNative(options: NativeOptions): Promise<NativeResult> {
   return total;
 }
 
-async function buildDisk(work: string, bun: string, script: string): Promise<string> {
+async function buildDisk(work: string, bun: string, hypervisor: string | null, script: string): Promise<string> {
   const tree = join(work, "tree");
   for (const path of ["bin", "holdfast"]) await mkdir(join(tree, path), { recursive: true });
   await cp(bun, join(tree, "bin/bun"));
   await chmod(join(tree, "bin/bun"), 0o755);
+  if (hypervisor !== null) await putHypervisor(hypervisor, join(tree, "bin"));
   await writeFile(join(tree, "init"), script, { mode: 0o755 });
   await copyCheckout(join(tree, "holdfast"), []);
   const image = join(work, "payload.ext4");

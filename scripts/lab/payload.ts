@@ -26,6 +26,7 @@ const init = (words: readonly string[]): string => `#!/bin/sh
 export PATH=/lab/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 mount -t tmpfs run /run; mount -t tmpfs tmp /tmp; mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts; mount -t tmpfs shm /dev/shm
+mount -t tracefs tracefs /sys/kernel/tracing; mount -t debugfs debugfs /sys/kernel/debug
 modprobe -a tun bridge xfs kvm_amd 2>/dev/null
 ip link set lo up
 mkfs.xfs -q -m reflink=1 /dev/vdd && mkdir -p /run/guest && mount -t xfs /dev/vdd /run/guest
@@ -58,7 +59,7 @@ export async function buildPayload(parts: PayloadParts): Promise<string> {
 }
 
 /** A dynamically linked build would die in its seccomp filter at the first checkpoint: that one only logs. */
-async function putHypervisor(hypervisor: string, bin: string): Promise<void> {
+export async function putHypervisor(hypervisor: string, bin: string): Promise<void> {
   const isDynamic = hasInterpreter(hypervisor);
   const name = isDynamic ? "cloud-hypervisor.dynamic" : "cloud-hypervisor";
   await cp(hypervisor, join(bin, name));

@@ -24,6 +24,7 @@ const configPath = "/tmp/holdfast.toml";
 /** On XFS, so that it can be cloned together with the guest's memory. */
 const guestDisk = "/run/guest/root.img";
 const guestAddress = "192.168.77.2";
+const page = "127.0.0.1:8443";
 /** Everything under double emulation takes its time, above all beside other work on the same cores. */
 const bootMs = 600_000;
 /** Everything later may take this many times what the first boot and its protection took. */
@@ -36,6 +37,9 @@ const cmdlineFor = (architecture: string): string => `console=${console_[archite
 const configFor = (architecture: string): string => `
 state = "${state}"
 run = "${runDirectory}"
+
+[status]
+listen = "${page}"
 
 [[guest]]
 name = "debian"
@@ -98,6 +102,7 @@ const steps: Readonly<Record<string, StepBody>> = {
     const { pid, serving } = await supervisor.next({ event: "guarding", workload: "nginx" }, patienceMs);
     return { pid, serving, answer: (await (await fetch(`http://${guestAddress}/`)).text()).trim() };
   },
+  "exits of its virtual processor are counted, by reason too": countExits,
   "its redis takes the development faults and goes on": crashRedis,
   "a new supervisor takes the guest over": async (context) => {
     const before = await context.control.show("debian");
@@ -204,6 +209,30 @@ async function crashRedis({ supervisor }: Context): Promise<Facts> {
   require_(!verdicts.includes("failed"), `verdicts: ${verdicts.join(" ")}`);
   const medianStopUs = [...stopsUs].sort((a, b) => a - b)[stopsUs.length >> 1];
   return { pid: after, faults: stopsUs.length, verdicts: verdicts.join(" "), medianStopUs, stopsUs, ...report };
+}
+
+const countedMs = 10_000;
+
+/** By the kernel's tracepoint and by KVM's own statistics: both rise while the guest runs. */
+async function countExits(): Promise<Facts> {
+  const before = await exitsNow();
+  await systemClock.sleep(countedMs);
+  const after = await exitsNow();
+  const risen = Object.entries(after).filter(([name, total]) => total > (before[name] ?? Number.POSITIVE_INFINITY));
+  const names = risen.map(([name]) => name);
+  require_(names.includes("kvm_exits"), `the tracepoint stands still: ${JSON.stringify({ before, after })}`);
+  require_(names.includes("exits"), `the statistics stand still: ${JSON.stringify({ before, after })}`);
+  return Object.fromEntries(risen.map(([name, total]) => [name, total - before[name]!]));
+}
+
+/** Totals of the guest by reason, and under its own name what the tracepoint has counted. */
+async function exitsNow(): Promise<Readonly<Record<string, number>>> {
+  const text = await (await fetch(`http://${page}/metrics`)).text();
+  const lines = text.matchAll(
+    /^holdfast_(?:guest_exits|counter_events)_total\{workload="debian",\w+="(\w+)"\} (\d+)/gm,
+  );
+  const totals = [...lines].map(([, name, total]) => [name!, Number(total)] as const);
+  return Object.fromEntries(totals.filter(([name]) => /(^|_)exits?($|_)/.test(name)));
 }
 
 const typeAgainMs = 20_000;

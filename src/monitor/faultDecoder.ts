@@ -29,9 +29,10 @@ import {
   type VirtualAddress,
 } from "#fault.ts";
 import { type CallSite, type CallSites, unknownCall } from "./callSites.ts";
+import type { Connections } from "./connectionEvidence.ts";
 import { threadPointerNumber } from "./gdb/registers.ts";
 import type { RestartableSequences } from "./restartableSequences.ts";
-import type { Connections, Sessions } from "./sessions.ts";
+import type { Sessions } from "./sessions.ts";
 import type { SpineFrame, Spines } from "./spines.ts";
 import { pickUp } from "./tornStack.ts";
 
@@ -199,7 +200,8 @@ function sessionEvidence(
   const own = frames.slice(0, limit).findLastIndex(({ afterCall }) => afterCall === "never") + 1;
   const sp = kept[own]?.registers[callingConvention[view.architecture].sp];
   if (sp == null) return [];
-  return sessions.evidence(sockets, kept.slice(own), spine === null ? null : spine - own, address(sp), map);
+  const work = { frames: kept.slice(own), spine: spine === null ? null : spine - own, sp: address(sp), map };
+  return sessions.evidence(sockets, work);
 }
 
 /** How each frame was entered. A value that is passed on unchanged is tested or used further out. */

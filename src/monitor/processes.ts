@@ -55,6 +55,9 @@ export function parseStatus(text: string, pid: number): ProcessStatus {
   };
 }
 
+/** For how many descriptors the process has room, from the text of `/proc/PID/status`: none is above. */
+export const tableSizeIn = (text: string): number => Number(/^FDSize:\s*(\d+)/m.exec(text)?.[1] ?? 0);
+
 /** The process that started it, or has adopted it since; null where it is gone. */
 export function readParent(pid: number): number | null {
   const text = readSmall(`/proc/${pid}/stat`);

@@ -6,13 +6,15 @@
  * Three depths: the registers and stack words themselves, the objects they point to, and the objects those point to.
  * A number's commonness is counted where it has nothing to do with the request: in the stack of earlier calls and of the
  * spine, and in the neighbourhood of the same objects.
- * Limits: 16 KiB of stack, 96 near objects of 256 bytes, 384 far ones of 96 bytes. Runs while the thread is stopped.
+ * Limits: 16 KiB of stack, 96 near objects of 256 bytes, 384 far ones of 96 bytes, or as few as is asked for. Runs while the
+ * thread is stopped.
  */
 import { address, type Reach, type VirtualAddress } from "#fault.ts";
 
 const stackBytesMax = 16_384;
-const nearObjectsMax = 96;
-const farObjectsMax = 384;
+/** How many objects are looked at. */
+export type ReachLimits = { readonly near: number; readonly far: number };
+export const reachLimits: ReachLimits = { near: 96, far: 384 };
 const nearBytes = 256;
 const farBytes = 96;
 /** Memory on both sides of a near object that stands for "anything". */
@@ -30,6 +32,7 @@ export type ReachQuery = {
   readonly read: (from: VirtualAddress, lengthBytes: number) => Uint8Array;
   /** True for addresses of objects worth looking at: mapped, writable, not this stack. */
   readonly isObject: (at: number) => boolean;
+  readonly limits?: ReachLimits;
 };
 
 export type ReachAnswer = {
@@ -45,17 +48,18 @@ export function reachOf(numbers: readonly number[], query: ReachQuery): ReachAns
       const found = counts.get(word);
       if (found !== undefined) found[depth] += 1;
     };
+  const { limits = reachLimits } = query;
   const stack = query.read(
     query.stackFrom,
     Math.min(stackBytesMax, Math.max(0, Number(query.stackTo - query.stackFrom))),
   );
   for (const value of query.registers) if (value <= 0xffff_ffffn) count("direct")(Number(value));
   words(stack, count("direct"));
-  const near = pointersIn([...query.registers, ...quads(stack)], query.isObject, nearObjectsMax);
+  const near = pointersIn([...query.registers, ...quads(stack)], query.isObject, limits.near);
   const nearObjects = near.map((at) => query.read(address(at), nearBytes));
   for (const bytes of nearObjects) words(bytes, count("near"));
   const inside = nearObjects.flatMap((bytes) => [...quads(bytes)]);
-  for (const at of pointersIn(inside, query.isObject, farObjectsMax))
+  for (const at of pointersIn(inside, query.isObject, limits.far))
     words(query.read(address(at), farBytes), count("far"));
   return { reach: counts, commonness: commonnessOf(numbers, near, query) };
 }

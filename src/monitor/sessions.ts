@@ -6,36 +6,18 @@
  * Limits: 4,096 descriptors are listed, 1,024 connections looked at, those with unread data last.
  */
 import { readFileSync, readlinkSync } from "node:fs";
-import type { CodeMap } from "#binary/codeMap.ts";
-import type { UnwoundFrame } from "#binary/unwindTypes.ts";
 import { type ForeignSocket, ForeignSockets } from "#board/native/foreignSockets.ts";
 import { explain, NativeError } from "#errors.ts";
-import { address, type ProgramView, type SessionEvidence, type VirtualAddress } from "#fault.ts";
+import type { ProgramView, SessionEvidence } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { type Bound, unbound } from "./boundConnections.ts";
+import { type Connections, evidenceOf, type SeenSocket, type WorkReached } from "./connectionEvidence.ts";
 import { watchedElsewhere } from "./multiplexers.ts";
 import { readDescriptors } from "./processes.ts";
-import { reachOf } from "./reach.ts";
 
 const descriptorsMax = 4096;
 const connectionsMax = 1024;
 const multiplexersMax = 64;
-/** Below is never mapped (vm.mmap_min_addr), above is the kernel's. */
-const [lowestObject, highestObject] = [65_536, 2 ** 48];
-
-/**
- * A connection, and whether it is another thread's: its multiplexer watches it and not that of the thread that is asked about,
- * or it waits on it alone. `own`: this thread waits on it alone.
- */
-export type SeenSocket = ForeignSocket & { readonly elsewhere: boolean; readonly own: boolean };
-
-export type Connections = {
-  readonly sockets: readonly SeenSocket[];
-  /** True where children of the program may hold its connections too. */
-  readonly shared: boolean;
-  /** The program's multiplexers where a connection that is cut will live on elsewhere; null: not looked up. */
-  readonly multiplexers: readonly number[] | null;
-};
 
 export class Sessions implements Disposable {
   readonly #sockets: ForeignSockets | null;
@@ -80,40 +62,8 @@ export class Sessions implements Disposable {
   }
 
   /** Evidence for each connection. `frames` are those of the stopped thread, `spine` the index of its first spine frame. */
-  evidence(
-    connections: readonly SeenSocket[],
-    frames: readonly UnwoundFrame[],
-    spine: number | null,
-    sp: VirtualAddress,
-    map: CodeMap,
-  ): SessionEvidence[] {
-    if (connections.length === 0) return [];
-    const work = frames.slice(0, (spine ?? frames.length - 1) + 1);
-    const stackTo = work.at(-2)?.cfa ?? address(sp + 4096n);
-    const query = {
-      registers: work.flatMap((frame) => frame.registers.filter((value) => value !== null)),
-      stackFrom: sp,
-      stackTo,
-      read: (from: VirtualAddress, bytes: number) => this.view.readMemory(from, bytes),
-      isObject: (at: number) => mayHoldObjects(at, map) && !(at >= Number(sp) && at < Number(stackTo)),
-    };
-    const { reach, commonness } = reachOf(
-      connections.map(({ fd }) => fd),
-      query,
-    );
-    return connections.map((socket) => ({
-      fd: socket.fd,
-      peer: socket.peer,
-      unreadBytes: socket.unreadBytes,
-      lastReceivedMs: socket.tcp?.lastReceivedMs ?? null,
-      lastSentMs: socket.tcp?.lastSentMs ?? null,
-      neverAnswered: socket.tcp !== null && socket.tcp.bytesSent === 0n && socket.tcp.bytesReceived > 0n,
-      balance: socket.tcp?.balance ?? null,
-      elsewhere: socket.elsewhere,
-      own: socket.own,
-      reach: reach.get(socket.fd)!,
-      commonness: commonness.get(socket.fd)!,
-    }));
+  evidence(connections: readonly SeenSocket[], work: WorkReached): SessionEvidence[] {
+    return evidenceOf(connections, work, (from, bytes) => this.view.readMemory(from, bytes));
   }
 
   [Symbol.dispose](): void {
@@ -135,11 +85,6 @@ export class Sessions implements Disposable {
     if (found.length <= connectionsMax) return found;
     return found.sort((a, b) => a.unreadBytes - b.unreadBytes).slice(0, connectionsMax);
   }
-}
-
-/** Heaps grow while nobody looks: memory that was not there when the mappings were read is tried. */
-function mayHoldObjects(at: number, map: CodeMap): boolean {
-  return map.isMapped(at) ? map.isWritable(at) : at >= lowestObject && at < highestObject;
 }
 
 function openSockets(pid: number, log: Log): ForeignSockets | null {

@@ -19,6 +19,7 @@ import { firstNamed } from "#monitor/guest/findProgram.ts";
 import { readStatus } from "#monitor/processes.ts";
 import { Storage } from "#storage/storage.ts";
 import { defaultPolicy } from "#suppression/plan.ts";
+import { freePort } from "#tests/peers/mosquitto.ts";
 import { VsockPeer } from "#tests/peers/vsockPeer.ts";
 import { need } from "#tests/skip.ts";
 
@@ -93,6 +94,9 @@ class Guarded implements AsyncDisposable {
   }
 }
 
+/** Longer than the pause between two rounds of looks at idle threads. */
+const idleLooksMs = 11_000;
+
 /** A minute of it is less than one of ours. */
 const hurriedClock: Clock = { ...systemClock, monotonicNs: () => systemClock.monotonicNs() * 1_000 };
 
@@ -104,6 +108,21 @@ async function startRedis(socket: string): Promise<Bun.Subprocess> {
     await systemClock.sleep(10);
   }
   return redis;
+}
+
+/** A redis that serves the network, as one in a guest does. */
+async function startRedisByNetwork(): Promise<{ server: Bun.Subprocess; port: number }> {
+  const port = freePort();
+  const words = `exec -a ${name} redis-server --port ${port} --save '' --enable-debug-command yes`;
+  const server = Bun.spawn(["bash", "-c", words], { stdio: ["ignore", "ignore", "ignore"] });
+  for (;;) {
+    const socket = await connectTo(port).catch(() => null);
+    if (socket !== null) {
+      socket.destroy();
+      return { server, port };
+    }
+    await systemClock.sleep(10);
+  }
 }
 
 /** A server of tests/programs, its port from its own words. */
@@ -198,6 +217,64 @@ describe("a program in a guest", () => {
     expect(unguarded.told).toEqual([]);
     redis.kill("SIGKILL");
   }, 90_000);
+
+  test("the connection whose request kills is closed, and no other", async () => {
+    const { server: redis, port } = await startRedisByNetwork();
+    await using _redis = { [Symbol.asyncDispose]: async () => redis.kill("SIGKILL") };
+    using vsock = new VsockPeer(join(top, "network-vsock.sock"), kitPort);
+    await using guarded = new Guarded();
+    await guarded.start(vsock.path, systemClock, "network");
+    const bystanders = await Promise.all(Array.from({ length: 12 }, () => connectTo(port)));
+    expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: redis.pid, serving: true });
+    for (const command of ["DEBUG SEGFAULT", "DEBUG ASSERT", "DEBUG SEGFAULT"]) {
+      const killer = await connectTo(port);
+      const closed = new Promise((resolve) => killer.once("close", resolve));
+      const peer = `127.0.0.1:${killer.localPort}`;
+      killer.write(`${command}\r\n`);
+      const { id } = await guarded.next({ event: "fault" });
+      expect(await guarded.next({ event: "outcome", id })).toMatchObject({ rung: "quarantine", session: { peer } });
+      await closed;
+      for (const bystander of bystanders) {
+        const answered = answerOf(bystander);
+        bystander.write("PING\r\n");
+        expect(await answered).toBe("+PONG\r\n");
+      }
+    }
+    expect(redis.exitCode).toBeNull();
+    for (const bystander of bystanders) bystander.destroy();
+  }, 90_000);
+
+  need("gdbserver", "gcc")(
+    "where each connection has a thread, the one of the faulting thread is closed",
+    async () => {
+      const { server, port, called } = await startOwn("loops", "threads");
+      await using _server = { [Symbol.asyncDispose]: async () => server.kill("SIGKILL") };
+      using vsock = new VsockPeer(join(top, "threads-vsock.sock"), kitPort);
+      await using guarded = new Guarded();
+      await guarded.start(vsock.path, systemClock, "threads", { process: called });
+      expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: server.pid });
+      const bystanders = await Promise.all(Array.from({ length: 4 }, () => connectTo(port)));
+      const killer = await connectTo(port);
+      for (const socket of [...bystanders, killer]) {
+        socket.write("p0");
+        expect(await answerOf(socket)).toBe("ok\n");
+      }
+      // Each thread is seen waiting for its connection.
+      await systemClock.sleep(idleLooksMs);
+      const closed = new Promise((resolve) => killer.once("close", resolve));
+      const peer = `127.0.0.1:${killer.localPort}`;
+      killer.write("f0");
+      const { id } = await guarded.next({ event: "fault" });
+      expect(await guarded.next({ event: "outcome", id })).toMatchObject({ rung: "quarantine", session: { peer } });
+      await closed;
+      for (const socket of bystanders) {
+        socket.write("p0");
+        expect(await answerOf(socket)).toBe("ok\n");
+        socket.destroy();
+      }
+    },
+    90_000,
+  );
 
   need("gdbserver", "gcc")(
     "a thread that goes round for ever is brought back; long work is left alone",

@@ -15,7 +15,7 @@ import { endStub, followForks, letGoOf, letGoOfOthers } from "./heldProcesses.ts
 import { deliverAction, type Inspection, readInspection, unchanged, writeRequest } from "./inspection.ts";
 import { continueRequests, formatThread, parseProcesses, type ThreadId } from "./messages.ts";
 import { OwedSignals } from "./owedSignals.ts";
-import { readLayout, readStubFile, readStubMemory, readThreads, writeStubMemory } from "./reads.ts";
+import { readLayout, readStubFile, readStubLinks, readStubMemory, readThreads, writeStubMemory } from "./reads.ts";
 import { expectOk, stale } from "./refusals.ts";
 import type { RegisterLayout } from "./registers.ts";
 import { rehearse } from "./rehearsal.ts";
@@ -186,19 +186,15 @@ export class GdbClient implements AsyncDisposable {
   }
 
   /**
-   * Runs one instruction of a stopped thread with these registers changed, and gives the thread as it is afterwards: in a
-   * stop of its own, whose signal is SIGTRAP unless a fatal one came first; any other reaches the program when the thread is
-   * resumed. `stops` does not tell it.
+   * Runs one instruction of a stopped thread with these registers changed, and gives the thread in the stop after it: SIGTRAP
+   * unless a fatal signal came first; any other reaches the program with the resume. `stops` does not tell it.
    */
   async step(tid: number, changes: ReadonlyMap<number, bigint>): Promise<Inspection> {
     const { pc } = callingConvention[this.architecture];
     return await this.#owed.step(tid, changes.get(pc), async () => {
       const inspection = await this.#goOn(tid, changes, "s");
-      return {
-        inspection,
-        gdbSignal: this.#stopped.get(tid)?.stop.gdbSignal ?? 0,
-        at: inspection.registers[pc] ?? null,
-      };
+      const gdbSignal = this.#stopped.get(tid)?.stop.gdbSignal ?? 0;
+      return { inspection, gdbSignal, at: inspection.registers[pc] ?? null };
     });
   }
 
@@ -241,6 +237,11 @@ export class GdbClient implements AsyncDisposable {
   /** A file as the stub sees it, null where it cannot be opened: `/proc` of a guest. */
   readFile(path: string, signal?: AbortSignal): Promise<Uint8Array | null> {
     return readStubFile(this.#open(), path, signal);
+  }
+
+  /** What each path leads to as a symbolic link; null where it is none. One round trip for all of them. */
+  readLinks(paths: readonly string[], signal?: AbortSignal): Promise<(string | null)[]> {
+    return readStubLinks(this.#open(), paths, signal);
   }
 
   /** Returns when the stub answers. Stops nothing. */
@@ -308,8 +309,8 @@ export class GdbClient implements AsyncDisposable {
 
   async #stopAll(pid: number, signal: AbortSignal | undefined): Promise<AttachedThread[]> {
     this.#askedAll = true;
-    const all = formatThread({ pid, tid: -1 });
-    expectOk(await this.#open().request([`vCont;t:${all}`], { signal }), "stop all threads");
+    const stop = `vCont;t:${formatThread({ pid, tid: -1 })}`;
+    expectOk(await this.#open().request([stop], { signal }), "stop all threads");
     for (let round = 0; round < stopRoundsMax; round += 1) {
       const threads = await this.#listThreads(signal);
       if (threads.every(({ tid }) => this.#stopped.has(tid))) {

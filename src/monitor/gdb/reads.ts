@@ -48,6 +48,20 @@ export async function readStubFile(
   }
 }
 
+/** What each path leads to; null where it is no symbolic link, or is not there. */
+export async function readStubLinks(
+  connection: GdbConnection,
+  paths: readonly string[],
+  signal?: AbortSignal,
+): Promise<(string | null)[]> {
+  if (paths.length === 0) return [];
+  const packets = paths.map((path) => `vFile:readlink:${Buffer.from(path).toHex()}`);
+  return (await connection.request(packets, { signal })).map((reply) => {
+    const link = parseFileReply(reply);
+    return link.kind === "failed" ? null : Buffer.from(link.bytes).toString("utf8");
+  });
+}
+
 /** Shorter where unmapped memory begins. */
 export async function readStubMemory(
   connection: GdbConnection,

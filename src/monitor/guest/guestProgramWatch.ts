@@ -25,7 +25,14 @@ import type { Log } from "#log.ts";
 import { CallSites } from "../callSites.ts";
 import { CodeFacts } from "../codeFacts.ts";
 import { rehearseCode } from "../codeRehearsal.ts";
-import { decodeFault, type ProgramKnowledge, spineFrames, type UnsitedReport } from "../faultDecoder.ts";
+import { evidenceOf } from "../connectionEvidence.ts";
+import {
+  decodeFault,
+  type ProgramKnowledge,
+  type StopFacts,
+  spineFrames,
+  type UnsitedReport,
+} from "../faultDecoder.ts";
 import type { GdbClient } from "../gdb/client.ts";
 import { isCaught } from "../gdb/signals.ts";
 import { findSystemCallInstruction } from "../injectedCalls.ts";
@@ -43,9 +50,10 @@ import type { Stop } from "../watch.ts";
 import { RemoteBusy } from "./remoteBusy.ts";
 import { type ImageStore, RemoteCode, readText } from "./remoteCode.ts";
 import { type GuestThreads, RemoteLocks } from "./remoteLocks.ts";
+import { RemoteSessions, remoteReach } from "./remoteSessions.ts";
 import { RemoteSpines, spineFramesMax } from "./remoteSpines.ts";
 import { RemoteThreads } from "./remoteThreads.ts";
-import { RemoteView } from "./remoteView.ts";
+import { objectReach, RemoteView } from "./remoteView.ts";
 
 const eagerLookMs = 200;
 const idleLookMs = 5_000;
@@ -60,7 +68,6 @@ const servingRounds = 30;
 const [rehearsalRoundsMin, rehearsalMsMax] = [3, 5_000];
 /** Fetched at once at every stop: most stacks of a server at work fit. */
 const stackBytes = 16 << 10;
-const noConnections = { sockets: [], shared: false, multiplexers: null };
 
 export type GuestProgramOptions = {
   readonly workload: string;
@@ -78,6 +85,8 @@ export class GuestProgramWatch {
   /** Memory of the thread that is stopped, and of one that may hang: neither must forget for the other. */
   readonly #view: RemoteView;
   readonly #hangView: RemoteView;
+  /** What that thread's work reaches. */
+  readonly #objects: RemoteView;
   readonly #code: RemoteCode;
   readonly #threads: RemoteThreads;
   readonly #instructions: InstructionSet;
@@ -85,6 +94,7 @@ export class GuestProgramWatch {
   readonly #callSites: CallSites;
   readonly #sequences: RestartableSequences;
   readonly #learned: RemoteSpines;
+  readonly #sessions: RemoteSessions;
   readonly #blockedAtStop = new Map<number, number>();
   /** Threads that stopped lately, and when. */
   readonly #stoppedNs = new Map<number, number>();
@@ -102,6 +112,7 @@ export class GuestProgramWatch {
     const readPages = (from: VirtualAddress, bytes: number): Promise<Uint8Array> => client.readMemory(from, bytes, pid);
     this.#view = new RemoteView(pid, client.architecture, readPages);
     this.#hangView = new RemoteView(pid, client.architecture, readPages);
+    this.#objects = new RemoteView(pid, client.architecture, readPages, objectReach);
     this.#code = new RemoteCode(pid, readFile, readPages, images, log);
     this.#threads = new RemoteThreads(pid, readFile, clock);
     this.#instructions = instructionsOf(client.architecture);
@@ -110,6 +121,11 @@ export class GuestProgramWatch {
     const looked = new RemoteView(pid, client.architecture, readPages);
     this.#learned = new RemoteSpines(client.architecture, this.#threads, this.#code, looked);
     const known = { threads: () => this.#tids, descriptorOf: (tid: number) => this.#spines.descriptorOf(tid) };
+    this.#sessions = new RemoteSessions({
+      ...{ pid, architecture: client.architecture, readFile, readPages, threads: known.threads },
+      readLinks: (paths) => client.readLinks(paths),
+      multiplexersFor: (tid) => this.#spines.multiplexersFor(tid),
+    });
     this.busy = new RemoteBusy(pid, known, readFile);
     this.locks = new RemoteLocks(this.#guestThreads(), client);
   }
@@ -158,10 +174,13 @@ export class GuestProgramWatch {
     looking.catch(() => {});
     this.#stoppedNs.set(stop.tid, clock.monotonicNs());
     this.#view.forget();
+    this.#objects.forget();
+    const connected = this.#sessions.look(stop.tid);
+    connected.catch(() => {});
     const { registers, cause } = await client.inspect(stop.tid);
     const convention = callingConvention[client.architecture];
     const sp = registers[convention.sp] ?? 0n;
-    const [look] = await Promise.all([looking, this.#view.fetch(address(sp), stackBytes)]);
+    const [look, connections] = await Promise.all([looking, connected, this.#view.fetch(address(sp), stackBytes)]);
     this.#threads.stopped(stop.tid);
     const pc = registers[convention.pc];
     if (pc != null && this.#code.map.locate(Number(pc)) === null) await this.#code.refresh();
@@ -179,11 +198,18 @@ export class GuestProgramWatch {
       caught: status !== null && isCaught(status.caughtSignals, stop.signal),
       deliveredBefore: this.#delivered.get(stop.tid) ?? null,
       blockedSince: this.#blockedSince(stop.tid, status?.voluntarySwitches ?? null),
-      connections: noConnections,
+      connections,
       loop: stop.loop ?? null,
     };
-    const knowledge = this.#knowledge(this.#view);
-    return { report: await this.#view.settle(() => decodeFault(facts, knowledge)), control };
+    return { report: await this.#decode(facts, this.#view, this.#objects), control };
+  }
+
+  /** Memory of the stack first: it says which objects there are to look at. */
+  async #decode(facts: StopFacts, view: RemoteView, objects: RemoteView): Promise<UnsitedReport> {
+    const knowledge = this.#knowledge(view, objects);
+    const decode = (): UnsitedReport => decodeFault(facts, knowledge);
+    const report = await view.settle(decode);
+    return facts.connections.sockets.length === 0 ? report : await objects.settle(decode);
   }
 
   /**
@@ -192,8 +218,9 @@ export class GuestProgramWatch {
    */
   async rehearse(rounds: number, also: (report: UnsitedReport) => void, signal: AbortSignal): Promise<void> {
     const { client, pid, clock } = this.options;
-    const view = new RemoteView(pid, client.architecture, (from, bytes) => client.readMemory(from, bytes, pid));
-    const knowledge = this.#knowledge(view);
+    const readPages = (from: VirtualAddress, bytes: number): Promise<Uint8Array> => client.readMemory(from, bytes, pid);
+    const view = new RemoteView(pid, client.architecture, readPages);
+    const objects = new RemoteView(pid, client.architecture, readPages, objectReach);
     const endNs = clock.monotonicNs() + rehearsalMsMax * 1e6;
     for (let round = 0; round < rounds && !signal.aborted; round += 1) {
       if (round >= rehearsalRoundsMin && clock.monotonicNs() > endNs) return;
@@ -201,7 +228,7 @@ export class GuestProgramWatch {
       view.forget();
       if (blocked !== null) {
         const facts = rehearsalOf(pid, blocked, { clock, architecture: client.architecture });
-        also(await view.settle(() => decodeFault(facts, knowledge)));
+        also(await this.#decode({ ...facts, connections: await this.#sessions.look(pid) }, view, objects));
       }
       rehearseCode(this.#code.map, this.#instructions, this.#callSites, seededRandom(round));
     }
@@ -241,11 +268,17 @@ export class GuestProgramWatch {
     const tids = await this.#listThreads();
     let unknown = false;
     for (const tid of tids) {
-      if (this.#reporting === 0 && (await this.#learned.observe(tid))) this.#delivered.delete(tid);
+      if (this.#reporting === 0 && (await this.#learned.observe(tid))) await this.#noteIdle(tid);
       if (!this.#spines.knows(tid)) unknown = true;
     }
     this.#rounds += 1;
     return unknown;
+  }
+
+  async #noteIdle(tid: number): Promise<void> {
+    this.#delivered.delete(tid);
+    const blocked = this.#threads.seen(tid)?.blocked ?? null;
+    if (blocked !== null) await this.#sessions.note(tid, blocked);
   }
 
   /** Asked of the stub only where they have changed: it stops them all for as long as it lists them. */
@@ -329,7 +362,8 @@ export class GuestProgramWatch {
     };
   }
 
-  #knowledge(view: RemoteView): ProgramKnowledge {
+  #knowledge(view: RemoteView, objects: RemoteView): ProgramKnowledge {
+    const readObject = (from: VirtualAddress, bytes: number): Uint8Array => objects.readMemory(from, bytes);
     return {
       workload: this.options.workload,
       view,
@@ -337,7 +371,7 @@ export class GuestProgramWatch {
       instructions: this.#instructions,
       callSites: this.#callSites,
       spines: this.#spines,
-      sessions: { evidence: () => [] },
+      sessions: { evidence: (connections, work) => evidenceOf(connections, work, readObject, remoteReach) },
       sequences: this.#sequences,
     };
   }

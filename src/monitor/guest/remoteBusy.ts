@@ -6,12 +6,13 @@
  * What waits for a thread is told by the multiplexer that it waits on (its interest list has the sockets' inodes) and by the
  * kernel's tables of TCP sockets (bytes received and not read; connections not accepted). That a thread gets on is seen where
  * such bytes become fewer or a socket is new. Limits: 256 threads; TCP only; a thread that waits on no multiplexer is never
- * awaited, and only the longer limit applies to it. Source: proc(5), and net/ipv4/tcp_ipv4.c for the tables.
+ * awaited, and only the longer limit applies to it. Source: proc(5).
  */
 import { Burning, type BusyScene } from "../busyStretches.ts";
 import { interestIn } from "../interestList.ts";
 import { parseProcessorNs, parseProcessTicks, parseStatus } from "../processes.ts";
 import { type ReadFile, readText } from "./remoteCode.ts";
+import { tcpRowsIn } from "./tcpTable.ts";
 
 const threadsMax = 256;
 /** A thread that has run for less since the last look has nobody waiting on it for long. */
@@ -96,7 +97,8 @@ export class RemoteBusy implements BusyScene<Drains> {
     const tables = await Promise.all(
       ["tcp", "tcp6"].map((name) => readText(this.readFile, `/proc/${this.pid}/net/${name}`)),
     );
-    const sockets = new Map(tables.flatMap((table) => [...unreadOf(table ?? "")]));
+    const rows = tables.flatMap((table) => tcpRowsIn(table ?? ""));
+    const sockets = new Map(rows.map(({ inode, unreadBytes }) => [inode, unreadBytes]));
     for (const tid of burning) {
       const fd = this.known.descriptorOf(tid);
       const list = fd === null ? null : await readText(this.readFile, `/proc/${this.pid}/fdinfo/${fd}`);
@@ -118,15 +120,5 @@ export class RemoteBusy implements BusyScene<Drains> {
 
   #forget(tid: number): void {
     for (const table of [this.#ran, this.#switches, this.#close]) table.delete(tid);
-  }
-}
-
-/** Inode, in decimal, and bytes received and not read, of each socket of a table; of one that listens: not accepted. */
-export function* unreadOf(table: string): Generator<readonly [inode: string, unread: number]> {
-  for (const line of table.split("\n").slice(1)) {
-    // sl, local, remote, state, tx:rx, timer, retransmits, uid, timeout, inode.
-    const words = line.trim().split(/\s+/);
-    const [queues, inode] = [words[4], words[9]];
-    if (queues !== undefined && inode !== undefined) yield [inode, Number.parseInt(queues.split(":")[1] ?? "0", 16)];
   }
 }

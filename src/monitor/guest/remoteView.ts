@@ -3,7 +3,8 @@
  * The memory of a program that is reached through a stub only: pages fetched before they are asked for, or after.
  *
  * Whoever computes with memory does it without waiting; what was missing is fetched and the computation is done again, until
- * nothing is missing. Each round fetches twice as far beyond a missing page as the one before, so a deep stack takes few.
+ * nothing is missing. Each round fetches twice as far beyond a missing page as the one before, so a deep stack takes few; where
+ * objects are looked for, each page alone.
  * Limits: `roundsMax`, `pagesMax`. Pages are true while the thread is stopped, and forgotten after.
  */
 import type { Architecture, ProgramView, VirtualAddress } from "#fault.ts";
@@ -12,8 +13,11 @@ export const roundsMax = 16;
 /** 32 MiB: more than any stack that still unwinds to an end. */
 export const pagesMax = 8_192;
 const pageBytes = 4_096;
-const firstReachPages = 4;
-const reachPagesMax = 512;
+/** How many pages are fetched for a missing one, at first and at most. */
+export type FetchReach = { readonly first: number; readonly max: number };
+const stackReach: FetchReach = { first: 4, max: 512 };
+/** For objects, which lie anywhere. */
+export const objectReach: FetchReach = { first: 1, max: 1 };
 
 export type ReadPages = (from: VirtualAddress, lengthBytes: number) => Promise<Uint8Array>;
 
@@ -25,6 +29,7 @@ export class RemoteView implements ProgramView {
     readonly pid: number,
     readonly architecture: Architecture,
     private readonly read: ReadPages,
+    private readonly reach: FetchReach = stackReach,
   ) {}
 
   /** Up to the first byte that is not mapped, or not here yet. */
@@ -50,13 +55,13 @@ export class RemoteView implements ProgramView {
 
   /** The result of a computation over memory that had all it asked for. @throws GdbError */
   async settle<Result>(compute: () => Result): Promise<Result> {
-    let reach = firstReachPages;
+    let reach = this.reach.first;
     for (let round = 0; round < roundsMax && this.#pages.size < pagesMax; round += 1) {
       this.#missing.clear();
       const result = compute();
       if (this.#missing.size === 0) return result;
       await this.#fetchMissing(reach);
-      reach = Math.min(reach * 2, reachPagesMax);
+      reach = Math.min(reach * 2, this.reach.max);
     }
     return compute();
   }
@@ -74,7 +79,9 @@ export class RemoteView implements ProgramView {
   }
 
   async #fetchMissing(reach: number): Promise<void> {
-    for (const page of [...this.#missing]) if (!this.#pages.has(page)) await this.#fetchPages(page, reach);
+    const missing = [...this.#missing];
+    if (reach === 1) await Promise.all(missing.map((page) => this.#fetchPages(page, 1)));
+    else for (const page of missing) if (!this.#pages.has(page)) await this.#fetchPages(page, reach);
   }
 
   async #fetchPages(first: bigint, count: number): Promise<void> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What waits for a thread inside a guest, from texts as the kernel writes them. */
 import { expect, test } from "bun:test";
-import { RemoteBusy, unreadOf } from "#monitor/guest/remoteBusy.ts";
+import { RemoteBusy } from "#monitor/guest/remoteBusy.ts";
 
 const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 const row = (inode: number, unread: number): string =>
@@ -13,14 +13,6 @@ const interest = (...inodes: number[]): string =>
         `tfd: ${String(fd).padStart(8)} events:       19 data: 7f0000000000  pos:0 ino:${inode.toString(16)} sdev:8\n`,
     )
     .join("")}`;
-
-test("a table of sockets and an interest list are read", () => {
-  expect([...unreadOf(head + row(501, 31) + row(502, 0))]).toEqual([
-    ["501", 31],
-    ["502", 0],
-  ]);
-  expect([...unreadOf("")]).toEqual([]);
-});
 
 /** A guest of one thread, 9, that waits on descriptor 5. */
 class Guest {

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The client connections of a program inside a guest, as its /proc tells through the stub. Gets a stopped thread; gives what
+ * sessions.ts gives of a program beside us, but for when a connection was last written to: no file tells that, so memory
+ * decides (connectionEvidence.ts). Stops nothing.
+ *
+ * Limits: 1,024 descriptors, 32 multiplexers; TCP only, as clients of a guest come by its network. Source: proc(5).
+ */
+import type { Architecture, VirtualAddress } from "#fault.ts";
+import { BoundConnections } from "../boundConnections.ts";
+import type { Connections } from "../connectionEvidence.ts";
+import { interestIn } from "../interestList.ts";
+import { type BlockedThread, tableSizeIn } from "../processes.ts";
+import type { ReachLimits } from "../reach.ts";
+import { polledDescriptor, waitedDescriptor } from "../waits.ts";
+import { type ReadFile, readText } from "./remoteCode.ts";
+import { type ReadPages, RemoteView } from "./remoteView.ts";
+import { tcpRowsIn } from "./tcpTable.ts";
+
+const descriptorsMax = 1_024;
+const multiplexersMax = 32;
+/** Each may lie in a page of its own, and each page is fetched. */
+export const remoteReach: ReachLimits = { near: 48, far: 96 };
+
+export type RemoteSessionsParts = {
+  readonly pid: number;
+  readonly architecture: Architecture;
+  readonly readFile: ReadFile;
+  readonly readLinks: (paths: readonly string[]) => Promise<(string | null)[]>;
+  readonly readPages: ReadPages;
+  readonly threads: () => readonly number[];
+  readonly multiplexersFor: (tid: number) => { readonly own: number | null; readonly others: readonly number[] };
+};
+
+export class RemoteSessions {
+  readonly #bound: BoundConnections;
+  /** What polling threads poll. */
+  readonly #polled: RemoteView;
+  /** What each descriptor was when it was looked at last. */
+  #links: Map<number, string> = new Map();
+
+  constructor(private readonly parts: RemoteSessionsParts) {
+    const { pid, architecture, readPages } = parts;
+    this.#polled = new RemoteView(pid, architecture, readPages);
+    const socketAt = (fd: number): string | null => {
+      const link = this.#links.get(fd);
+      return link?.startsWith("socket:") === true ? link : null;
+    };
+    this.#bound = new BoundConnections(this.#polled, socketAt);
+  }
+
+  /** The thread was seen blocked there, waiting for work. @throws GdbError */
+  async note(tid: number, blocked: BlockedThread): Promise<void> {
+    const { architecture } = this.parts;
+    const view = this.#polled;
+    view.forget();
+    const polled = await view.settle(() =>
+      polledDescriptor(blocked, architecture, (from: VirtualAddress, bytes: number) => view.readMemory(from, bytes)),
+    );
+    const fd = waitedDescriptor(blocked, architecture) ?? polled;
+    if (fd !== null) for (const [each, link] of await this.#readLinks([fd])) this.#links.set(each, link);
+    this.#bound.note(tid, blocked);
+  }
+
+  /** At a stop: every connection, and how the stopped thread stands to it. @throws GdbError */
+  async look(tid: number): Promise<Connections> {
+    const { pid, readFile, threads, multiplexersFor } = this.parts;
+    const read = (name: string): Promise<string | null> => readText(readFile, `/proc/${pid}/${name}`);
+    const { own, others } = multiplexersFor(tid);
+    const watching = own === null ? [] : others.slice(0, multiplexersMax);
+    const [links, children, tcp, tcp6, mine, ...theirs] = await Promise.all([
+      this.#readTable(),
+      read(`task/${pid}/children`),
+      read("net/tcp"),
+      read("net/tcp6"),
+      watching.length === 0 ? null : read(`fdinfo/${own}`),
+      ...watching.map((other) => read(`fdinfo/${other}`)),
+    ]);
+    this.#links = links;
+    const rows = new Map(tcpRowsIn(`${tcp ?? ""}\n${tcp6 ?? ""}`).map((row) => [`socket:[${row.inode}]`, row]));
+    const elsewhere = watchedBy(theirs);
+    for (const fd of watchedBy([mine])) elsewhere.delete(fd);
+    const bound = this.#bound.of(tid, threads());
+    // A kernel that does not tell of children: the careful way works in both cases.
+    const shared = children === null || children.trim() !== "";
+    const sockets = [...links].flatMap(([fd, link]) => {
+      const row = rows.get(link);
+      if (row === undefined || row.listens) return [];
+      const { family, peer, unreadBytes } = row;
+      const isOthers = elsewhere.has(fd) || bound.others.has(fd);
+      return [{ fd, family, peer, unreadBytes, tcp: null, elsewhere: isOthers, own: fd === bound.own }];
+    });
+    return { sockets, shared, multiplexers: shared ? multiplexersIn(links) : null };
+  }
+
+  async #readTable(): Promise<Map<number, string>> {
+    const { pid, readFile } = this.parts;
+    const status = await readText(readFile, `/proc/${pid}/status`);
+    const size = Math.min(status === null ? 0 : tableSizeIn(status), descriptorsMax);
+    return await this.#readLinks(Array.from({ length: size }, (_, fd) => fd));
+  }
+
+  async #readLinks(descriptors: readonly number[]): Promise<Map<number, string>> {
+    const { pid, readLinks } = this.parts;
+    const links = await readLinks(descriptors.map((fd) => `/proc/${pid}/fd/${fd}`));
+    return new Map(descriptors.flatMap((fd, index) => (links[index] == null ? [] : [[fd, links[index]]])));
+  }
+}
+
+const watchedBy = (lists: readonly (string | null)[]): Set<number> =>
+  new Set(lists.flatMap((list) => interestIn(list ?? "").map(({ fd }) => fd)));
+
+const multiplexersIn = (links: ReadonlyMap<number, string>): number[] =>
+  [...links].flatMap(([fd, link]) => (link === "anon_inode:[eventpoll]" ? [fd] : [])).slice(0, multiplexersMax);
