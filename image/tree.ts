@@ -8,6 +8,7 @@
 import { existsSync } from "node:fs";
 import { appendFile, chown, cp, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { guestKitUnits } from "#vm/guestKitUnits.ts";
 import { ImageError, run } from "./commands.ts";
 import { compareWithLock } from "./lock.ts";
 import {
@@ -184,7 +185,7 @@ async function placeUnits(tools: Tools, { path, inside }: SystemTree): Promise<v
     const text = await readFile(join(units, name), "utf8");
     if (text.includes("[Install]")) own.push(name);
   }
-  for (const name of ["holdfast-stub.socket", "holdfast-stub@.service"]) {
+  for (const name of guestKitUnits) {
     await cp(join(guestKit, name), join(path, "usr/lib/systemd/system", name));
   }
   const systemctl = (words: readonly string[]): Promise<string> =>

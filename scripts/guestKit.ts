@@ -6,36 +6,36 @@
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { guestKitSockets, guestKitUnits } from "#vm/guestKitUnits.ts";
 
 const version = "0.1.0";
 /** One fixed time for every file: 2026-01-01. */
 const modifiedS = 1_767_225_600;
 const kit = join(import.meta.dir, "../vm/guest-kit");
-const units = ["holdfast-stub.socket", "holdfast-stub@.service"];
 
 const control = `Package: holdfast-guest-kit
 Version: ${version}
 Architecture: all
 Maintainer: Holdfast
-Depends: gdbserver (>= 13), systemd (>= 245)
+Depends: gdbserver (>= 13), iproute2 (>= 5), systemd (>= 245)
 Section: admin
 Priority: optional
 Description: lets the supervisor on the host guard programs in this guest
- Two systemd units that run stock gdbserver for the host, over vsock. Nothing
+ Systemd units that run stock gdbserver and ss for the host, over vsock. Nothing
  listens on a network, and only the host can connect.
 `;
 const postinst = `#!/bin/sh
 set -e
 if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
   systemctl daemon-reload
-  systemctl enable --now holdfast-stub.socket
+  systemctl enable --now ${guestKitSockets.join(" ")}
 elif [ "$1" = configure ]; then
-  systemctl enable holdfast-stub.socket || true
+  systemctl enable ${guestKitSockets.join(" ")} || true
 fi
 `;
 const prerm = `#!/bin/sh
 set -e
-if [ "$1" = remove ]; then systemctl disable --now holdfast-stub.socket || true; fi
+if [ "$1" = remove ]; then systemctl disable --now ${guestKitSockets.join(" ")} || true; fi
 `;
 
 type Member = { readonly path: string; readonly mode: number; readonly bytes: Uint8Array };
@@ -50,7 +50,7 @@ export async function buildGuestKit(): Promise<Uint8Array> {
   ]);
   const folders = ["./", "./lib/", "./lib/systemd/", "./lib/systemd/system/"].map((path) => text(path, "", 0o755));
   const files = await Promise.all(
-    units.map(async (unit) => ({
+    guestKitUnits.map(async (unit) => ({
       path: `./lib/systemd/system/${unit}`,
       mode: 0o644,
       bytes: await Bun.file(join(kit, unit)).bytes(),

@@ -11,6 +11,7 @@ import { existsSync } from "node:fs";
 import { appendFile, chown, cp, mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { run } from "#image/commands.ts";
+import { guestKitSockets, guestKitUnits } from "#vm/guestKitUnits.ts";
 import { LabError } from "./labError.ts";
 
 export type LabArchitecture = "x86_64" | "arm64";
@@ -27,7 +28,7 @@ export type LabRoot = {
 export type RootKind = "guest" | "tests";
 
 /** Raised when what is built here changes. */
-const version = 6;
+const version = 7;
 const suite = "bookworm";
 const debianName = { x86_64: "amd64", arm64: "arm64" } as const;
 const packages = [
@@ -182,8 +183,8 @@ async function setUpServices(tree: string): Promise<void> {
   }
   const kit = join(import.meta.dir, "../../vm/guest-kit");
   const units = join(tree, "etc/systemd/system");
-  for (const unit of ["holdfast-stub.socket", "holdfast-stub@.service"]) await cp(join(kit, unit), join(units, unit));
-  await enable("holdfast-stub.socket", "sockets.target", "/etc/systemd/system");
+  for (const unit of guestKitUnits) await cp(join(kit, unit), join(units, unit));
+  for (const unit of guestKitSockets) await enable(unit, "sockets.target", "/etc/systemd/system");
   // Whoever has its serial port is root in it: how the lab makes its kernel panic. There is no PAM to log in by.
   const shell =
     "[Service]\nExecStart=\nExecStart=-/bin/sh -i\nStandardInput=tty\nStandardOutput=tty\nStandardError=tty\n";

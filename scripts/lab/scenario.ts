@@ -188,14 +188,16 @@ async function crashRedis({ supervisor }: Context): Promise<Facts> {
   const ended = new AbortController();
   const watching = watchBystanders(guestAddress, bystanders, ended.signal);
   const stopsUs: number[] = [];
-  const verdicts: unknown[] = [];
+  const [verdicts, rungs]: [unknown[], unknown[]] = [[], []];
   for (let round = 0; round < crashRounds; round += 1) {
     for (const command of crashes) {
       void redis(command).catch(() => {});
       const fault = await supervisor.next({ event: "fault", workload: "redis" }, patienceMs);
       for (let next: Notice | undefined = fault; next !== undefined; next = supervisor.taken({ event: "fault" })) {
         stopsUs.push(next.stopUs as number);
-        verdicts.push((await supervisor.next({ event: "outcome", id: next.id }, patienceMs)).verdict);
+        const { verdict, rung } = await supervisor.next({ event: "outcome", id: next.id }, patienceMs);
+        verdicts.push(verdict);
+        rungs.push(rung);
         // One crash may lead to another: redis tests all its memory after a failed assertion.
         await systemClock.sleep(consequenceMs);
       }
@@ -207,8 +209,17 @@ async function crashRedis({ supervisor }: Context): Promise<Facts> {
   require_(before === after, `process ${before} became ${after}`);
   require_(report.wrong === 0 && report.lost === 0, `bystanders: ${JSON.stringify(report)}`);
   require_(!verdicts.includes("failed"), `verdicts: ${verdicts.join(" ")}`);
+  require_(rungs.includes("quarantine"), `no session was cut: ${rungs.join(" ")}`);
   const medianStopUs = [...stopsUs].sort((a, b) => a - b)[stopsUs.length >> 1];
-  return { pid: after, faults: stopsUs.length, verdicts: verdicts.join(" "), medianStopUs, stopsUs, ...report };
+  return {
+    pid: after,
+    faults: stopsUs.length,
+    verdicts: verdicts.join(" "),
+    rungs: rungs.join(" "),
+    medianStopUs,
+    stopsUs,
+    ...report,
+  };
 }
 
 const countedMs = 10_000;
@@ -360,7 +371,7 @@ function require_(holds: boolean, why: string): void {
 /** The end of what the guest printed: most failures are explained there. */
 async function showConsole(control: ControlClient): Promise<void> {
   try {
-    await control.type("debian", "\nsystemctl --no-pager -l status 'holdfast-stub*'; journalctl --no-pager -n 25\n");
+    await control.type("debian", "\nsystemctl --no-pager -l status 'holdfast-*'; journalctl --no-pager -n 25\n");
     await systemClock.sleep(20_000);
     const text = readFileSync(`${runDirectory}/guests/debian/console.log`, "utf8");
     for (const line of text.split("\n").slice(-70)) console.log(`  | ${line.trimEnd()}`);

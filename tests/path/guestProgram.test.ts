@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { GuestProgram, kitPort } from "#appliance/guests/guestProgram.ts";
+import { GuestProgram } from "#appliance/guests/guestProgram.ts";
 import { Notices } from "#appliance/notices.ts";
 import { RescueBook } from "#appliance/rescue/rescueBook.ts";
 import { SuppressionSwitch } from "#appliance/suppressionSwitch.ts";
@@ -22,6 +22,7 @@ import { defaultPolicy } from "#suppression/plan.ts";
 import { freePort } from "#tests/peers/mosquitto.ts";
 import { VsockPeer } from "#tests/peers/vsockPeer.ts";
 import { need } from "#tests/skip.ts";
+import { stubPort } from "#vm/guestKitUnits.ts";
 
 const top = mkdtempSync(join(tmpdir(), "gp-"));
 afterAll(() => rmSync(top, { recursive: true, force: true }));
@@ -171,7 +172,7 @@ describe("a program in a guest", () => {
   test("takes fatal signals and goes on; a new supervisor guards it again; a new process is found", async () => {
     const socket = join(top, "redis.sock");
     await using redis = await startRedis(socket);
-    using vsock = new VsockPeer(join(top, "vsock.sock"), kitPort);
+    using vsock = new VsockPeer(join(top, "vsock.sock"));
     {
       await using guarded = new Guarded();
       await guarded.start(vsock.path);
@@ -204,13 +205,13 @@ describe("a program in a guest", () => {
 
   test("a guest without the kit is told what it lacks, once; its neighbour's program is guarded meanwhile", async () => {
     await using redis = await startRedis(join(top, "beside.sock"));
-    using vsock = new VsockPeer(join(top, "beside-vsock.sock"), kitPort);
-    using bare = new VsockPeer(join(top, "bare-vsock.sock"), kitPort + 1);
+    using vsock = new VsockPeer(join(top, "beside-vsock.sock"));
+    using bare = new VsockPeer(join(top, "bare-vsock.sock"), []);
     await using unguarded = new Guarded();
     await unguarded.start(bare.path, hurriedClock, "bare");
     await using beside = new Guarded();
     await beside.start(vsock.path, systemClock, "beside");
-    const text = `nothing answers on vsock port ${kitPort} of guest g: install the guest kit in it (vm/guest-kit/README.md)`;
+    const text = `nothing answers on vsock port ${stubPort} of guest g: install the guest kit in it (vm/guest-kit/README.md)`;
     expect(await unguarded.next({ event: "warning" })).toMatchObject({ workload: "redis", text });
     expect(await beside.next({ event: "guarding" })).toMatchObject({ pid: redis.pid, serving: true });
     while (bare.refused < 3) await systemClock.sleep(10);
@@ -218,30 +219,57 @@ describe("a program in a guest", () => {
     redis.kill("SIGKILL");
   }, 90_000);
 
-  test("the connection whose request kills is closed, and no other", async () => {
-    const { server: redis, port } = await startRedisByNetwork();
-    await using _redis = { [Symbol.asyncDispose]: async () => redis.kill("SIGKILL") };
-    using vsock = new VsockPeer(join(top, "network-vsock.sock"), kitPort);
-    await using guarded = new Guarded();
-    await guarded.start(vsock.path, systemClock, "network");
+  /** Kills with each command from a connection of its own, beside others that go on; tells whose connection was closed. */
+  async function killBeside(guarded: Guarded, port: number, commands: readonly string[]): Promise<string[]> {
     const bystanders = await Promise.all(Array.from({ length: 12 }, () => connectTo(port)));
-    expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: redis.pid, serving: true });
-    for (const command of ["DEBUG SEGFAULT", "DEBUG ASSERT", "DEBUG SEGFAULT"]) {
+    const closed: string[] = [];
+    for (const command of commands) {
       const killer = await connectTo(port);
-      const closed = new Promise((resolve) => killer.once("close", resolve));
       const peer = `127.0.0.1:${killer.localPort}`;
+      const end = new Promise((resolve) => killer.once("close", resolve));
       killer.write(`${command}\r\n`);
       const { id } = await guarded.next({ event: "fault" });
-      expect(await guarded.next({ event: "outcome", id })).toMatchObject({ rung: "quarantine", session: { peer } });
-      await closed;
+      const { rung, session } = (await guarded.next({ event: "outcome", id })) as Told & { session: { peer: string } };
+      if (rung === "quarantine") {
+        closed.push(session.peer === peer ? "killer" : "bystander");
+        await end;
+      }
+      killer.destroy();
       for (const bystander of bystanders) {
         const answered = answerOf(bystander);
         bystander.write("PING\r\n");
         expect(await answered).toBe("+PONG\r\n");
       }
     }
-    expect(redis.exitCode).toBeNull();
     for (const bystander of bystanders) bystander.destroy();
+    return closed;
+  }
+
+  const kills = ["DEBUG SEGFAULT", "DEBUG ASSERT", "DEBUG SEGFAULT"];
+  need("gdbserver", "redis-server", "ss")(
+    "the connection whose request kills is closed, and no other",
+    async () => {
+      const { server: redis, port } = await startRedisByNetwork();
+      await using _redis = { [Symbol.asyncDispose]: async () => redis.kill("SIGKILL") };
+      using vsock = new VsockPeer(join(top, "network-vsock.sock"));
+      await using guarded = new Guarded();
+      await guarded.start(vsock.path, systemClock, "network");
+      expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: redis.pid, serving: true });
+      expect(await killBeside(guarded, port, kills)).toEqual(kills.map(() => "killer"));
+      expect(redis.exitCode).toBeNull();
+    },
+    90_000,
+  );
+
+  test("a kit that cannot list connections: the same, and rather nobody's is closed than another's", async () => {
+    const { server: redis, port } = await startRedisByNetwork();
+    await using _redis = { [Symbol.asyncDispose]: async () => redis.kill("SIGKILL") };
+    using vsock = new VsockPeer(join(top, "older-vsock.sock"), [stubPort]);
+    await using guarded = new Guarded();
+    await guarded.start(vsock.path, systemClock, "older");
+    expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: redis.pid, serving: true });
+    expect(await killBeside(guarded, port, kills)).not.toContain("bystander");
+    expect(redis.exitCode).toBeNull();
   }, 90_000);
 
   need("gdbserver", "gcc")(
@@ -249,7 +277,7 @@ describe("a program in a guest", () => {
     async () => {
       const { server, port, called } = await startOwn("loops", "threads");
       await using _server = { [Symbol.asyncDispose]: async () => server.kill("SIGKILL") };
-      using vsock = new VsockPeer(join(top, "threads-vsock.sock"), kitPort);
+      using vsock = new VsockPeer(join(top, "threads-vsock.sock"));
       await using guarded = new Guarded();
       await guarded.start(vsock.path, systemClock, "threads", { process: called });
       expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: server.pid });
@@ -281,7 +309,7 @@ describe("a program in a guest", () => {
     async () => {
       const { server, port, called } = await startOwn("loops", "epoll");
       await using _server = { [Symbol.asyncDispose]: async () => server.kill("SIGKILL") };
-      using vsock = new VsockPeer(join(top, "loops-vsock.sock"), kitPort);
+      using vsock = new VsockPeer(join(top, "loops-vsock.sock"));
       await using guarded = new Guarded();
       const limits = { waitedMs: 1_000, unwaitedMs: 60_000 };
       await guarded.start(vsock.path, systemClock, "loops", { process: called, hang: limits });
@@ -289,13 +317,18 @@ describe("a program in a guest", () => {
       const [worker, guilty, bystander] = [await connectTo(port), await connectTo(port), await connectTo(port)];
       bystander.write("p0");
       expect(await answerOf(bystander)).toBe("ok\n");
+      const session = { peer: `127.0.0.1:${guilty.localPort}` };
       guilty.write("l0");
       await systemClock.sleep(20);
       const answered = answerOf(bystander);
       bystander.write("p0");
       expect(await answered).toBe("ok\n");
       const { id } = await guarded.next({ event: "fault", signal: "SIGSTOP" });
-      expect(await guarded.next({ event: "outcome", id })).toMatchObject({ rung: "abandon", verdict: "clean" });
+      expect(await guarded.next({ event: "outcome", id })).toMatchObject({
+        rung: "quarantine",
+        verdict: "clean",
+        session,
+      });
       expect(server.exitCode).toBeNull();
       for (const socket of [worker, guilty, bystander]) socket.destroy();
     },
@@ -307,7 +340,7 @@ describe("a program in a guest", () => {
     async () => {
       const { server, port, called } = await startOwn("locks");
       await using _server = { [Symbol.asyncDispose]: async () => server.kill("SIGKILL") };
-      using vsock = new VsockPeer(join(top, "locks-vsock.sock"), kitPort);
+      using vsock = new VsockPeer(join(top, "locks-vsock.sock"));
       await using guarded = new Guarded();
       await guarded.start(vsock.path, systemClock, "locks", { process: called });
       expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: server.pid });

@@ -1,14 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * A guest's vsock as Cloud Hypervisor shows it, with the guest kit behind it: a unix socket that wants `CONNECT 2159`, and a
- * gdbserver for each connection, started as the kit's units start it.
+ * A guest's vsock as Cloud Hypervisor shows it, with the guest kit behind it: a unix socket that wants `CONNECT PORT`, and for
+ * each connection the command of the kit's unit that listens there.
  */
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { socketsPort, stubPort } from "#vm/guestKitUnits.ts";
 
-type Connection = { greeted: boolean; stub: Bun.Subprocess<"pipe", "pipe", "ignore"> | null };
+type Service = Bun.Subprocess<"pipe", "pipe", "ignore">;
+type Connection = { greeted: boolean; service: Service | null };
+/** What the kit's units have behind each port. */
+const units: ReadonlyMap<number, string> = new Map([
+  [stubPort, "holdfast-stub"],
+  [socketsPort, "holdfast-sockets"],
+]);
+
+/** A kit without one of them is an older one. */
+export const wholeKit: readonly number[] = [...units.keys()];
+
+function commandOf(unit: string): string {
+  const text = readFileSync(join(import.meta.dir, `../../vm/guest-kit/${unit}@.service`), "utf8");
+  return /^ExecStart=(.*)$/m.exec(text)![1]!;
+}
 
 export class VsockPeer implements Disposable {
-  readonly #stubs = new Set<Bun.Subprocess>();
+  readonly #services = new Set<Service>();
   readonly #server: Bun.UnixSocketListener<Connection>;
   /** Connections made so far. */
   connections = 0;
@@ -17,30 +33,31 @@ export class VsockPeer implements Disposable {
 
   constructor(
     readonly path: string,
-    port: number,
+    ports: readonly number[] = wholeKit,
   ) {
     rmSync(path, { force: true });
     this.#server = Bun.listen<Connection>({
       unix: path,
       socket: {
         open: (socket) => {
-          socket.data = { greeted: false, stub: null };
+          socket.data = { greeted: false, service: null };
         },
         data: (socket, bytes) => {
           const { data } = socket;
           if (data.greeted) {
-            return hand(data.stub, bytes);
+            return hand(data.service, bytes);
           }
           data.greeted = true;
-          if (Buffer.from(bytes).toString() !== `CONNECT ${port}\n`) {
+          const port = Number(/^CONNECT (\d+)\n$/.exec(Buffer.from(bytes).toString())?.[1]);
+          if (!ports.includes(port)) {
             this.refused += 1;
             return void socket.end();
           }
           socket.write("OK 1073741824\n");
-          data.stub = this.#startStub(socket);
+          data.service = this.#start(units.get(port)!, socket);
         },
         close: (socket) => {
-          socket.data.stub?.stdin.end();
+          socket.data.service?.stdin.end();
         },
       },
     });
@@ -48,28 +65,28 @@ export class VsockPeer implements Disposable {
 
   [Symbol.dispose](): void {
     this.#server.stop(true);
-    for (const stub of this.#stubs) stub.kill("SIGKILL");
+    for (const service of this.#services) service.kill("SIGKILL");
   }
 
-  #startStub(socket: Bun.Socket<Connection>): Bun.Subprocess<"pipe", "pipe", "ignore"> {
+  #start(unit: string, socket: Bun.Socket<Connection>): Service {
     this.connections += 1;
-    const stub = Bun.spawn(["gdbserver", "--once", "--multi", "-"], { stdio: ["pipe", "pipe", "ignore"] });
-    this.#stubs.add(stub);
-    void stub.exited.then(() => this.#stubs.delete(stub));
+    const service = Bun.spawn(["bash", "-c", `exec ${commandOf(unit)}`], { stdio: ["pipe", "pipe", "ignore"] });
+    this.#services.add(service);
+    void service.exited.then(() => this.#services.delete(service));
     void (async () => {
-      for await (const bytes of stub.stdout) writeAll(socket, bytes);
+      for await (const bytes of service.stdout) writeAll(socket, bytes);
       socket.end();
     })();
-    return stub;
+    return service;
   }
 }
 
-/** A stub that has let go of its program has ended: what still comes for it is for nobody, as on a real vsock. */
-function hand(stub: Connection["stub"], bytes: Uint8Array): void {
-  if (stub === null || stub.exitCode !== null) return;
+/** A service that has ended, as a stub does that has let go of its program: what still comes for it is for nobody, as on a real vsock. */
+function hand(service: Service | null, bytes: Uint8Array): void {
+  if (service === null || service.exitCode !== null) return;
   try {
-    stub.stdin.write(bytes);
-    void Promise.resolve(stub.stdin.flush()).catch(() => {});
+    service.stdin.write(bytes);
+    void Promise.resolve(service.stdin.flush()).catch(() => {});
   } catch {
     // It has ended just now.
   }

@@ -6,11 +6,12 @@
 import { describe, expect } from "bun:test";
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { kitPatienceMs, kitPort } from "#appliance/guests/guestProgram.ts";
+import { kitPatienceMs } from "#appliance/guests/guestProgram.ts";
 import { systemClock } from "#clock.ts";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { realGuest, tinyGuest, tinyGuestToml } from "#tests/peers/tinyGuest.ts";
 import { long, type Need, need, root } from "#tests/skip.ts";
+import { stubPort } from "#vm/guestKitUnits.ts";
 
 const real = need(...realGuest);
 const timeoutMs = 60_000;
@@ -182,7 +183,7 @@ describe("the tiny guest, on the real Cloud Hypervisor", () => {
       for (const workload of ["tiny", "beside"]) await run.next({ ...up, workload });
       await systemClock.sleep(kitPatienceMs);
       const { text } = (await run.next({ event: "warning", workload: "redis" })) as { text: string };
-      expect(text).toContain(`nothing answers on vsock port ${kitPort} of guest tiny: install the guest kit in it`);
+      expect(text).toContain(`nothing answers on vsock port ${stubPort} of guest tiny: install the guest kit in it`);
       for (const workload of ["tiny", "beside"]) {
         const before = statSync(ground.directory(workload).console).size;
         for (let look = 0; look < 500 && statSync(ground.directory(workload).console).size === before; look += 1) {

@@ -14,12 +14,14 @@ import type { Decision, FaultReport } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { GdbClient } from "#monitor/gdb/client.ts";
 import { openSocket } from "#monitor/gdb/transport.ts";
+import { ConnectionList } from "#monitor/guest/connectionList.ts";
 import { findProgram } from "#monitor/guest/findProgram.ts";
 import { GuestProgramWatch } from "#monitor/guest/guestProgramWatch.ts";
 import type { ImageStore } from "#monitor/guest/remoteCode.ts";
 import { parseProbe } from "#monitor/probes.ts";
 import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
+import { stubPort } from "#vm/guestKitUnits.ts";
 import { startHangKeeper } from "../hangKeeper.ts";
 import { withoutInterruptions } from "../interruptions.ts";
 import { type LaneEnd, runLane } from "../lane.ts";
@@ -35,8 +37,6 @@ import type { SuppressionSwitch } from "../suppressionSwitch.ts";
 import { Trials } from "../trials.ts";
 import type { Workload } from "../workload.ts";
 
-/** Where the guest kit listens (vm/guest-kit/holdfast-stub.socket). */
-export const kitPort = 2_159;
 const againMs = 500;
 const againMsMax = 5_000;
 /** A guest that boots has no kit yet; after this it is told that it has none. */
@@ -107,7 +107,7 @@ export class GuestProgram {
   /** @throws GdbError, ProgramError, BinaryError */
   async #protect(signal: AbortSignal): Promise<boolean> {
     const { section, vsockSocket, clock, log } = this.parts;
-    await using transport = await openSocket(vsockSocket, { port: kitPort, signal });
+    await using transport = await openSocket(vsockSocket, { port: stubPort, signal });
     await using client = await GdbClient.open(transport, { clock, log, signal, requestTimeoutMs: this.#timeoutMs });
     const readFile = (path: string): Promise<Uint8Array | null> => client.readFile(path, signal);
     const pid = await findProgram(section, () => client.processes(signal), readFile);
@@ -117,17 +117,18 @@ export class GuestProgram {
       return false;
     }
     await client.attach(pid, { stopAll: false, signal });
+    await using connections = await ConnectionList.open(vsockSocket, log);
     let end: LaneEnd;
     do {
       // A program that has replaced itself by another is the same process: the stub keeps it, and its code is read anew.
-      const watch = await this.#open(client, pid);
+      const watch = await this.#open(client, pid, connections);
       end = await this.#guard(watch, client, pid, signal);
       this.#tellEnd(end, pid);
     } while (end.kind === "replaced");
     return true;
   }
 
-  async #open(client: GdbClient, pid: number): Promise<GuestProgramWatch> {
+  async #open(client: GdbClient, pid: number, connections: ConnectionList | null): Promise<GuestProgramWatch> {
     const { clock, log, storage } = this.parts;
     const { nextFaultId } = storage;
     return await GuestProgramWatch.open({
@@ -138,6 +139,7 @@ export class GuestProgram {
       clock,
       log,
       nextFaultId,
+      connections,
     });
   }
 
@@ -260,5 +262,5 @@ async function lostBy(tasks: TaskGroup): Promise<LaneEnd> {
 
 function whyUnguarded(guest: string, error: HoldfastError): string {
   if (error.code !== "gdb.closed") return `its guest ${guest} cannot be looked into: ${explain(error)}`;
-  return `nothing answers on vsock port ${kitPort} of guest ${guest}: install the guest kit in it (vm/guest-kit/README.md)`;
+  return `nothing answers on vsock port ${stubPort} of guest ${guest}: install the guest kit in it (vm/guest-kit/README.md)`;
 }

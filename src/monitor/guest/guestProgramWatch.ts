@@ -47,6 +47,7 @@ import type { Spines } from "../spines.ts";
 import { threadControl } from "../threadControl.ts";
 import { isTorn } from "../tornChange.ts";
 import type { Stop } from "../watch.ts";
+import type { ConnectionList } from "./connectionList.ts";
 import { RemoteBusy } from "./remoteBusy.ts";
 import { type ImageStore, RemoteCode, readText } from "./remoteCode.ts";
 import { type GuestThreads, RemoteLocks } from "./remoteLocks.ts";
@@ -77,6 +78,8 @@ export type GuestProgramOptions = {
   readonly clock: Clock;
   readonly log: Log;
   readonly nextFaultId: () => FaultId;
+  /** null where the guest's kit gives none. */
+  readonly connections: ConnectionList | null;
 };
 
 export class GuestProgramWatch {
@@ -124,6 +127,7 @@ export class GuestProgramWatch {
     this.#sessions = new RemoteSessions({
       ...{ pid, architecture: client.architecture, readFile, readPages, threads: known.threads },
       readLinks: (paths) => client.readLinks(paths),
+      listConnections: async () => (await options.connections?.ask(this.slowness)) ?? null,
       multiplexersFor: (tid) => this.#spines.multiplexersFor(tid),
     });
     this.busy = new RemoteBusy(pid, known, readFile);

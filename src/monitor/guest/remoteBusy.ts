@@ -12,7 +12,7 @@ import { Burning, type BusyScene } from "../busyStretches.ts";
 import { interestIn } from "../interestList.ts";
 import { parseProcessorNs, parseProcessTicks, parseStatus } from "../processes.ts";
 import { type ReadFile, readText } from "./remoteCode.ts";
-import { tcpRowsIn } from "./tcpTable.ts";
+import { tcpRowsIn } from "./tcpRows.ts";
 
 const threadsMax = 256;
 /** A thread that has run for less since the last look has nobody waiting on it for long. */

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The client connections of a program inside a guest, as its /proc tells through the stub. Gets a stopped thread; gives what
- * sessions.ts gives of a program beside us, but for when a connection was last written to: no file tells that, so memory
- * decides (connectionEvidence.ts). Stops nothing.
+ * The client connections of a program inside a guest, as its /proc tells through the stub, and as its kit lists them. Gets a
+ * stopped thread; gives what sessions.ts gives of a program beside us. Stops nothing.
+ *
+ * When a connection was last heard and answered is told by the list alone: without it memory decides (connectionEvidence.ts).
  *
  * Limits: 1,024 descriptors, 32 multiplexers; TCP only, as clients of a guest come by its network. Source: proc(5).
  */
@@ -15,7 +16,7 @@ import type { ReachLimits } from "../reach.ts";
 import { polledDescriptor, waitedDescriptor } from "../waits.ts";
 import { type ReadFile, readText } from "./remoteCode.ts";
 import { type ReadPages, RemoteView } from "./remoteView.ts";
-import { tcpRowsIn } from "./tcpTable.ts";
+import { connectionsIn, type TcpRow, tcpRowsIn } from "./tcpRows.ts";
 
 const descriptorsMax = 1_024;
 const multiplexersMax = 32;
@@ -28,6 +29,8 @@ export type RemoteSessionsParts = {
   readonly readFile: ReadFile;
   readonly readLinks: (paths: readonly string[]) => Promise<(string | null)[]>;
   readonly readPages: ReadPages;
+  /** What ss says of the guest's connections; null where it cannot be asked. */
+  readonly listConnections: () => Promise<string | null>;
   readonly threads: () => readonly number[];
   readonly multiplexersFor: (tid: number) => { readonly own: number | null; readonly others: readonly number[] };
 };
@@ -68,16 +71,15 @@ export class RemoteSessions {
     const read = (name: string): Promise<string | null> => readText(readFile, `/proc/${pid}/${name}`);
     const { own, others } = multiplexersFor(tid);
     const watching = own === null ? [] : others.slice(0, multiplexersMax);
-    const [links, children, tcp, tcp6, mine, ...theirs] = await Promise.all([
+    const [links, known, children, mine, ...theirs] = await Promise.all([
       this.#readTable(),
+      this.#readRows(),
       read(`task/${pid}/children`),
-      read("net/tcp"),
-      read("net/tcp6"),
       watching.length === 0 ? null : read(`fdinfo/${own}`),
       ...watching.map((other) => read(`fdinfo/${other}`)),
     ]);
     this.#links = links;
-    const rows = new Map(tcpRowsIn(`${tcp ?? ""}\n${tcp6 ?? ""}`).map((row) => [`socket:[${row.inode}]`, row]));
+    const rows = new Map(known.map((row) => [`socket:[${row.inode}]`, row]));
     const elsewhere = watchedBy(theirs);
     for (const fd of watchedBy([mine])) elsewhere.delete(fd);
     const bound = this.#bound.of(tid, threads());
@@ -86,11 +88,19 @@ export class RemoteSessions {
     const sockets = [...links].flatMap(([fd, link]) => {
       const row = rows.get(link);
       if (row === undefined || row.listens) return [];
-      const { family, peer, unreadBytes } = row;
+      const { family, peer, unreadBytes, tcp } = row;
       const isOthers = elsewhere.has(fd) || bound.others.has(fd);
-      return [{ fd, family, peer, unreadBytes, tcp: null, elsewhere: isOthers, own: fd === bound.own }];
+      return [{ fd, family, peer, unreadBytes, tcp, elsewhere: isOthers, own: fd === bound.own }];
     });
     return { sockets, shared, multiplexers: shared ? multiplexersIn(links) : null };
+  }
+
+  async #readRows(): Promise<readonly TcpRow[]> {
+    const { pid, readFile, listConnections } = this.parts;
+    const list = await listConnections();
+    if (list !== null) return connectionsIn(list);
+    const tables = ["tcp", "tcp6"].map((name) => readText(readFile, `/proc/${pid}/net/${name}`));
+    return (await Promise.all(tables)).flatMap((table) => tcpRowsIn(table ?? ""));
   }
 
   async #readTable(): Promise<Map<number, string>> {

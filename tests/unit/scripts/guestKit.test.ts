@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildGuestKit } from "#scripts/guestKit.ts";
 import { need } from "#tests/skip.ts";
+import { guestKitUnits } from "#vm/guestKitUnits.ts";
 
 describe("the guest kit's package", () => {
   need("dpkg-deb")("is reproducible, and dpkg finds both units in it", async () => {
@@ -21,7 +22,7 @@ describe("the guest kit's package", () => {
       expect(fields).toContain("Package: holdfast-guest-kit");
       expect(fields).toContain("gdbserver (>= 13)");
       expect(Bun.spawnSync(["dpkg-deb", "--extract", file, join(top, "out")]).exitCode).toBe(0);
-      for (const unit of ["holdfast-stub.socket", "holdfast-stub@.service"]) {
+      for (const unit of guestKitUnits) {
         const packed = readFileSync(join(top, "out/lib/systemd/system", unit), "utf8");
         expect(packed).toBe(readFileSync(join(import.meta.dir, "../../../vm/guest-kit", unit), "utf8"));
       }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The kernel's tables of TCP sockets, `/proc/net/tcp` and `tcp6`. Gets the text; gives a row for each socket. Pure.
+ * TCP sockets as texts tell of them: the kernel's tables, `/proc/net/tcp` and `tcp6`; and the list of ss, which also has how
+ * long ago each was last heard and answered. Gets the text; gives a row for each socket. Pure.
  *
- * Addresses are 32-bit words as the processor holds them, in hex: all ours are little-endian. Source: proc(5), and
- * `net/ipv4/tcp_ipv4.c` and `net/ipv6/tcp_ipv6.c`, Linux 6.1.
+ * Addresses of the tables are 32-bit words as the processor holds them, in hex: all ours are little-endian. ss is asked for
+ * one line a socket, numbers, and what it is (`-HOtien`); what is zero it leaves out. Source: proc(5), `net/ipv4/tcp_ipv4.c`
+ * and `net/ipv6/tcp_ipv6.c`, Linux 6.1; ss(8), `misc/ss.c` of iproute2 6.1.
  */
-import { describePeer } from "#board/native/foreignSockets.ts";
+import { describePeer, type ForeignSocket } from "#board/native/foreignSockets.ts";
 
 export type TcpRow = {
   /** In decimal; "0" for one that no process holds any more. */
@@ -16,6 +18,8 @@ export type TcpRow = {
   readonly listens: boolean;
   /** Bytes received and not read; of one that listens, connections not accepted. */
   readonly unreadBytes: number;
+  /** null where the text does not tell. */
+  readonly tcp: ForeignSocket["tcp"];
 };
 
 const listening = "0A";
@@ -33,7 +37,28 @@ export function tcpRowsIn(table: string): TcpRow[] {
     const peer = peerOf(remote ?? "");
     const unread = /^[\da-f]{8}:([\da-f]{8})$/i.exec(queues ?? "")?.[1];
     if (peer === null || unread === undefined || inode === undefined || !/^\d+$/.test(inode)) return [];
-    return [{ inode, ...peer, listens: state === listening, unreadBytes: Number.parseInt(unread, 16) }];
+    return [{ inode, ...peer, listens: state === listening, unreadBytes: Number.parseInt(unread, 16), tcp: null }];
+  });
+}
+
+/** Lines that are no connection are left out. */
+export function connectionsIn(list: string): TcpRow[] {
+  return list.split("\n").flatMap((line) => {
+    // State, bytes received and not read, bytes not acknowledged, local, remote; then words with their values.
+    const [, unread, , , peer] = line.trim().split(/\s+/);
+    const numbers = new Map([...line.matchAll(/\b(\w+):(\d+)\b/g)].map(([, name, number]) => [name!, number!]));
+    const inode = numbers.get("ino");
+    if (peer === undefined || inode === undefined || !/^\d+$/.test(unread ?? "")) return [];
+    const number = (name: string): number => Number(numbers.get(name) ?? 0);
+    const tcp = {
+      lastSentMs: number("lastsnd"),
+      lastReceivedMs: number("lastrcv"),
+      bytesReceived: BigInt(numbers.get("bytes_received") ?? 0),
+      bytesSent: BigInt(numbers.get("bytes_sent") ?? 0),
+      balance: number("data_segs_in") - number("data_segs_out"),
+    };
+    const family = peer.startsWith("[") ? "inet6" : "inet";
+    return [{ inode, family, peer, listens: false, unreadBytes: Number(unread), tcp }];
   });
 }
 
