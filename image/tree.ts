@@ -8,8 +8,8 @@
 import { existsSync } from "node:fs";
 import { appendFile, chown, cp, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { guestKitUnits } from "#vm/guestKitUnits.ts";
 import { ImageError, run } from "./commands.ts";
+import { guestKit, guestKitUnits } from "./guestKit.ts";
 import { compareWithLock } from "./lock.ts";
 import {
   bootPackages,
@@ -35,7 +35,6 @@ export type SystemTree = {
 const system = join(import.meta.dir, "system");
 const units = join(import.meta.dir, "units");
 /** For the sample guest, which is the box's own system. */
-const guestKit = join(import.meta.dir, "../vm/guest-kit");
 /** Of Debian's, switched on for every box. */
 const enabledUnits = ["systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service"];
 /** They wait for what a read-only system does not have, or do what it must not. */

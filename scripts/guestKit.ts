@@ -6,12 +6,11 @@
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { guestKitSockets, guestKitUnits } from "#vm/guestKitUnits.ts";
+import { guestKit, guestKitSockets, guestKitUnits } from "#image/guestKit.ts";
 
 const version = "0.1.0";
 /** One fixed time for every file: 2026-01-01. */
 const modifiedS = 1_767_225_600;
-const kit = join(import.meta.dir, "../vm/guest-kit");
 
 const control = `Package: holdfast-guest-kit
 Version: ${version}
@@ -53,7 +52,7 @@ export async function buildGuestKit(): Promise<Uint8Array> {
     guestKitUnits.map(async (unit) => ({
       path: `./lib/systemd/system/${unit}`,
       mode: 0o644,
-      bytes: await Bun.file(join(kit, unit)).bytes(),
+      bytes: await Bun.file(join(guestKit, unit)).bytes(),
     })),
   );
   return ar([

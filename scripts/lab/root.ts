@@ -11,7 +11,7 @@ import { existsSync } from "node:fs";
 import { appendFile, chown, cp, mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { run } from "#image/commands.ts";
-import { guestKitSockets, guestKitUnits } from "#vm/guestKitUnits.ts";
+import { guestKit, guestKitSockets, guestKitUnits } from "#image/guestKit.ts";
 import { LabError } from "./labError.ts";
 
 export type LabArchitecture = "x86_64" | "arm64";
@@ -181,9 +181,8 @@ async function setUpServices(tree: string): Promise<void> {
   for (const unit of ["redis-server.service", "nginx.service", "systemd-networkd.service"]) {
     await enable(unit, "multi-user.target");
   }
-  const kit = join(import.meta.dir, "../../vm/guest-kit");
   const units = join(tree, "etc/systemd/system");
-  for (const unit of guestKitUnits) await cp(join(kit, unit), join(units, unit));
+  for (const unit of guestKitUnits) await cp(join(guestKit, unit), join(units, unit));
   for (const unit of guestKitSockets) await enable(unit, "sockets.target", "/etc/systemd/system");
   // Whoever has its serial port is root in it: how the lab makes its kernel panic. There is no PAM to log in by.
   const shell =

@@ -4,6 +4,7 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { systemClock } from "#clock.ts";
 import { silentLog } from "#log.ts";
 import { answerBytesMax, ConnectionList } from "#monitor/guest/connectionList.ts";
 
@@ -34,7 +35,7 @@ test("answers are told apart, however they come", async () => {
   using vsock = guest("well", (socket) => {
     asked += 1;
     socket.write(`a 1 line ${asked}\nanother.`);
-    setTimeout(() => socket.write("\n.\n"), 5);
+    void systemClock.sleep(5).then(() => socket.write("\n.\n"));
   });
   await using list = await ConnectionList.open(vsock.path, silentLog);
   expect(await list!.ask(patient)).toBe("\na 1 line 1\nanother.\n.\n");
@@ -62,7 +63,7 @@ test("an answer without an end is not kept", async () => {
   using vsock = guest("endless", (socket) => {
     const line = Buffer.alloc(1 << 16, "x");
     const more = (): void => {
-      if (socket.write(line) >= 0 && socket.readyState > 0) setTimeout(more, 0);
+      if (socket.write(line) >= 0 && socket.readyState > 0) void systemClock.sleep(0).then(more);
     };
     more();
   });

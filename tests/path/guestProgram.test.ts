@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { GuestProgram } from "#appliance/guests/guestProgram.ts";
+import { GuestProgram, stubPort } from "#appliance/guests/guestProgram.ts";
 import { Notices } from "#appliance/notices.ts";
 import { RescueBook } from "#appliance/rescue/rescueBook.ts";
 import { SuppressionSwitch } from "#appliance/suppressionSwitch.ts";
@@ -22,7 +22,6 @@ import { defaultPolicy } from "#suppression/plan.ts";
 import { freePort } from "#tests/peers/mosquitto.ts";
 import { VsockPeer } from "#tests/peers/vsockPeer.ts";
 import { need } from "#tests/skip.ts";
-import { stubPort } from "#vm/guestKitUnits.ts";
 
 const top = mkdtempSync(join(tmpdir(), "gp-"));
 afterAll(() => rmSync(top, { recursive: true, force: true }));

@@ -5,7 +5,8 @@
  */
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { socketsPort, stubPort } from "#vm/guestKitUnits.ts";
+import { stubPort } from "#appliance/guests/guestProgram.ts";
+import { socketsPort } from "#monitor/guest/connectionList.ts";
 
 type Service = Bun.Subprocess<"pipe", "pipe", "ignore">;
 type Connection = { greeted: boolean; service: Service | null };

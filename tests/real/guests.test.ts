@@ -6,12 +6,11 @@
 import { describe, expect } from "bun:test";
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { kitPatienceMs } from "#appliance/guests/guestProgram.ts";
+import { kitPatienceMs, stubPort } from "#appliance/guests/guestProgram.ts";
 import { systemClock } from "#clock.ts";
 import { GuestRun, Playground } from "#tests/peers/guestRun.ts";
 import { realGuest, tinyGuest, tinyGuestToml } from "#tests/peers/tinyGuest.ts";
 import { long, type Need, need, root } from "#tests/skip.ts";
-import { stubPort } from "#vm/guestKitUnits.ts";
 
 const real = need(...realGuest);
 const timeoutMs = 60_000;

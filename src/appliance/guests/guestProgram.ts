@@ -21,7 +21,6 @@ import type { ImageStore } from "#monitor/guest/remoteCode.ts";
 import { parseProbe } from "#monitor/probes.ts";
 import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
-import { stubPort } from "#vm/guestKitUnits.ts";
 import { startHangKeeper } from "../hangKeeper.ts";
 import { withoutInterruptions } from "../interruptions.ts";
 import { type LaneEnd, runLane } from "../lane.ts";
@@ -37,6 +36,8 @@ import type { SuppressionSwitch } from "../suppressionSwitch.ts";
 import { Trials } from "../trials.ts";
 import type { Workload } from "../workload.ts";
 
+/** Where the guest kit listens (vm/guest-kit/holdfast-stub.socket), vsock. */
+export const stubPort = 2_159;
 const againMs = 500;
 const againMsMax = 5_000;
 /** A guest that boots has no kit yet; after this it is told that it has none. */

@@ -115,8 +115,7 @@ export class GdbClient implements AsyncDisposable {
     this.#isAdopting = false;
     await letGoOfOthers(this.#open(), pid, signal);
     const threads = await this.#listThreads(signal);
-    if (threads.length === 0)
-      throw new GdbError("gdb.gone", `gdbserver does not hold process ${pid} any more`, { pid });
+    if (threads.length === 0) throw new GdbError("gdb.gone", `gdbserver holds process ${pid} no more`, { pid });
     await this.#learnLayout(pid, signal);
     return threads;
   }

@@ -9,9 +9,10 @@
 import { deadline } from "#clock.ts";
 import { explain, GdbError } from "#errors.ts";
 import type { Log } from "#log.ts";
-import { socketsPort } from "#vm/guestKitUnits.ts";
 import { openSocket, type Transport } from "../gdb/transport.ts";
 
+/** Where the guest kit listens, vsock. */
+export const socketsPort = 2_160;
 const answerMsMax = 500;
 /** Some thousand connections. */
 export const answerBytesMax = 4 << 20;

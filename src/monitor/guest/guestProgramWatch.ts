@@ -25,14 +25,7 @@ import type { Log } from "#log.ts";
 import { CallSites } from "../callSites.ts";
 import { CodeFacts } from "../codeFacts.ts";
 import { rehearseCode } from "../codeRehearsal.ts";
-import { evidenceOf } from "../connectionEvidence.ts";
-import {
-  decodeFault,
-  type ProgramKnowledge,
-  type StopFacts,
-  spineFrames,
-  type UnsitedReport,
-} from "../faultDecoder.ts";
+import { type ProgramKnowledge, spineFrames, type UnsitedReport } from "../faultDecoder.ts";
 import type { GdbClient } from "../gdb/client.ts";
 import { isCaught } from "../gdb/signals.ts";
 import { findSystemCallInstruction } from "../injectedCalls.ts";
@@ -50,11 +43,12 @@ import type { Stop } from "../watch.ts";
 import type { ConnectionList } from "./connectionList.ts";
 import { RemoteBusy } from "./remoteBusy.ts";
 import { type ImageStore, RemoteCode, readText } from "./remoteCode.ts";
+import { RemoteDecoder } from "./remoteDecoder.ts";
 import { type GuestThreads, RemoteLocks } from "./remoteLocks.ts";
-import { RemoteSessions, remoteReach } from "./remoteSessions.ts";
+import { RemoteSessions } from "./remoteSessions.ts";
 import { RemoteSpines, spineFramesMax } from "./remoteSpines.ts";
 import { RemoteThreads } from "./remoteThreads.ts";
-import { objectReach, RemoteView } from "./remoteView.ts";
+import { RemoteView } from "./remoteView.ts";
 
 const eagerLookMs = 200;
 const idleLookMs = 5_000;
@@ -85,11 +79,9 @@ export type GuestProgramOptions = {
 export class GuestProgramWatch {
   readonly busy: RemoteBusy;
   readonly locks: RemoteLocks;
-  /** Memory of the thread that is stopped, and of one that may hang: neither must forget for the other. */
-  readonly #view: RemoteView;
+  /** With memory of the thread that is stopped, and of one that may hang: neither must forget for the other. */
+  readonly #decoder: RemoteDecoder;
   readonly #hangView: RemoteView;
-  /** What that thread's work reaches. */
-  readonly #objects: RemoteView;
   readonly #code: RemoteCode;
   readonly #threads: RemoteThreads;
   readonly #instructions: InstructionSet;
@@ -113,14 +105,13 @@ export class GuestProgramWatch {
     const { client, pid, clock, log, images } = options;
     const readFile = (path: string): Promise<Uint8Array | null> => client.readFile(path);
     const readPages = (from: VirtualAddress, bytes: number): Promise<Uint8Array> => client.readMemory(from, bytes, pid);
-    this.#view = new RemoteView(pid, client.architecture, readPages);
+    this.#decoder = new RemoteDecoder(pid, client.architecture, readPages);
     this.#hangView = new RemoteView(pid, client.architecture, readPages);
-    this.#objects = new RemoteView(pid, client.architecture, readPages, objectReach);
     this.#code = new RemoteCode(pid, readFile, readPages, images, log);
     this.#threads = new RemoteThreads(pid, readFile, clock);
     this.#instructions = instructionsOf(client.architecture);
     this.#callSites = new CallSites(this.#instructions, this.#facts);
-    this.#sequences = new RestartableSequences(this.#view);
+    this.#sequences = new RestartableSequences(this.#decoder.view);
     const looked = new RemoteView(pid, client.architecture, readPages);
     this.#learned = new RemoteSpines(client.architecture, this.#threads, this.#code, looked);
     const known = { threads: () => this.#tids, descriptorOf: (tid: number) => this.#spines.descriptorOf(tid) };
@@ -138,7 +129,7 @@ export class GuestProgramWatch {
   static async open(options: GuestProgramOptions): Promise<GuestProgramWatch> {
     const watch = new GuestProgramWatch(options);
     await watch.#code.refresh();
-    await watch.#view.settle(() => watch.#sequences.learn(watch.#code.map));
+    await watch.#decoder.view.settle(() => watch.#sequences.learn(watch.#code.map));
     watch.#systemCallAt = findSystemCallInstruction(watch.#code.map);
     return watch;
   }
@@ -177,14 +168,17 @@ export class GuestProgramWatch {
     // Where the stub is lost, both fail: the inspection is what says so.
     looking.catch(() => {});
     this.#stoppedNs.set(stop.tid, clock.monotonicNs());
-    this.#view.forget();
-    this.#objects.forget();
+    this.#decoder.forget();
     const connected = this.#sessions.look(stop.tid);
     connected.catch(() => {});
     const { registers, cause } = await client.inspect(stop.tid);
     const convention = callingConvention[client.architecture];
     const sp = registers[convention.sp] ?? 0n;
-    const [look, connections] = await Promise.all([looking, connected, this.#view.fetch(address(sp), stackBytes)]);
+    const [look, connections] = await Promise.all([
+      looking,
+      connected,
+      this.#decoder.view.fetch(address(sp), stackBytes),
+    ]);
     this.#threads.stopped(stop.tid);
     const pc = registers[convention.pc];
     if (pc != null && this.#code.map.locate(Number(pc)) === null) await this.#code.refresh();
@@ -205,15 +199,7 @@ export class GuestProgramWatch {
       connections,
       loop: stop.loop ?? null,
     };
-    return { report: await this.#decode(facts, this.#view, this.#objects), control };
-  }
-
-  /** Memory of the stack first: it says which objects there are to look at. */
-  async #decode(facts: StopFacts, view: RemoteView, objects: RemoteView): Promise<UnsitedReport> {
-    const knowledge = this.#knowledge(view, objects);
-    const decode = (): UnsitedReport => decodeFault(facts, knowledge);
-    const report = await view.settle(decode);
-    return facts.connections.sockets.length === 0 ? report : await objects.settle(decode);
+    return { report: await this.#decoder.decode(facts, this.#knowledge()), control };
   }
 
   /**
@@ -223,16 +209,16 @@ export class GuestProgramWatch {
   async rehearse(rounds: number, also: (report: UnsitedReport) => void, signal: AbortSignal): Promise<void> {
     const { client, pid, clock } = this.options;
     const readPages = (from: VirtualAddress, bytes: number): Promise<Uint8Array> => client.readMemory(from, bytes, pid);
-    const view = new RemoteView(pid, client.architecture, readPages);
-    const objects = new RemoteView(pid, client.architecture, readPages, objectReach);
+    const decoder = new RemoteDecoder(pid, client.architecture, readPages);
     const endNs = clock.monotonicNs() + rehearsalMsMax * 1e6;
     for (let round = 0; round < rounds && !signal.aborted; round += 1) {
       if (round >= rehearsalRoundsMin && clock.monotonicNs() > endNs) return;
       const blocked = (await this.#threads.look(pid))?.blocked ?? null;
-      view.forget();
+      decoder.view.forget();
       if (blocked !== null) {
         const facts = rehearsalOf(pid, blocked, { clock, architecture: client.architecture });
-        also(await this.#decode({ ...facts, connections: await this.#sessions.look(pid) }, view, objects));
+        const connections = await this.#sessions.look(pid);
+        also(await decoder.decode({ ...facts, connections }, this.#knowledge()));
       }
       rehearseCode(this.#code.map, this.#instructions, this.#callSites, seededRandom(round));
     }
@@ -366,16 +352,13 @@ export class GuestProgramWatch {
     };
   }
 
-  #knowledge(view: RemoteView, objects: RemoteView): ProgramKnowledge {
-    const readObject = (from: VirtualAddress, bytes: number): Uint8Array => objects.readMemory(from, bytes);
+  #knowledge(): Omit<ProgramKnowledge, "view" | "sessions"> {
     return {
       workload: this.options.workload,
-      view,
       map: this.#code.map,
       instructions: this.#instructions,
       callSites: this.#callSites,
       spines: this.#spines,
-      sessions: { evidence: (connections, work) => evidenceOf(connections, work, readObject, remoteReach) },
       sequences: this.#sequences,
     };
   }

@@ -12,7 +12,6 @@ import { BoundConnections } from "../boundConnections.ts";
 import type { Connections } from "../connectionEvidence.ts";
 import { interestIn } from "../interestList.ts";
 import { type BlockedThread, tableSizeIn } from "../processes.ts";
-import type { ReachLimits } from "../reach.ts";
 import { polledDescriptor, waitedDescriptor } from "../waits.ts";
 import { type ReadFile, readText } from "./remoteCode.ts";
 import { type ReadPages, RemoteView } from "./remoteView.ts";
@@ -20,8 +19,6 @@ import { connectionsIn, type TcpRow, tcpRowsIn } from "./tcpRows.ts";
 
 const descriptorsMax = 1_024;
 const multiplexersMax = 32;
-/** Each may lie in a page of its own, and each page is fetched. */
-export const remoteReach: ReachLimits = { near: 48, far: 96 };
 
 export type RemoteSessionsParts = {
   readonly pid: number;

@@ -6,9 +6,9 @@ import { describe, expect } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { guestKitUnits } from "#image/guestKit.ts";
 import { buildGuestKit } from "#scripts/guestKit.ts";
 import { need } from "#tests/skip.ts";
-import { guestKitUnits } from "#vm/guestKitUnits.ts";
 
 describe("the guest kit's package", () => {
   need("dpkg-deb")("is reproducible, and dpkg finds both units in it", async () => {
