@@ -85,7 +85,8 @@ export const mayImport: Readonly<Record<string, readonly string[] | typeof anyth
   "src/appliance": ["src", ...modules, ...outlets],
   "src/cli": ["src", "src/appliance", "src/config", "src/storage", "src/telemetry"],
   image: ["src"],
-  scripts: ["src"],
+  // The guest kit is packed from the list that the image installs.
+  scripts: ["src", "image"],
   "scripts/bench": anything,
   "scripts/fleet": anything,
   "scripts/lab": anything,
