@@ -78,7 +78,7 @@ export class Monitor implements Disposable {
 
   /** Watches this process under the name of its workload, in place of what was watched under it before. */
   watch(workload: string, kind: "program" | "guest", pid: number): void {
-    this.#known(workload, kind).follow(pid);
+    this.#known(workload).begin(kind, pid);
     this.#tellTargets();
   }
 
@@ -94,14 +94,14 @@ export class Monitor implements Disposable {
   }
 
   probed(workload: string, state: ProbeState): void {
-    this.#known(workload, "program").probed(state);
+    this.#known(workload).probed(state);
   }
   /** The wall clock of a workload, as it told it in an answer. */
   clockTold(workload: string, peerMs: number): void {
     this.#workloads.get(workload)?.clockTold({ peerMs, monotonicMs: this.#options.clock.monotonicNs() / 1e6 });
   }
   faulted(workload: string): void {
-    this.#known(workload, "program").faults += 1;
+    this.#known(workload).faults += 1;
   }
   /** Something that happened, for the flight records of the next minute. */
   mark(workload: string, text: string): void {
@@ -172,11 +172,11 @@ export class Monitor implements Disposable {
     looked(this);
   }
 
-  /** A workload may be spoken of before it is watched: its first fault may come before it was seen waiting. */
-  #known(workload: string, kind: "program" | "guest"): WatchedWorkload {
+  /** A workload may be spoken of before it is watched: a guest is probed while it boots, a program may fault at once. */
+  #known(workload: string): WatchedWorkload {
     const known = this.#workloads.get(workload);
     if (known !== undefined) return known;
-    const watched = new WatchedWorkload(workload, kind);
+    const watched = new WatchedWorkload(workload);
     this.#workloads.set(workload, watched);
     return watched;
   }

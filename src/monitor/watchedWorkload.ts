@@ -46,11 +46,14 @@ export class WatchedWorkload {
   #marks: readonly FlightMark[] = [];
   #last: TargetSnapshot | null = null;
   #atMs = 0;
+  #kind: "program" | "guest" = "program";
 
-  constructor(
-    readonly workload: string,
-    readonly kind: "program" | "guest",
-  ) {}
+  constructor(readonly workload: string) {}
+
+  /** Of what was watched last; a program until anything was. */
+  get kind(): "program" | "guest" {
+    return this.#kind;
+  }
 
   /** The process that is watched; null while it does not run. */
   get pid(): number | null {
@@ -64,6 +67,10 @@ export class WatchedWorkload {
     return [...this.#bank.raised.values()].map(({ detection }) => detection);
   }
 
+  begin(kind: "program" | "guest", pid: number): void {
+    this.#kind = kind;
+    this.follow(pid);
+  }
   /** Another process from now on: what was learned of the old one says nothing of it. */
   follow(pid: number | null): void {
     if (pid === this.#pid) return;

@@ -3,7 +3,7 @@
  * Where the detector of clock jumps has its clocks from: this machine's own for a program, what answers tell for a guest.
  */
 import { expect, test } from "bun:test";
-import { absent } from "#health.ts";
+import { absent, type ProbeState } from "#health.ts";
 import { defaultDetectorLimits } from "#monitor/detectors/limits.ts";
 import type { TargetSnapshot } from "#monitor/snapshot.ts";
 import { WatchedWorkload } from "#monitor/watchedWorkload.ts";
@@ -20,7 +20,19 @@ const target = (kind: "program" | "guest"): TargetSnapshot => ({
 
 /** Looks once a second; gives what is raised, with the second. `wall` and `boot` in seconds since the start. */
 function raisedBy(kind: "program" | "guest", clocks: readonly { wall: number; boot: number; told?: number }[]) {
-  const watched = new WatchedWorkload("w", kind);
+  const watched = new WatchedWorkload("w");
+  // A probe may answer before it is known what it asks.
+  const probe: ProbeState = {
+    probe: "tcp:1",
+    state: "passing",
+    failuresInRow: 0,
+    failures: 0,
+    lastMs: 1,
+    why: null,
+    answerMs: 1,
+  };
+  watched.probed(probe);
+  watched.begin(kind, 1);
   return clocks.flatMap(({ wall, boot, told }, second) => {
     if (told !== undefined) watched.clockTold({ peerMs: startMs + told * 1000, monotonicMs: second * 1000 });
     const times = { atMs: startMs + wall * 1000, monotonicNs: second * 1e9, bootMs: boot * 1000 };
@@ -50,7 +62,7 @@ test("a step of this machine's clock is a jump for its programs; time spent susp
   ).toEqual([]);
 });
 
-test("a guest has the clock that its answers tell", () => {
+test("a guest that was probed before it was watched has the clock that its answers tell", () => {
   const told = [0, 1, 2, 2, 4, 105, 106].map((seconds, second) => ({ wall: second, boot: second, told: seconds }));
   expect(raisedBy("guest", told)).toEqual(["5: its clock jumped forward by 100.0 s"]);
   const silent = [0, 1, 2].map((second) => ({ wall: second * 1000, boot: second }));
