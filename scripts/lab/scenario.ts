@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { ControlClient } from "#appliance/controlClient.ts";
 import { systemClock } from "#clock.ts";
 import { explain } from "#errors.ts";
+import { countExits } from "./exitCounts.ts";
 import { LabError } from "./labError.ts";
 import { RedisClient, watchBystanders } from "./redisClient.ts";
 import { type Notice, Supervisor } from "./supervisor.ts";
@@ -102,7 +103,7 @@ const steps: Readonly<Record<string, StepBody>> = {
     const { pid, serving } = await supervisor.next({ event: "guarding", workload: "nginx" }, patienceMs);
     return { pid, serving, answer: (await (await fetch(`http://${guestAddress}/`)).text()).trim() };
   },
-  "exits of its virtual processor are counted, by reason too": countExits,
+  "exits of its virtual processor are counted, by reason too": () => countExits(page, "debian"),
   "its redis takes the development faults and goes on": crashRedis,
   "a new supervisor takes the guest over": async (context) => {
     const before = await context.control.show("debian");
@@ -220,30 +221,6 @@ async function crashRedis({ supervisor }: Context): Promise<Facts> {
     stopsUs,
     ...report,
   };
-}
-
-const countedMs = 10_000;
-
-/** By the kernel's tracepoint and by KVM's own statistics: both rise while the guest runs. */
-async function countExits(): Promise<Facts> {
-  const before = await exitsNow();
-  await systemClock.sleep(countedMs);
-  const after = await exitsNow();
-  const risen = Object.entries(after).filter(([name, total]) => total > (before[name] ?? Number.POSITIVE_INFINITY));
-  const names = risen.map(([name]) => name);
-  require_(names.includes("kvm_exits"), `the tracepoint stands still: ${JSON.stringify({ before, after })}`);
-  require_(names.includes("exits"), `the statistics stand still: ${JSON.stringify({ before, after })}`);
-  return Object.fromEntries(risen.map(([name, total]) => [name, total - before[name]!]));
-}
-
-/** Totals of the guest by reason, and under its own name what the tracepoint has counted. */
-async function exitsNow(): Promise<Readonly<Record<string, number>>> {
-  const text = await (await fetch(`http://${page}/metrics`)).text();
-  const lines = text.matchAll(
-    /^holdfast_(?:guest_exits|counter_events)_total\{workload="debian",\w+="(\w+)"\} (\d+)/gm,
-  );
-  const totals = [...lines].map(([, name, total]) => [name!, Number(total)] as const);
-  return Object.fromEntries(totals.filter(([name]) => /(^|_)exits?($|_)/.test(name)));
 }
 
 const typeAgainMs = 20_000;
