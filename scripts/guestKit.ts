@@ -16,7 +16,7 @@ const control = `Package: holdfast-guest-kit
 Version: ${version}
 Architecture: all
 Maintainer: Holdfast
-Depends: gdbserver (>= 13), iproute2 (>= 5), systemd (>= 245)
+Depends: gdbserver (>= 13), iproute2 (>= 5), systemd (>= 245), util-linux
 Section: admin
 Priority: optional
 Description: lets the supervisor on the host guard programs in this guest

@@ -28,7 +28,7 @@ export type LabRoot = {
 export type RootKind = "guest" | "tests";
 
 /** Raised when what is built here changes. */
-const version = 7;
+const version = 8;
 const suite = "bookworm";
 const debianName = { x86_64: "amd64", arm64: "arm64" } as const;
 const packages = [
