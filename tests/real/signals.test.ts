@@ -9,9 +9,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { frameResp } from "#appliance/demo/framing.ts";
 import { speak } from "#appliance/demo/killer.ts";
+import { threadStateOf } from "#appliance/demo/processFacts.ts";
 import { type ServerExit, startServer, stopChild } from "#appliance/demo/serverProcess.ts";
 import { bytesOf } from "#appliance/demo/traffic.ts";
 import { systemClock } from "#clock.ts";
+import { readThreads } from "#monitor/processes.ts";
+import { until } from "#tests/peers/guardRun.ts";
 import { need, tracing } from "#tests/skip.ts";
 import { guardCommand, guardServer } from "./guardedServer.ts";
 
@@ -159,6 +162,70 @@ need("gcc", "gdbserver", tracing)(
     expect(guarded.isSame()).toBe(true);
     expect(guarded.guard.events.filter(({ event }) => event === "fault" || event === "exit")).toEqual([]);
     await rm(directory, { recursive: true, force: true });
+  },
+  timeoutMs,
+);
+
+/** Three threads that wait in ways that a stop ends with EINTR (signal(7)); each says so when that comes. */
+const waiting = `
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+static void *events(void *name) {
+  struct epoll_event event;
+  for (int file = epoll_create1(0);;) if (epoll_wait(file, &event, 1, -1) < 0) puts(name);
+}
+static void *limited(void *name) {
+  int pair[2];
+  char byte;
+  struct timeval limit = {600, 0};
+  socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+  setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  for (;;) if (recv(pair[0], &byte, 1, 0) < 0) puts(name);
+}
+static void *signals(void *name) {
+  sigset_t wanted;
+  sigemptyset(&wanted);
+  sigaddset(&wanted, SIGUSR1);
+  for (;;) if (sigwaitinfo(&wanted, 0) < 0) puts(name);
+}
+int main(void) {
+  pthread_t thread;
+  setlinebuf(stdout);
+  pthread_create(&thread, 0, events, "epoll_wait");
+  pthread_create(&thread, 0, limited, "recv");
+  pthread_create(&thread, 0, signals, "sigwaitinfo");
+  for (;;) pause();
+}`;
+const waitingThreads = 4;
+
+const isAllAsleep = (pid: number): boolean => {
+  const threads = readThreads(pid);
+  return threads.length === waitingThreads && threads.every((tid) => threadStateOf(pid, tid) === "S");
+};
+
+need("gcc", "gdbserver", tracing)(
+  "an attach interrupts what a program waits for once, and not again to list its threads",
+  async () => {
+    const directory = await mkdtemp(join(tmpdir(), "holdfast-waiting-"));
+    const [program, said] = [join(directory, "waiting"), join(directory, "said")];
+    await Bun.write(`${program}.c`, waiting);
+    const built = Bun.spawnSync(["gcc", "-O1", "-w", "-pthread", "-o", program, `${program}.c`]);
+    expect(built.stderr.toString()).toBe("");
+    const child = Bun.spawn([program], { stdin: "ignore", stdout: Bun.file(said), stderr: "ignore" });
+    try {
+      await until(() => isAllAsleep(child.pid), "its waits");
+      await using guarded = await guardCommand("--pid", `${child.pid}`);
+      await until(() => isAllAsleep(child.pid), "its waits");
+      expect(guarded.isSame()).toBe(true);
+      expect((await Bun.file(said).text()).trim().split("\n").sort()).toEqual(["epoll_wait", "recv", "sigwaitinfo"]);
+    } finally {
+      await stopChild(child);
+      await rm(directory, { recursive: true, force: true });
+    }
   },
   timeoutMs,
 );

@@ -79,9 +79,9 @@ export class GdbClient implements AsyncDisposable {
   }
 
   /**
-   * Attaches to a running program, which gdbserver resumes by itself at once. With `stopAll` every thread is then stopped,
-   * its registers are given, and `resumeAll` is the caller's duty. After a failure the connection is closed, because
-   * gdbserver forgets what was agreed. @throws GdbError "gdb.gone", "gdb.busy", "gdb.permission", "gdb.attach"
+   * Attaches to a running program, which gdbserver resumes by itself at once. With `stopAll` every thread is then stopped and
+   * given, and `resumeAll` is the caller's duty; without, none is: to list them stops them once more, which ends some waits
+   * with EINTR (signal(7)). A failure closes the connection. @throws GdbError "gdb.gone", "gdb.busy", "gdb.permission", "gdb.attach"
    */
   async attach(
     pid: number,
@@ -100,7 +100,7 @@ export class GdbClient implements AsyncDisposable {
     try {
       signal?.throwIfAborted();
       await this.#learnLayout(pid, signal);
-      return stopAll ? await this.#stopAll(pid, signal) : await this.#listThreads(signal);
+      return stopAll ? await this.#stopAll(pid, signal) : [];
     } catch (error) {
       await this.detach().catch(() => {}); // The first error is the news; a lost stub has let go already.
       throw error;

@@ -106,7 +106,8 @@ test("golden: what gdbserver said at a fault gives the same stop, and the client
   const file = join(import.meta.dir, "../../../traces/gdbserver-segv.trace");
   const replay = new ReplayTransport(parseTrace(readFileSync(file, "utf8")));
   await using client = await GdbClient.open(replay, { clock: systemClock, log: silentLog, rehearsed: false });
-  expect(await client.attach(21366, { stopAll: false })).toHaveLength(19);
+  await client.attach(21366, { stopAll: false });
+  expect(await client.threads()).toHaveLength(19);
   for await (const stop of client.stops()) {
     if (stop.kind !== "signal") throw new TypeError(stop.kind);
     expect([stop.tid, stop.signal]).toEqual([21367, "SIGSEGV"]);
