@@ -108,6 +108,8 @@ const steps: Readonly<Record<string, StepBody>> = {
   "the connection that kills it is closed, and no other": async ({ supervisor }) => {
     const idle = await Promise.all(Array.from({ length: bystanders }, () => RedisClient.connect(guestAddress)));
     for (const client of idle) await client.ask("PING");
+    // Within the kernel's ticks nobody can tell who was answered.
+    await systemClock.sleep(consequenceMs);
     using killer = await RedisClient.connect(guestAddress);
     const closing = killer.ask(crashes[0]!).catch(() => {});
     const { id, stopUs } = await supervisor.next({ event: "fault", workload: "redis" }, patienceMs);

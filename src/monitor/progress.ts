@@ -102,17 +102,19 @@ export class Progress {
   /**
    * Looks for up to `unservedMs` whether anybody waits in vain since the last stop of this thread: all, because nobody is
    * answered; some, because nobody reads what they have sent; threads, because nobody releases a lock. Gives what is wrong
-   * in words; null as soon as nobody does.
+   * in words; null as soon as nobody does. `slowness`: how many times as long as usual everything takes.
    */
   async unserved(
     tid: number,
     excused: Excused,
-    look: () => Waits,
+    look: () => Waits | Promise<Waits>,
     clock: Clock,
     signal: AbortSignal,
+    slowness = 1,
   ): Promise<string | null> {
-    const endNs = clock.monotonicNs() + unservedMs * 1e6;
-    const first = look();
+    const patienceMs = Math.round(unservedMs * slowness);
+    const endNs = clock.monotonicNs() + patienceMs * 1e6;
+    const first = await look();
     let starving = this.waiting(tid, first.sockets);
     let stuck = first.lockWaits;
     let held = first.heldUp?.waits ?? [];
@@ -120,7 +122,7 @@ export class Progress {
     let unanswered = true;
     const isBlamed = (name: string): boolean => excused.peer !== null && name.endsWith(` ${excused.peer}`);
     for (;;) {
-      const { sockets, lockWaits, heldUp } = look();
+      const { sockets, lockWaits, heldUp } = await look();
       const waiting = this.waiting(tid, sockets);
       starving = starving.filter((name) => waiting.includes(name) && !isServed(name, first.sockets, sockets));
       stuck = stuck.filter((name) => lockWaits.includes(name));
@@ -140,9 +142,10 @@ export class Progress {
       if (clock.monotonicNs() >= endNs) {
         const unread = unanswered ? waiting.length : 0;
         const [lacking, silent] = [isNeglected ? neglected.length : 0, isMute ? mute.length : 0];
-        return inWords(unread, lacking, stuck.length, silent, areHeldUp ? held.length : 0);
+        const time = `for ${patienceMs} ms`;
+        return inWords(time, unread, lacking, stuck.length, silent, areHeldUp ? held.length : 0);
       }
-      await clock.sleep(unservedLookMs, signal);
+      await clock.sleep(unservedLookMs * slowness, signal);
     }
   }
 
@@ -157,8 +160,14 @@ export class Progress {
   }
 }
 
-function inWords(unanswered: number, neglected: number, stuck: number, mute: number, heldUp: number): string {
-  const time = `for ${unservedMs} ms`;
+function inWords(
+  time: string,
+  unanswered: number,
+  neglected: number,
+  stuck: number,
+  mute: number,
+  heldUp: number,
+): string {
   if (heldUp > 0) return `${heldUp} threads with a request each have not moved ${time}`;
   if (mute > 0) return `${mute} requests were read and not answered ${time}`;
   if (unanswered > 0)

@@ -42,6 +42,17 @@ test("answers are told apart, however they come", async () => {
   expect(await list!.ask(patient)).toBe("\na 1 line 2\nanother.\n.\n");
 });
 
+test("two that ask at once get an answer each, in order", async () => {
+  let asked = 0;
+  using vsock = guest("twice", (socket) => {
+    asked += 1;
+    const mine = asked;
+    void systemClock.sleep(5).then(() => socket.write(`list ${mine}\n.\n`));
+  });
+  await using list = await ConnectionList.open(vsock.path, silentLog);
+  expect(await Promise.all([list!.ask(patient), list!.ask(patient)])).toEqual(["\nlist 1\n.\n", "\nlist 2\n.\n"]);
+});
+
 test("a guest with no connections at all", async () => {
   using vsock = guest("none", (socket) => void socket.write(".\n"));
   await using list = await ConnectionList.open(vsock.path, silentLog);

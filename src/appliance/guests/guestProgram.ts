@@ -19,6 +19,7 @@ import { findProgram } from "#monitor/guest/findProgram.ts";
 import { GuestProgramWatch } from "#monitor/guest/guestProgramWatch.ts";
 import type { ImageStore } from "#monitor/guest/remoteCode.ts";
 import { parseProbe } from "#monitor/probes.ts";
+import type { Excused } from "#monitor/progress.ts";
 import type { Storage } from "#storage/storage.ts";
 import { TaskGroup } from "#tasks.ts";
 import { startHangKeeper } from "../hangKeeper.ts";
@@ -159,8 +160,7 @@ export class GuestProgram {
       isWaiting: (tid: number) => watch.isWaiting(tid),
       leftovers: (sinceNs: number) => ({ waiters: locks.waitersLeft(), released: locks.releasedSince(sinceNs) }),
       isTorn: (report: FaultReport, decision: Decision, released: boolean) => watch.isTorn(report, decision, released),
-      // How much a guest's connections have sent is not seen from out here: that is left to the configured probes.
-      unserved: async () => null,
+      unserved: (tid: number, excused: Excused, ended: AbortSignal) => watch.unserved(tid, excused, ended),
     };
     const probes = section.probes.map((word) => parseProbe(word));
     const limits = {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The list of TCP connections that the guest kit gives (vm/guest-kit/holdfast-sockets.socket). Gets the guest's vsock; gives
- * what ss says now, one question at a time.
+ * what ss says now. Whoever asks while another waits is asked for after it.
  *
  * A stopped thread waits for the answer: one that is late, or too long, ends the connection, and there is none from then on. So
  * it is where the kit is older, or has no ss. Limits: `answerMsMax`, `answerBytesMax`.
@@ -21,6 +21,8 @@ const lastLine = "\n.\n";
 export class ConnectionList implements AsyncDisposable {
   #text = "";
   #ended = false;
+  /** One question at a time. Never rejects. */
+  #last: Promise<unknown> = Promise.resolve();
   #arrived = Promise.withResolvers<void>();
 
   private constructor(
@@ -41,7 +43,13 @@ export class ConnectionList implements AsyncDisposable {
   }
 
   /** null where the guest does not answer, now and from then on. `slowness`: how many times as long as usual it may take. */
-  async ask(slowness: number): Promise<string | null> {
+  ask(slowness: number): Promise<string | null> {
+    const answer = this.#last.then(() => this.#ask(slowness));
+    this.#last = answer;
+    return answer;
+  }
+
+  async #ask(slowness: number): Promise<string | null> {
     if (this.#ended) return null;
     const limitMs = answerMsMax * slowness;
     const late = (): GdbError => new GdbError("gdb.timeout", `no list of connections within ${limitMs} ms`);

@@ -34,6 +34,7 @@ import { isWaiting } from "../lockWaits.ts";
 import type { StackLook } from "../loopFrame.ts";
 import { type MainModule, mainModule } from "../mainModule.ts";
 import { parseThreadCount } from "../processes.ts";
+import type { Excused } from "../progress.ts";
 import { rehearsalOf } from "../rehearsedStop.ts";
 import { RestartableSequences } from "../restartableSequences.ts";
 import type { Spines } from "../spines.ts";
@@ -116,7 +117,7 @@ export class GuestProgramWatch {
     this.#learned = new RemoteSpines(client.architecture, this.#threads, this.#code, looked);
     const known = { threads: () => this.#tids, descriptorOf: (tid: number) => this.#spines.descriptorOf(tid) };
     this.#sessions = new RemoteSessions({
-      ...{ pid, architecture: client.architecture, readFile, readPages, threads: known.threads },
+      ...{ pid, architecture: client.architecture, clock, readFile, readPages, threads: known.threads },
       readLinks: (paths) => client.readLinks(paths),
       listConnections: async () => (await options.connections?.ask(this.slowness)) ?? null,
       multiplexersFor: (tid) => this.#spines.multiplexersFor(tid),
@@ -305,6 +306,11 @@ export class GuestProgramWatch {
   timesBlocked(tid: number): number | null {
     if (this.#threads.isGone(tid)) return null;
     return this.#threads.seen(tid)?.status.voluntarySwitches ?? this.#blockedAtStop.get(tid) ?? null;
+  }
+
+  /** What is wrong where requests wait in vain since this thread's last fault; null where they do not, or it is not known. */
+  unserved(tid: number, excused: Excused, signal: AbortSignal): Promise<string | null> {
+    return this.#sessions.unserved(tid, excused, this.slowness, signal);
   }
 
   /** Whether a change to shared data was left half done. `released`: a lock of the abandoned work had to be released. */

@@ -7,11 +7,14 @@
  *
  * Limits: 1,024 descriptors, 32 multiplexers; TCP only, as clients of a guest come by its network. Source: proc(5).
  */
+import type { ForeignSocket } from "#board/native/foreignSockets.ts";
+import type { Clock } from "#clock.ts";
 import type { Architecture, VirtualAddress } from "#fault.ts";
 import { BoundConnections } from "../boundConnections.ts";
 import type { Connections } from "../connectionEvidence.ts";
 import { interestIn } from "../interestList.ts";
 import { type BlockedThread, tableSizeIn } from "../processes.ts";
+import { type Excused, Progress, type Waits } from "../progress.ts";
 import { polledDescriptor, waitedDescriptor } from "../waits.ts";
 import { type ReadFile, readText } from "./remoteCode.ts";
 import { type ReadPages, RemoteView } from "./remoteView.ts";
@@ -23,6 +26,7 @@ const multiplexersMax = 32;
 export type RemoteSessionsParts = {
   readonly pid: number;
   readonly architecture: Architecture;
+  readonly clock: Clock;
   readonly readFile: ReadFile;
   readonly readLinks: (paths: readonly string[]) => Promise<(string | null)[]>;
   readonly readPages: ReadPages;
@@ -34,6 +38,7 @@ export type RemoteSessionsParts = {
 
 export class RemoteSessions {
   readonly #bound: BoundConnections;
+  readonly #progress = new Progress();
   /** What polling threads poll. */
   readonly #polled: RemoteView;
   /** What each descriptor was when it was looked at last. */
@@ -76,20 +81,34 @@ export class RemoteSessions {
       ...watching.map((other) => read(`fdinfo/${other}`)),
     ]);
     this.#links = links;
-    const rows = new Map(known.map((row) => [`socket:[${row.inode}]`, row]));
     const elsewhere = watchedBy(theirs);
     for (const fd of watchedBy([mine])) elsewhere.delete(fd);
     const bound = this.#bound.of(tid, threads());
     // A kernel that does not tell of children: the careful way works in both cases.
     const shared = children === null || children.trim() !== "";
-    const sockets = [...links].flatMap(([fd, link]) => {
-      const row = rows.get(link);
-      if (row === undefined || row.listens) return [];
-      const { family, peer, unreadBytes, tcp } = row;
-      const isOthers = elsewhere.has(fd) || bound.others.has(fd);
-      return [{ fd, family, peer, unreadBytes, tcp, elsewhere: isOthers, own: fd === bound.own }];
-    });
+    const sockets = socketsAmong(links, known).map((socket) => ({
+      ...socket,
+      elsewhere: elsewhere.has(socket.fd) || bound.others.has(socket.fd),
+      own: socket.fd === bound.own,
+    }));
+    this.#progress.note(tid, sockets);
     return { sockets, shared, multiplexers: shared ? multiplexersIn(links) : null };
+  }
+
+  /**
+   * What is wrong where requests wait in vain since the last stop of this thread; null where they do not. Without a list it is
+   * not known how much each connection was sent: that is left to the configured probes. @throws GdbError
+   */
+  async unserved(tid: number, excused: Excused, slowness: number, signal: AbortSignal): Promise<string | null> {
+    if ((await this.#listed()) === null) return null;
+    const look = async (): Promise<Waits> => ({ sockets: (await this.#listed()) ?? [], lockWaits: [] });
+    return await this.#progress.unserved(tid, excused, look, this.parts.clock, signal, slowness);
+  }
+
+  /** Every connection now; null where nobody lists them. */
+  async #listed(): Promise<readonly ForeignSocket[] | null> {
+    const list = await this.parts.listConnections();
+    return list === null ? null : socketsAmong(await this.#readTable(), connectionsIn(list));
   }
 
   async #readRows(): Promise<readonly TcpRow[]> {
@@ -112,6 +131,16 @@ export class RemoteSessions {
     const links = await readLinks(descriptors.map((fd) => `/proc/${pid}/fd/${fd}`));
     return new Map(descriptors.flatMap((fd, index) => (links[index] == null ? [] : [[fd, links[index]]])));
   }
+}
+
+function socketsAmong(links: ReadonlyMap<number, string>, known: readonly TcpRow[]): ForeignSocket[] {
+  const rows = new Map(known.map((row) => [`socket:[${row.inode}]`, row]));
+  return [...links].flatMap(([fd, link]) => {
+    const row = rows.get(link);
+    if (row === undefined || row.listens) return [];
+    const { family, peer, unreadBytes, tcp } = row;
+    return [{ fd, family, peer, unreadBytes, tcp }];
+  });
 }
 
 const watchedBy = (lists: readonly (string | null)[]): Set<number> =>

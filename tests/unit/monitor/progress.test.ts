@@ -76,7 +76,7 @@ describe("unserved", () => {
       return "sockets" in now ? now : { sockets: now, lockWaits: [] };
     };
     const asked = progress.unserved(tid, excused, look, clock, new AbortController().signal);
-    await clock.advance(2000);
+    for (let passedMs = 0; passedMs < 2000; passedMs += 25) await clock.advance(25);
     return await asked;
   }
 
