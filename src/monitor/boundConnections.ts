@@ -4,7 +4,9 @@
  * at the place where it waits for work. Gets looks at blocked threads; gives descriptors. Stops nothing.
  *
  * A descriptor's number is given to another connection once it is closed, so the socket's inode goes with it. A thread that
- * takes its work from a queue or a multiplexer has no connection of its own. Limits: 4,096 threads; the oldest goes first.
+ * takes its work from a queue or a multiplexer has no connection of its own. Nor has one of a pool that waits on a connection
+ * for a while and then leaves it to others (Puma): where threads are seen on another while the one before lives, no thread of
+ * the program is taken to have its own. Limits: 4,096 threads; the oldest goes first.
  */
 import { readlinkSync } from "node:fs";
 import type { ProgramView } from "#fault.ts";
@@ -15,6 +17,14 @@ const threadsMax = 4096;
 /** A thread that was seen so often without one is of another kind. */
 const looksMax = 20;
 
+/**
+ * Of the last changes from one connection to another, more than this share while the first was alive is a pool. Few may be a
+ * look that came between a close and the next accept of the same number.
+ */
+const pooledShare = 1 / 8;
+/** So many changes are remembered in full; after that, old ones fade. */
+const changesMax = 64;
+
 type Binding = { readonly fd: number; readonly socket: string };
 
 /** Descriptors of connections: of the thread that is asked about, and of all others. */
@@ -23,6 +33,10 @@ export const unbound: Bound = { own: null, others: new Set() };
 
 export class BoundConnections {
   readonly #bindings = new Map<number, Binding>();
+  /** The one that each thread was last seen on, be it not its own any more. */
+  readonly #before = new Map<number, Binding>();
+  #changes = 0;
+  #leftAlive = 0;
   /** Looks that found none, by thread. */
   readonly #without = new Map<number, number>();
 
@@ -44,18 +58,38 @@ export class BoundConnections {
       return;
     }
     this.#without.delete(tid);
+    this.#noteChange(tid, { fd, socket });
     if (this.#bindings.size >= threadsMax) this.#bindings.delete(this.#bindings.keys().next().value!);
     this.#bindings.set(tid, { fd, socket });
   }
 
+  #noteChange(tid: number, now: Binding): void {
+    const before = this.#before.get(tid);
+    this.#before.delete(tid);
+    if (this.#before.size >= threadsMax) this.#before.delete(this.#before.keys().next().value!);
+    this.#before.set(tid, now);
+    if (before === undefined || before.socket === now.socket) return;
+    if (this.#changes >= changesMax) {
+      this.#changes /= 2;
+      this.#leftAlive /= 2;
+    }
+    this.#changes += 1;
+    if (this.socketAt(before.fd) === before.socket) this.#leftAlive += 1;
+  }
+
+  /** Connections go from thread to thread: where one was last seen says nothing of what it works on now. */
+  get #isPool(): boolean {
+    return this.#leftAlive > this.#changes * pooledShare;
+  }
+
   /** Threads that have a connection, of these. */
   among(threads: readonly number[]): readonly number[] {
-    return this.#bindings.size === 0 ? [] : threads.filter((tid) => this.#bindings.has(tid));
+    return this.#bindings.size === 0 || this.#isPool ? [] : threads.filter((tid) => this.#bindings.has(tid));
   }
 
   /** True for a thread whose connection is not known yet, in a program where others' are. */
   lacks(tid: number): boolean {
-    if (this.#bindings.size === 0 || this.#bindings.has(tid)) return false;
+    if (this.#bindings.size === 0 || this.#isPool || this.#bindings.has(tid)) return false;
     return (this.#without.get(tid) ?? 0) < looksMax;
   }
 
@@ -63,7 +97,7 @@ export class BoundConnections {
   of(tid: number, living: readonly number[]): Bound {
     const own = this.#bindings.get(tid);
     // Without one, what others have says nothing: this thread may work for any of them.
-    if (own === undefined || this.socketAt(own.fd) !== own.socket) return unbound;
+    if (own === undefined || this.#isPool || this.socketAt(own.fd) !== own.socket) return unbound;
     const others = living.flatMap((other) => (other === tid ? [] : (this.#bindings.get(other)?.fd ?? [])));
     return { own: own.fd, others: new Set(others.filter((fd) => fd !== own.fd)) };
   }

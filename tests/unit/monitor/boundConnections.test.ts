@@ -61,3 +61,30 @@ test("a poll of one descriptor is a wait on it, interrupted or not; of several, 
   bound.note(1, blocked(epollWait, 6n));
   expect(bound.of(1, [1]).own).toBeNull();
 });
+
+test("in a pool no thread has a connection of its own: they are left to others while they live", () => {
+  const sockets = new Map([8, 9, 10].map((fd) => [fd, `socket:[${fd}]`]));
+  const bound = program(sockets);
+  bound.note(1, blocked(recvfrom, 8n));
+  bound.note(2, blocked(recvfrom, 9n));
+  // Back to the queue, and on to what somebody else has had; both connections are still there.
+  bound.note(1, blocked(futex, 0x10n));
+  bound.note(1, blocked(recvfrom, 10n));
+  expect(bound.of(2, [1, 2])).toEqual({ own: null, others: new Set() });
+  expect(bound.among([1, 2])).toEqual([]);
+  expect(bound.lacks(3)).toBe(false);
+});
+
+test("a thread that goes on to another connection after a close, as one out of a cache does, has it for its own", () => {
+  const sockets = new Map<number, string>();
+  const bound = program(sockets);
+  for (let client = 0; client < 100; client += 1) {
+    sockets.set(8, `socket:[${client}]`);
+    bound.note(1, blocked(recvfrom, 8n));
+    expect(bound.of(1, [1]).own).toBe(8);
+  }
+  // One look that came too late, in a hundred, changes nothing.
+  sockets.set(9, "socket:[900]");
+  bound.note(1, blocked(recvfrom, 9n));
+  expect(bound.of(1, [1]).own).toBe(9);
+});
