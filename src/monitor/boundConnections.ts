@@ -5,8 +5,8 @@
  *
  * A descriptor's number is given to another connection once it is closed, so the socket's inode goes with it. A thread that
  * takes its work from a queue or a multiplexer has no connection of its own. Nor has one of a pool that waits on a connection
- * for a while and then leaves it to others (Puma): where threads are seen on another while the one before lives, no thread of
- * the program is taken to have its own. Limits: 4,096 threads; the oldest goes first.
+ * for a while and then leaves it to others (Puma): where threads are seen on another while the one before lives, or two on one,
+ * no thread of the program is taken to have its own. Limits: 4,096 threads; the oldest goes first.
  */
 import { readlinkSync } from "node:fs";
 import type { ProgramView } from "#fault.ts";
@@ -35,6 +35,8 @@ export class BoundConnections {
   readonly #bindings = new Map<number, Binding>();
   /** The one that each thread was last seen on, be it not its own any more. */
   readonly #before = new Map<number, Binding>();
+  /** The thread that each connection was last seen with. */
+  readonly #holders = new Map<string, number>();
   #changes = 0;
   #leftAlive = 0;
   /** Looks that found none, by thread. */
@@ -59,22 +61,26 @@ export class BoundConnections {
     }
     this.#without.delete(tid);
     this.#noteChange(tid, { fd, socket });
-    if (this.#bindings.size >= threadsMax) this.#bindings.delete(this.#bindings.keys().next().value!);
-    this.#bindings.set(tid, { fd, socket });
+    keep(this.#bindings, tid, { fd, socket });
   }
 
+  /** A change is a thread on another connection than before, or a connection with another thread. */
   #noteChange(tid: number, now: Binding): void {
     const before = this.#before.get(tid);
-    this.#before.delete(tid);
-    if (this.#before.size >= threadsMax) this.#before.delete(this.#before.keys().next().value!);
-    this.#before.set(tid, now);
-    if (before === undefined || before.socket === now.socket) return;
+    const holder = this.#holders.get(now.socket);
+    keep(this.#before, tid, now);
+    keep(this.#holders, now.socket, tid);
+    if (holder !== undefined && holder !== tid && this.#before.get(holder)?.socket === now.socket) this.#count(true);
+    if (before !== undefined && before.socket !== now.socket) this.#count(this.socketAt(before.fd) === before.socket);
+  }
+
+  #count(leftAlive: boolean): void {
     if (this.#changes >= changesMax) {
       this.#changes /= 2;
       this.#leftAlive /= 2;
     }
     this.#changes += 1;
-    if (this.socketAt(before.fd) === before.socket) this.#leftAlive += 1;
+    if (leftAlive) this.#leftAlive += 1;
   }
 
   /** Connections go from thread to thread: where one was last seen says nothing of what it works on now. */
@@ -104,6 +110,13 @@ export class BoundConnections {
 
   #read = (from: Parameters<ProgramView["readMemory"]>[0], bytes: number): Uint8Array =>
     this.view.readMemory(from, bytes);
+}
+
+/** As the newest. The oldest goes where there are too many. */
+function keep<Key, Value>(map: Map<Key, Value>, key: Key, value: Value): void {
+  map.delete(key);
+  if (map.size >= threadsMax) map.delete(map.keys().next().value!);
+  map.set(key, value);
 }
 
 /** The socket that a descriptor is, by its name; null for any other file. */

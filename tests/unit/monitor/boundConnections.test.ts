@@ -88,3 +88,14 @@ test("a thread that goes on to another connection after a close, as one out of a
   bound.note(1, blocked(recvfrom, 9n));
   expect(bound.of(1, [1]).own).toBe(9);
 });
+
+test("two threads that were seen on one living connection are a pool's", () => {
+  const sockets = new Map([8, 9].map((fd) => [fd, `socket:[${fd}]`]));
+  const bound = program(sockets);
+  bound.note(1, blocked(recvfrom, 8n));
+  bound.note(2, blocked(recvfrom, 9n));
+  bound.note(1, blocked(recvfrom, 8n));
+  expect(bound.of(1, [1, 2]).own).toBe(8);
+  bound.note(3, blocked(recvfrom, 8n));
+  for (const tid of [1, 2, 3]) expect(bound.of(tid, [1, 2, 3])).toEqual({ own: null, others: new Set() });
+});
