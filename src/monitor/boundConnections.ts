@@ -88,9 +88,9 @@ export class BoundConnections {
     return this.#leftAlive > this.#changes * pooledShare;
   }
 
-  /** Threads that have a connection, of these. */
+  /** Threads that have a connection, of these; a pool's too, which work for one at a time just so. */
   among(threads: readonly number[]): readonly number[] {
-    return this.#bindings.size === 0 || this.#isPool ? [] : threads.filter((tid) => this.#bindings.has(tid));
+    return this.#bindings.size === 0 ? [] : threads.filter((tid) => this.#bindings.has(tid));
   }
 
   /** True for a thread whose connection is not known yet, in a program where others' are. */

@@ -71,7 +71,8 @@ test("in a pool no thread has a connection of its own: they are left to others w
   bound.note(1, blocked(futex, 0x10n));
   bound.note(1, blocked(recvfrom, 10n));
   expect(bound.of(2, [1, 2])).toEqual({ own: null, others: new Set() });
-  expect(bound.among([1, 2])).toEqual([]);
+  // Held up with a request they can be all the same.
+  expect(bound.among([1, 2])).toEqual([1, 2]);
   expect(bound.lacks(3)).toBe(false);
 });
 
