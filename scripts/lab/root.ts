@@ -28,7 +28,7 @@ export type LabRoot = {
 export type RootKind = "guest" | "tests";
 
 /** Raised when what is built here changes. */
-const version = 8;
+const version = 9;
 const suite = "bookworm";
 const debianName = { x86_64: "amd64", arm64: "arm64" } as const;
 const packages = [
@@ -49,7 +49,7 @@ const wantedModules = [
   ..."virtio_pci virtio_blk ext4 virtio_net virtio_rng virtio_console vmw_vsock_virtio_transport pvpanic-pci tun bridge".split(
     " ",
   ),
-  ..."virtio_balloon i6300esb af_packet veth xfs loop".split(" "),
+  ..."virtio_balloon i6300esb af_packet veth xfs loop tcp_diag".split(" "),
   // How the power button comes in, by ACPI or by a pin.
   ..."button evdev gpio_keys gpio-pl061".split(" "),
 ];

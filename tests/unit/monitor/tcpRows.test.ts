@@ -73,6 +73,15 @@ describe.each(["127.0.0.1", "::1"])("connections by %s", (host) => {
   });
 });
 
+plain("ss on a kernel without tcp_diag: what is not told is not zero", () => {
+  const line = "ESTAB 0 12 10.0.0.2:6379 10.0.0.1:51512 uid:110 ino:502 sk:1 <->";
+  const row = { inode: "502", family: "inet", peer: "10.0.0.1:51512", listens: false, unreadBytes: 0 } as const;
+  expect(connectionsIn(line)).toEqual([{ ...row, tcp: null }]);
+  const tcp = { lastSentMs: 0, lastReceivedMs: 4, bytesReceived: 9n, bytesSent: 0n, balance: 1 };
+  const told = `${line} ts sack rto:204 cwnd:10 bytes_received:9 segs_in:3 data_segs_in:1 lastrcv:4 pacing_rate 1Mbps`;
+  expect(connectionsIn(told)).toEqual([{ ...row, tcp }]);
+});
+
 plain("a socket that listens is told as such; what is no row is left out", () => {
   const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
   const row = (state: string, inode: string, remote = "0100007F:C4D2"): string =>
