@@ -6,13 +6,15 @@
  * Read anew: it was accepted since, or bytes of it were read since. A loop that only sends, over and over, is no progress.
  * Waits in vain: what it has received since, or shortly before, stays unread. Bytes are counted for TCP only: the kernel
  * does not count for unix sockets. So does what was read and stays unanswered where its connection was answered before
- * (muteConnections.ts). Threads that wait for one lock all the time are counted too, and those that have a connection and do
+ * (muteConnections.ts), and so do all who were answered one after the other until the stop, and of whom nobody has been since
+ * (silencedClients.ts). Threads that wait for one lock all the time are counted too, and those that have a connection and do
  * not move at all. Limit: the last 64 threads that stopped.
  */
 import type { ForeignSocket } from "#board/native/foreignSockets.ts";
 import type { Clock } from "#clock.ts";
 import type { HeldUp } from "./boundWaits.ts";
 import { mutesAmong, restOf } from "./muteConnections.ts";
+import { type Flow, flowOf, silencedAmong } from "./silencedClients.ts";
 
 const threadsMax = 64;
 /** Whoever waits for so long without anything being done for him waits in vain. */
@@ -51,6 +53,7 @@ type Counts = { readonly received: bigint; readonly unread: number; readonly fre
 export class Progress {
   readonly #atStop = new Map<number, ReadonlyMap<string, Counts>>();
   readonly #slowAtStop = new Map<number, boolean>();
+  readonly #flowAtStop = new Map<number, Flow>();
   /** At the first stop since nobody waited in vain: later ones of a storm do not show what is usual. */
   #rest: ReturnType<typeof restOf> | null = null;
 
@@ -62,6 +65,7 @@ export class Progress {
       const oldest = this.#atStop.keys().next().value!;
       this.#atStop.delete(oldest);
       this.#slowAtStop.delete(oldest);
+      this.#flowAtStop.delete(oldest);
     }
     const counts = new Map<string, Counts>();
     for (const socket of sockets) {
@@ -73,6 +77,7 @@ export class Progress {
       });
     }
     this.#atStop.set(tid, counts);
+    this.#flowAtStop.set(tid, flowOf(sockets, nameOf));
     this.#slowAtStop.set(
       tid,
       sockets.some(({ unreadBytes, tcp }) => unreadBytes > 0 && (tcp?.lastReceivedMs ?? 0) > slowMs),
@@ -119,7 +124,8 @@ export class Progress {
     let stuck = first.lockWaits;
     let held = first.heldUp?.waits ?? [];
     let mute = mutesAmong(first.sockets, this.#rest ?? new Map(), nameOf);
-    let unanswered = true;
+    const flow = this.#flowAtStop.get(tid) ?? new Map();
+    let [unanswered, isQuiet] = [true, true];
     const isBlamed = (name: string): boolean => excused.peer !== null && name.endsWith(` ${excused.peer}`);
     for (;;) {
       const { sockets, lockWaits, heldUp } = await look();
@@ -129,19 +135,23 @@ export class Progress {
       held = held.filter((name) => heldUp?.waits.includes(name));
       // Where most that have work get on with it, the others' work takes long.
       const areHeldUp = held.length >= heldUpMin && held.length * 2 > (heldUp?.working ?? 0);
-      unanswered &&= waiting.length > 0 && sentBytes(sockets) === sentBytes(first.sockets);
+      isQuiet &&= sentBytes(sockets) === sentBytes(first.sockets);
+      unanswered &&= waiting.length > 0 && isQuiet;
+      const silenced = isQuiet ? silencedAmong(sockets, flow, nameOf).filter((name) => !isBlamed(name)) : [];
+      const isSilenced = silenced.length > excused.others && silenced.length > 0;
       const neglected = starving.filter((name) => !isBlamed(name));
       const isNeglected = !this.#slowAtStop.get(tid) && neglected.length > excused.others;
       const still = new Set(mutesAmong(sockets, this.#rest ?? new Map(), nameOf));
       mute = mute.filter((name) => still.has(name) && !isBlamed(name));
       const isMute = excused.unanswered !== true && !this.#slowAtStop.get(tid) && mute.length > excused.others;
-      if (!unanswered && !isNeglected && !isMute && !areHeldUp && stuck.length === 0) {
+      if (!unanswered && !isNeglected && !isMute && !isSilenced && !areHeldUp && stuck.length === 0) {
         this.#rest = null;
         return null;
       }
       if (clock.monotonicNs() >= endNs) {
         const unread = unanswered ? waiting.length : 0;
-        const [lacking, silent] = [isNeglected ? neglected.length : 0, isMute ? mute.length : 0];
+        const lacking = isNeglected ? neglected.length : 0;
+        const silent = isMute ? mute.length : isSilenced && !unanswered ? silenced.length : 0;
         const time = `for ${patienceMs} ms`;
         return inWords(time, unread, lacking, stuck.length, silent, areHeldUp ? held.length : 0);
       }

@@ -106,6 +106,31 @@ describe("unserved", () => {
     expect(await verdictOf([mute], { ...nobody, unanswered: true }, crowd)).toBeNull();
   });
 
+  /** Of a busy server: asked and answered within one tick of the kernel's clock, so long ago. */
+  const busy = (fd: number, exchanges: number, agoMs: number, asking: boolean): ForeignSocket => ({
+    ...socket(fd, 10, 10),
+    tcp: {
+      ...{ lastReceivedMs: agoMs, lastSentMs: agoMs, balance: asking ? 1 : 0 },
+      ...{ bytesReceived: BigInt(10 * exchanges + (asking ? 10 : 0)), bytesSent: BigInt(10 * exchanges) },
+    },
+  });
+  const all = (exchanges: number, agoMs: number, asking: boolean): ForeignSocket[] =>
+    [5, 6, 7, 8, 9].map((fd) => busy(fd, exchanges, agoMs, asking));
+
+  test("clients that were answered one after the other, and of whom nobody has been since", async () => {
+    const flow = [...all(4, 2, false).slice(0, 2), ...all(4, 2, true).slice(2)];
+    const silent = all(5, 900, true);
+    expect(await verdictOf([silent], nobody, flow)).toBe("5 requests were read and not answered for 1500 ms");
+    // One that was answered in the end: the others' requests take long.
+    expect(await verdictOf([silent, silent, [busy(5, 6, 1, true), ...silent.slice(1)]], nobody, flow)).toBeNull();
+    // The load has ended with the fault: nobody asks.
+    expect(await verdictOf([all(5, 900, false)], nobody, flow)).toBeNull();
+    expect(await verdictOf([[...all(5, 900, false).slice(2), ...silent.slice(0, 2)]], nobody, flow)).toBeNull();
+    // It answered nobody before, or so many were given up.
+    expect(await verdictOf([silent], nobody, all(4, 400, true))).toBeNull();
+    expect(await verdictOf([silent], { peer: null, others: 5 }, flow)).toBeNull();
+  });
+
   test("is everybody where requests wait and nobody is answered", async () => {
     expect(await verdictOf([waiting])).toBe("2 requests wait unread and nobody was answered for 1500 ms");
     expect(await verdictOf([waiting, waiting, before])).toBeNull();
