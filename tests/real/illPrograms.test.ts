@@ -54,6 +54,31 @@ class Lives extends GuestRun {
 const guarded = need("gcc", "gdbserver", tracing);
 
 guarded(
+  "a busy server reads on after a fault and answers nobody: it was not saved",
+  async () => {
+    using ground = new Playground();
+    await using lives = await Lives.start(ground, "zombie.c", "epoll");
+    await lives.guarding();
+    const crowd = await Promise.all(Array.from({ length: 8 }, () => lives.open()));
+    // One after the other without a pause: at no moment are most of them at rest.
+    const asking = crowd.map(async (client) => {
+      while (typeof (await client.ask("echo on")) !== "string");
+    });
+    await systemClock.sleep(shortMs);
+    using culprit = await lives.open();
+    culprit.send("die read\n");
+    const { evidence } = (await lives.next({ event: "outcome", verdict: "failed" })) as unknown as {
+      evidence: string[];
+    };
+    expect(String(evidence)).toContain("were read and not answered");
+    for (const client of crowd) client[Symbol.dispose]();
+    await Promise.all(asking);
+    await lives.stopAll();
+  },
+  testMs,
+);
+
+guarded(
   "after a fault it sleeps for ever while requests wait: it is started again",
   async () => {
     using ground = new Playground();

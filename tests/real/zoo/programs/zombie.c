@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is left after the fault is alive and of no use: die lock (a mutex stays locked that every request takes) | sleep
-// (the main loop sleeps from then on) | mute (it waits for events and does nothing about them) | exit (it ends by itself
-// a moment later) | busy (it computes for ever).
+// (the main loop sleeps from then on) | mute (it waits for events and does nothing about them) | read (it reads and answers
+// nobody) | exit (it ends by itself a moment later) | busy (it computes for ever).
 #include "server.h"
 #include <sys/time.h>
 
@@ -19,6 +19,7 @@ static int guarded(struct session *session) {
   while (fate == 's') usleep(1000);
   while (fate == 'b') sink++;
   if (fate == 'm') return usleep(1000);
+  if (fate == 'r') return recv(session->fd, session->held, sizeof session->held, 0) < 0 && errno != EAGAIN ? -1 : 0;
   pthread_mutex_lock(&mutex);
   pthread_mutex_unlock(&mutex);
   return converse(session);
