@@ -49,24 +49,20 @@ export type Excused = {
 };
 
 type Counts = { readonly received: bigint; readonly unread: number; readonly fresh: boolean };
+/** Connections at a stop. `slow`: requests had been waiting for long. */
+type AtStop = { readonly counts: ReadonlyMap<string, Counts>; readonly slow: boolean; readonly flow: Flow };
+const nothingKnown: AtStop = { counts: new Map(), slow: false, flow: new Map() };
 
 export class Progress {
-  readonly #atStop = new Map<number, ReadonlyMap<string, Counts>>();
-  readonly #slowAtStop = new Map<number, boolean>();
-  readonly #flowAtStop = new Map<number, Flow>();
+  readonly #stops = new Map<number, AtStop>();
   /** At the first stop since nobody waited in vain: later ones of a storm do not show what is usual. */
   #rest: ReturnType<typeof restOf> | null = null;
 
   /** Takes the connections of a program at a stop of this thread. */
   note(tid: number, sockets: readonly ForeignSocket[]): void {
     this.#rest ??= restOf(sockets, nameOf);
-    this.#atStop.delete(tid);
-    if (this.#atStop.size >= threadsMax) {
-      const oldest = this.#atStop.keys().next().value!;
-      this.#atStop.delete(oldest);
-      this.#slowAtStop.delete(oldest);
-      this.#flowAtStop.delete(oldest);
-    }
+    this.#stops.delete(tid);
+    if (this.#stops.size >= threadsMax) this.#stops.delete(this.#stops.keys().next().value!);
     const counts = new Map<string, Counts>();
     for (const socket of sockets) {
       const { unreadBytes: unread, tcp } = socket;
@@ -76,12 +72,8 @@ export class Progress {
         fresh: tcp !== null && tcp.lastReceivedMs < freshMs,
       });
     }
-    this.#atStop.set(tid, counts);
-    this.#flowAtStop.set(tid, flowOf(sockets, nameOf));
-    this.#slowAtStop.set(
-      tid,
-      sockets.some(({ unreadBytes, tcp }) => unreadBytes > 0 && (tcp?.lastReceivedMs ?? 0) > slowMs),
-    );
+    const slow = sockets.some(({ unreadBytes, tcp }) => unreadBytes > 0 && (tcp?.lastReceivedMs ?? 0) > slowMs);
+    this.#stops.set(tid, { counts, slow, flow: flowOf(sockets, nameOf) });
   }
 
   /** Connections read from since the last stop of this thread, new ones included; null where it never stopped. */
@@ -94,7 +86,7 @@ export class Progress {
 
   /** Names of connections on which something has come since the last stop of this thread, or just before it, unread. */
   waiting(tid: number, sockets: readonly ForeignSocket[]): string[] {
-    const atStop = this.#atStop.get(tid);
+    const atStop = this.#stops.get(tid)?.counts;
     if (atStop === undefined) return [];
     const waits = sockets.filter((socket) => {
       const before = atStop.get(nameOf(socket));
@@ -124,11 +116,11 @@ export class Progress {
     let stuck = first.lockWaits;
     let held = first.heldUp?.waits ?? [];
     let mute = mutesAmong(first.sockets, this.#rest ?? new Map(), nameOf);
-    const flow = this.#flowAtStop.get(tid) ?? new Map();
     let [unanswered, isQuiet] = [true, true];
     const isBlamed = (name: string): boolean => excused.peer !== null && name.endsWith(` ${excused.peer}`);
     for (;;) {
       const { sockets, lockWaits, heldUp } = await look();
+      const { slow, flow } = this.#stops.get(tid) ?? nothingKnown;
       const waiting = this.waiting(tid, sockets);
       starving = starving.filter((name) => waiting.includes(name) && !isServed(name, first.sockets, sockets));
       stuck = stuck.filter((name) => lockWaits.includes(name));
@@ -138,12 +130,12 @@ export class Progress {
       isQuiet &&= sentBytes(sockets) === sentBytes(first.sockets);
       unanswered &&= waiting.length > 0 && isQuiet;
       const silenced = isQuiet ? silencedAmong(sockets, flow, nameOf).filter((name) => !isBlamed(name)) : [];
-      const isSilenced = silenced.length > excused.others && silenced.length > 0;
+      const isSilenced = silenced.length > excused.others;
       const neglected = starving.filter((name) => !isBlamed(name));
-      const isNeglected = !this.#slowAtStop.get(tid) && neglected.length > excused.others;
+      const isNeglected = !slow && neglected.length > excused.others;
       const still = new Set(mutesAmong(sockets, this.#rest ?? new Map(), nameOf));
       mute = mute.filter((name) => still.has(name) && !isBlamed(name));
-      const isMute = excused.unanswered !== true && !this.#slowAtStop.get(tid) && mute.length > excused.others;
+      const isMute = excused.unanswered !== true && !slow && mute.length > excused.others;
       if (!unanswered && !isNeglected && !isMute && !isSilenced && !areHeldUp && stuck.length === 0) {
         this.#rest = null;
         return null;
@@ -164,7 +156,7 @@ export class Progress {
     sockets: readonly ForeignSocket[],
     holds: (socket: ForeignSocket, before: Counts | null) => boolean,
   ): number | null {
-    const atStop = this.#atStop.get(tid);
+    const atStop = this.#stops.get(tid)?.counts;
     if (atStop === undefined) return null;
     return sockets.filter((socket) => holds(socket, atStop.get(nameOf(socket)) ?? null)).length;
   }
