@@ -10,7 +10,7 @@ import { firstNamed } from "#monitor/guest/findProgram.ts";
 import { readStatus } from "#monitor/processes.ts";
 import { VsockPeer } from "#tests/peers/vsockPeer.ts";
 import { need } from "#tests/skip.ts";
-import { answerOf, ask, connectTo, Guarded, hurriedClock, startOwn, startRedis, top } from "./guestProgramScene.ts";
+import { answerOf, ask, connectTo, Guarded, guardOwn, hurriedClock, startRedis, top } from "./guestProgramScene.ts";
 
 describe("a program in a guest", () => {
   const test = need("gdbserver", "redis-server");
@@ -67,12 +67,9 @@ describe("a program in a guest", () => {
   need("gdbserver", "gcc")(
     "a thread that goes round for ever is brought back; long work is left alone",
     async () => {
-      const { server, port, called } = await startOwn("loops", "epoll");
-      await using _server = { [Symbol.asyncDispose]: async () => server.kill("SIGKILL") };
-      using vsock = new VsockPeer(join(top, "loops-vsock.sock"));
-      await using guarded = new Guarded();
-      const limits = { waitedMs: 1_000, unwaitedMs: 60_000 };
-      await guarded.start(vsock.path, systemClock, "loops", { process: called, hang: limits });
+      const hang = { waitedMs: 1_000, unwaitedMs: 60_000 };
+      await using own = await guardOwn("programs/loops.c", ["epoll"], { hang });
+      const { server, port, guarded } = own;
       expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: server.pid, serving: true });
       const [worker, guilty, bystander] = [await connectTo(port), await connectTo(port), await connectTo(port)];
       bystander.write("p0");
@@ -98,11 +95,8 @@ describe("a program in a guest", () => {
   need("gdbserver", "gcc")(
     "locks that abandoned work has left are released when another waits for them",
     async () => {
-      const { server, port, called } = await startOwn("locks");
-      await using _server = { [Symbol.asyncDispose]: async () => server.kill("SIGKILL") };
-      using vsock = new VsockPeer(join(top, "locks-vsock.sock"));
-      await using guarded = new Guarded();
-      await guarded.start(vsock.path, systemClock, "locks", { process: called });
+      await using own = await guardOwn("programs/locks.c", []);
+      const { server, port, guarded } = own;
       expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: server.pid });
       // A plain mutex is freed by a write, a robust one by its holder, a stream's by its thread pointer.
       for (const kind of ["0", "4", "8"]) {

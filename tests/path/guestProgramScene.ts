@@ -4,10 +4,10 @@
  * program, and clients of theirs.
  */
 import { expect } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { GuestProgram } from "#appliance/guests/guestProgram.ts";
 import { Notices } from "#appliance/notices.ts";
 import { RescueBook } from "#appliance/rescue/rescueBook.ts";
@@ -19,6 +19,7 @@ import { defaultHangLimits } from "#monitor/busyStretches.ts";
 import { Storage } from "#storage/storage.ts";
 import { defaultPolicy } from "#suppression/plan.ts";
 import { freePort } from "#tests/peers/mosquitto.ts";
+import { VsockPeer } from "#tests/peers/vsockPeer.ts";
 
 export const top = mkdtempSync(join(tmpdir(), "gp-"));
 /** Several test files of one process use it. */
@@ -123,19 +124,37 @@ export async function startRedisByNetwork(): Promise<{ server: Bun.Subprocess; p
   }
 }
 
-/** A server of tests/programs, its port from its own words. */
-export async function startOwn(
-  name: string,
-  ...words: string[]
-): Promise<{ server: Bun.Subprocess; port: number; called: string }> {
-  const called = `${name}-${process.pid}`;
-  const program = join(top, called);
-  const source = join(import.meta.dir, `../programs/${name}.c`);
-  const built = Bun.spawnSync(["gcc", "-O2", "-pthread", "-o", program, source]);
+/** A server of ours, guarded. */
+export type GuardedOwn = AsyncDisposable & {
+  readonly server: Bun.Subprocess;
+  readonly port: number;
+  readonly guarded: Guarded;
+};
+
+/** Starts a server from its source, relative to tests/, that writes its port to a file or says it. `more`: of its section. */
+export async function guardOwn(source: string, words: readonly string[], more: Told = {}): Promise<GuardedOwn> {
+  const called = `${basename(source, ".c")}-${words[0] ?? ""}-${process.pid}`;
+  const [program, portFile] = [join(top, called), join(top, `${called}.port`)];
+  const path = join(import.meta.dir, "..", source);
+  const built = Bun.spawnSync(["gcc", "-O2", "-pthread", "-o", program, path]);
   expect(built.stderr.toString()).toBe("");
-  const server = Bun.spawn([program, ...words], { stdio: ["ignore", "ignore", "pipe"] });
-  const { value } = await server.stderr.getReader().read();
-  return { server, port: Number(/port (\d+)/.exec(new TextDecoder().decode(value))?.[1]), called };
+  const own = words.map((word) => word.replace("PORTFILE", portFile));
+  const server = Bun.spawn([program, ...own], { stdio: ["ignore", "ignore", Bun.file(`${portFile}.said`)] });
+  const said = (): string =>
+    existsSync(portFile) ? readFileSync(portFile, "utf8") : readFileSync(`${portFile}.said`, "utf8");
+  while (!/\d/.test(said())) await systemClock.sleep(10);
+  const port = Number(/\d+/.exec(said())![0]);
+  const vsock = new VsockPeer(join(top, `${called}.sock`));
+  const guarded = new Guarded();
+  await guarded.start(vsock.path, systemClock, called, { process: called, ...more });
+  return {
+    ...{ server, port, guarded },
+    [Symbol.asyncDispose]: async () => {
+      await guarded[Symbol.asyncDispose]();
+      vsock[Symbol.dispose]();
+      server.kill("SIGKILL");
+    },
+  };
 }
 
 export function connectTo(port: number): Promise<Socket> {

@@ -4,7 +4,6 @@
  * the guest kit.
  */
 import { describe, expect } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { stubPort } from "#appliance/guests/guestProgram.ts";
 import { systemClock } from "#clock.ts";
@@ -14,8 +13,8 @@ import {
   answerOf,
   connectTo,
   Guarded,
+  guardOwn,
   idleLooksMs,
-  startOwn,
   startRedisByNetwork,
   type Told,
   top,
@@ -79,17 +78,8 @@ describe("connections of a program in a guest", () => {
   need("gdbserver", "gcc", "ss")(
     "a program that waits for events and does nothing about them was not saved",
     async () => {
-      const called = `zombie-${process.pid}`;
-      const [program, portFile] = [join(top, called), join(top, "zombie-port")];
-      const source = join(import.meta.dir, "../real/zoo/programs/zombie.c");
-      expect(Bun.spawnSync(["gcc", "-O2", "-pthread", "-o", program, source]).stderr.toString()).toBe("");
-      const server = Bun.spawn([program, "workers", `tcp:${portFile}`, "1"], { stdio: ["ignore", "ignore", "ignore"] });
-      await using _server = { [Symbol.asyncDispose]: async () => server.kill("SIGKILL") };
-      while (!existsSync(portFile)) await systemClock.sleep(10);
-      const port = Number(readFileSync(portFile, "utf8"));
-      using vsock = new VsockPeer(join(top, "zombie-vsock.sock"));
-      await using guarded = new Guarded();
-      await guarded.start(vsock.path, systemClock, "zombie", { process: called });
+      await using own = await guardOwn("real/zoo/programs/zombie.c", ["workers", "tcp:PORTFILE", "1"]);
+      const { server, port, guarded } = own;
       expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: server.pid });
       const bystanders = await Promise.all(Array.from({ length: 4 }, () => connectTo(port)));
       for (const bystander of bystanders) {
@@ -111,11 +101,8 @@ describe("connections of a program in a guest", () => {
   need("gdbserver", "gcc")(
     "where each connection has a thread, the one of the faulting thread is closed",
     async () => {
-      const { server, port, called } = await startOwn("loops", "threads");
-      await using _server = { [Symbol.asyncDispose]: async () => server.kill("SIGKILL") };
-      using vsock = new VsockPeer(join(top, "threads-vsock.sock"));
-      await using guarded = new Guarded();
-      await guarded.start(vsock.path, systemClock, "threads", { process: called });
+      await using own = await guardOwn("programs/loops.c", ["threads"]);
+      const { server, port, guarded } = own;
       expect(await guarded.next({ event: "guarding" })).toMatchObject({ pid: server.pid });
       const bystanders = await Promise.all(Array.from({ length: 4 }, () => connectTo(port)));
       const killer = await connectTo(port);
