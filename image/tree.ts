@@ -34,7 +34,6 @@ export type SystemTree = {
 
 const system = join(import.meta.dir, "system");
 const units = join(import.meta.dir, "units");
-/** For the sample guest, which is the box's own system. */
 /** Of Debian's, switched on for every box. */
 const enabledUnits = ["systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service"];
 /** They wait for what a read-only system does not have, or do what it must not. */
@@ -184,6 +183,7 @@ async function placeUnits(tools: Tools, { path, inside }: SystemTree): Promise<v
     const text = await readFile(join(units, name), "utf8");
     if (text.includes("[Install]")) own.push(name);
   }
+  // For the sample guest, which is the box's own system.
   for (const name of guestKitUnits) {
     await cp(join(guestKit, name), join(path, "usr/lib/systemd/system", name));
   }
