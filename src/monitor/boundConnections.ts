@@ -88,6 +88,11 @@ export class BoundConnections {
     return this.#leftAlive > this.#changes * pooledShare;
   }
 
+  /** The descriptor that a thread was last seen on, be it another's now; null where there was none. */
+  lastSeenOn(tid: number): number | null {
+    return this.#before.get(tid)?.fd ?? null;
+  }
+
   /** Threads that have a connection, of these; a pool's too, which work for one at a time just so. */
   among(threads: readonly number[]): readonly number[] {
     return this.#bindings.size === 0 ? [] : threads.filter((tid) => this.#bindings.has(tid));

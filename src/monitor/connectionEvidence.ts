@@ -8,6 +8,7 @@ import type { CodeMap } from "#binary/codeMap.ts";
 import type { UnwoundFrame } from "#binary/unwindTypes.ts";
 import type { ForeignSocket } from "#board/native/foreignSockets.ts";
 import { address, type SessionEvidence, type VirtualAddress } from "#fault.ts";
+import type { Bound } from "./boundConnections.ts";
 import { type ReachLimits, reachLimits, reachOf } from "./reach.ts";
 
 /** Below is never mapped (vm.mmap_min_addr), above is the kernel's. */
@@ -26,6 +27,18 @@ export type Connections = {
   /** The program's multiplexers where a connection that is cut will live on elsewhere; null: not looked up. */
   readonly multiplexers: readonly number[] | null;
 };
+
+/** `elsewhere`: what the multiplexers of other threads watch alone. */
+export const seenWith = (
+  sockets: readonly ForeignSocket[],
+  elsewhere: ReadonlySet<number>,
+  bound: Bound,
+): SeenSocket[] =>
+  sockets.map((socket) => ({
+    ...socket,
+    elsewhere: elsewhere.has(socket.fd) || bound.others.has(socket.fd),
+    own: socket.fd === bound.own,
+  }));
 
 /** The work of a stopped thread. */
 export type WorkReached = {

@@ -6,9 +6,9 @@
  *
  * Limit: `othersMax` multiplexers are read.
  */
-import { readInterest } from "./interestList.ts";
+import { readInterest, type Watched } from "./interestList.ts";
 
-const othersMax = 32;
+export const othersMax = 32;
 const none: ReadonlySet<number> = new Set();
 
 export function watchedElsewhere(
@@ -16,11 +16,17 @@ export function watchedElsewhere(
   { own, others }: { readonly own: number | null; readonly others: readonly number[] },
 ): ReadonlySet<number> {
   if (own === null || others.length === 0) return none;
-  const list = readInterest(pid, own);
-  if (list === null) return none;
-  const mine = new Set(list.map(({ fd }) => fd));
-  const found = new Set<number>();
-  for (const other of others.slice(0, othersMax))
-    for (const { fd } of readInterest(pid, other) ?? []) if (!mine.has(fd)) found.add(fd);
-  return found;
+  return watchedByOthers(
+    readInterest(pid, own),
+    others.slice(0, othersMax).map((other) => readInterest(pid, other)),
+  );
+}
+
+type Interest = readonly Watched[] | null;
+
+/** From what the multiplexers watch; null for one that cannot be read: without a thread's own, nothing is said. Pure. */
+export function watchedByOthers(own: Interest, others: readonly Interest[]): ReadonlySet<number> {
+  if (own === null) return none;
+  const mine = new Set(own.map(({ fd }) => fd));
+  return new Set(others.flatMap((list) => (list ?? []).map(({ fd }) => fd)).filter((fd) => !mine.has(fd)));
 }

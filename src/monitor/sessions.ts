@@ -11,7 +11,7 @@ import { explain, NativeError } from "#errors.ts";
 import type { ProgramView, SessionEvidence } from "#fault.ts";
 import type { Log } from "#log.ts";
 import { type Bound, unbound } from "./boundConnections.ts";
-import { type Connections, evidenceOf, type SeenSocket, type WorkReached } from "./connectionEvidence.ts";
+import { type Connections, evidenceOf, type SeenSocket, seenWith, type WorkReached } from "./connectionEvidence.ts";
 import { watchedElsewhere } from "./multiplexers.ts";
 import { readDescriptors } from "./processes.ts";
 
@@ -51,11 +51,7 @@ export class Sessions implements Disposable {
     const bound = this.boundTo(tid);
     const elsewhere = watchedElsewhere(pid, this.multiplexersFor(tid));
     return {
-      sockets: this.#connections(descriptors).map((socket) => ({
-        ...socket,
-        elsewhere: elsewhere.has(socket.fd) || bound.others.has(socket.fd),
-        own: socket.fd === bound.own,
-      })),
+      sockets: seenWith(this.#connections(descriptors), elsewhere, bound),
       shared,
       multiplexers: shared || this.keepsCut() ? multiplexersOf(pid, descriptors) : null,
     };

@@ -13,6 +13,7 @@ afterAll(() => rmSync(top, { recursive: true, force: true }));
 /** Of the usual patience: nobody waits half a second for what does not come. */
 const hurry = 0.2;
 const patient = 60;
+const never = new AbortController().signal;
 
 /** A guest's vsock that does `answer` for each question; without it nobody listens there. */
 function guest(name: string, answer?: (socket: Bun.Socket<undefined>) => void): Disposable & { readonly path: string } {
@@ -37,7 +38,7 @@ test("answers are told apart, however they come", async () => {
     socket.write(`a 1 line ${asked}\nanother.`);
     void systemClock.sleep(5).then(() => socket.write("\n.\n"));
   });
-  await using list = await ConnectionList.open(vsock.path, silentLog);
+  await using list = await ConnectionList.open(vsock.path, silentLog, never);
   expect(await list!.ask(patient)).toBe("\na 1 line 1\nanother.\n.\n");
   expect(await list!.ask(patient)).toBe("\na 1 line 2\nanother.\n.\n");
 });
@@ -49,13 +50,13 @@ test("two that ask at once get an answer each, in order", async () => {
     const mine = asked;
     void systemClock.sleep(5).then(() => socket.write(`list ${mine}\n.\n`));
   });
-  await using list = await ConnectionList.open(vsock.path, silentLog);
+  await using list = await ConnectionList.open(vsock.path, silentLog, never);
   expect(await Promise.all([list!.ask(patient), list!.ask(patient)])).toEqual(["\nlist 1\n.\n", "\nlist 2\n.\n"]);
 });
 
 test("a guest with no connections at all", async () => {
   using vsock = guest("none", (socket) => void socket.write(".\n"));
-  await using list = await ConnectionList.open(vsock.path, silentLog);
+  await using list = await ConnectionList.open(vsock.path, silentLog, never);
   expect(await list!.ask(patient)).toBe("\n.\n");
 });
 
@@ -64,7 +65,7 @@ test("who answers late is not asked again: the answer would be that to an earlie
   using vsock = guest("late", () => {
     asked += 1;
   });
-  await using list = await ConnectionList.open(vsock.path, silentLog);
+  await using list = await ConnectionList.open(vsock.path, silentLog, never);
   expect(await list!.ask(hurry)).toBeNull();
   expect(await list!.ask(hurry)).toBeNull();
   expect(asked).toBe(1);
@@ -78,15 +79,15 @@ test("an answer without an end is not kept", async () => {
     };
     more();
   });
-  await using list = await ConnectionList.open(vsock.path, silentLog);
+  await using list = await ConnectionList.open(vsock.path, silentLog, never);
   expect(await list!.ask(patient)).toBeNull();
   expect(answerBytesMax).toBeLessThan(16 << 20);
 });
 
 test("a guest that hangs up, and one without such a kit", async () => {
   using gone = guest("gone", (socket) => void socket.end());
-  await using list = await ConnectionList.open(gone.path, silentLog);
+  await using list = await ConnectionList.open(gone.path, silentLog, never);
   expect(await list!.ask(patient)).toBeNull();
   using bare = guest("bare");
-  expect(await ConnectionList.open(bare.path, silentLog)).toBeNull();
+  expect(await ConnectionList.open(bare.path, silentLog, never)).toBeNull();
 });

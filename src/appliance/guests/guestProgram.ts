@@ -119,7 +119,7 @@ export class GuestProgram {
       return false;
     }
     await client.attach(pid, { stopAll: false, signal });
-    await using connections = await ConnectionList.open(vsockSocket, log);
+    await using connections = await ConnectionList.open(vsockSocket, log, signal);
     let end: LaneEnd;
     do {
       // A program that has replaced itself by another is the same process: the stub keeps it, and its code is read anew.

@@ -33,9 +33,9 @@ export class ConnectionList implements AsyncDisposable {
   }
 
   /** null where the guest gives none. */
-  static async open(vsockSocket: string, log: Log): Promise<ConnectionList | null> {
+  static async open(vsockSocket: string, log: Log, signal: AbortSignal): Promise<ConnectionList | null> {
     try {
-      return new ConnectionList(await openSocket(vsockSocket, { port: socketsPort }), log);
+      return new ConnectionList(await openSocket(vsockSocket, { port: socketsPort, signal }), log);
     } catch (error) {
       log("info", "sessions.unlisted", { why: explain(error) });
       return null;
@@ -70,7 +70,7 @@ export class ConnectionList implements AsyncDisposable {
       return this.#text;
     } catch (error) {
       this.log("warn", "sessions.unlisted", { why: explain(error) });
-      this.#ended = true;
+      await this[Symbol.asyncDispose]();
       return null;
     }
   }

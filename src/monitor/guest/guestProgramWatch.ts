@@ -170,7 +170,7 @@ export class GuestProgramWatch {
     looking.catch(() => {});
     this.#stoppedNs.set(stop.tid, clock.monotonicNs());
     this.#decoder.forget();
-    const connected = this.#sessions.look(stop.tid);
+    const connected = this.#sessions.lookAtStop(stop.tid);
     connected.catch(() => {});
     const { registers, cause } = await client.inspect(stop.tid);
     const convention = callingConvention[client.architecture];
@@ -211,6 +211,7 @@ export class GuestProgramWatch {
     const { client, pid, clock } = this.options;
     const readPages = (from: VirtualAddress, bytes: number): Promise<Uint8Array> => client.readMemory(from, bytes, pid);
     const decoder = new RemoteDecoder(pid, client.architecture, readPages);
+    const connections = await this.#sessions.look(pid);
     const endNs = clock.monotonicNs() + rehearsalMsMax * 1e6;
     for (let round = 0; round < rounds && !signal.aborted; round += 1) {
       if (round >= rehearsalRoundsMin && clock.monotonicNs() > endNs) return;
@@ -218,7 +219,6 @@ export class GuestProgramWatch {
       decoder.view.forget();
       if (blocked !== null) {
         const facts = rehearsalOf(pid, blocked, { clock, architecture: client.architecture });
-        const connections = await this.#sessions.look(pid);
         also(await decoder.decode({ ...facts, connections }, this.#knowledge()));
       }
       rehearseCode(this.#code.map, this.#instructions, this.#callSites, seededRandom(round));

@@ -5,14 +5,15 @@
  *
  * When a connection was last heard and answered is told by the list alone: without it memory decides (connectionEvidence.ts).
  *
- * Limits: 1,024 descriptors, 32 multiplexers; TCP only, as clients of a guest come by its network. Source: proc(5).
+ * Limits: 1,024 descriptors; TCP only, as clients of a guest come by its network. Source: proc(5).
  */
 import type { ForeignSocket } from "#board/native/foreignSockets.ts";
 import type { Clock } from "#clock.ts";
 import type { Architecture, VirtualAddress } from "#fault.ts";
 import { BoundConnections } from "../boundConnections.ts";
-import type { Connections } from "../connectionEvidence.ts";
+import { type Connections, seenWith } from "../connectionEvidence.ts";
 import { interestIn } from "../interestList.ts";
+import { othersMax, watchedByOthers } from "../multiplexers.ts";
 import { type BlockedThread, tableSizeIn } from "../processes.ts";
 import { type Excused, Progress, type Waits } from "../progress.ts";
 import { polledDescriptor, waitedDescriptor } from "../waits.ts";
@@ -21,7 +22,6 @@ import { type ReadPages, RemoteView } from "./remoteView.ts";
 import { connectionsIn, type TcpRow, tcpRowsIn } from "./tcpRows.ts";
 
 const descriptorsMax = 1_024;
-const multiplexersMax = 32;
 
 export type RemoteSessionsParts = {
   readonly pid: number;
@@ -62,36 +62,41 @@ export class RemoteSessions {
     const polled = await view.settle(() =>
       polledDescriptor(blocked, architecture, (from: VirtualAddress, bytes: number) => view.readMemory(from, bytes)),
     );
-    const fd = waitedDescriptor(blocked, architecture) ?? polled;
-    if (fd !== null) for (const [each, link] of await this.#readLinks([fd])) this.#links.set(each, link);
+    // What it has left may have been closed since.
+    const asked = [waitedDescriptor(blocked, architecture) ?? polled, this.#bound.lastSeenOn(tid)];
+    const descriptors = asked.filter((fd) => fd !== null);
+    const links = await this.#readLinks(descriptors);
+    for (const fd of descriptors) this.#links.delete(fd);
+    for (const [fd, link] of links) this.#links.set(fd, link);
     this.#bound.note(tid, blocked);
   }
 
-  /** At a stop: every connection, and how the stopped thread stands to it. @throws GdbError */
+  /** At a stop, against which is held what comes after it. @throws GdbError */
+  async lookAtStop(tid: number): Promise<Connections> {
+    const connections = await this.look(tid);
+    this.#progress.note(tid, connections.sockets);
+    return connections;
+  }
+
+  /** Every connection, and how the thread stands to it. @throws GdbError */
   async look(tid: number): Promise<Connections> {
     const { pid, readFile, threads, multiplexersFor } = this.parts;
     const read = (name: string): Promise<string | null> => readText(readFile, `/proc/${pid}/${name}`);
     const { own, others } = multiplexersFor(tid);
-    const watching = own === null ? [] : others.slice(0, multiplexersMax);
-    const [links, known, children, mine, ...theirs] = await Promise.all([
+    // Where there are no others, nobody asks what its own watches.
+    const watching = own === null || others.length === 0 ? [] : [own, ...others.slice(0, othersMax)];
+    const [links, known, children, ...lists] = await Promise.all([
       this.#readTable(),
       this.#readRows(),
       read(`task/${pid}/children`),
-      watching.length === 0 ? null : read(`fdinfo/${own}`),
-      ...watching.map((other) => read(`fdinfo/${other}`)),
+      ...watching.map((multiplexer) => read(`fdinfo/${multiplexer}`)),
     ]);
     this.#links = links;
-    const elsewhere = watchedBy(theirs);
-    for (const fd of watchedBy([mine])) elsewhere.delete(fd);
-    const bound = this.#bound.of(tid, threads());
+    const [mine = null, ...theirs] = lists.map((list) => (list === null ? null : interestIn(list)));
     // A kernel that does not tell of children: the careful way works in both cases.
     const shared = children === null || children.trim() !== "";
-    const sockets = socketsAmong(links, known).map((socket) => ({
-      ...socket,
-      elsewhere: elsewhere.has(socket.fd) || bound.others.has(socket.fd),
-      own: socket.fd === bound.own,
-    }));
-    this.#progress.note(tid, sockets);
+    const elsewhere = watchedByOthers(mine, theirs);
+    const sockets = seenWith(socketsAmong(links, known), elsewhere, this.#bound.of(tid, threads()));
     return { sockets, shared, multiplexers: shared ? multiplexersIn(links) : null };
   }
 
@@ -99,16 +104,15 @@ export class RemoteSessions {
    * What is wrong where requests wait in vain since the last stop of this thread; null where they do not. Without a list it is
    * not known how much each connection was sent: that is left to the configured probes. @throws GdbError
    */
-  async unserved(tid: number, excused: Excused, slowness: number, signal: AbortSignal): Promise<string | null> {
-    if ((await this.#listed()) === null) return null;
-    const look = async (): Promise<Waits> => ({ sockets: (await this.#listed()) ?? [], lockWaits: [] });
-    return await this.#progress.unserved(tid, excused, look, this.parts.clock, signal, slowness);
+  unserved(tid: number, excused: Excused, slowness: number, signal: AbortSignal): Promise<string | null> {
+    const look = async (): Promise<Waits> => ({ sockets: await this.#listed(), lockWaits: [] });
+    return this.#progress.unserved(tid, excused, look, this.parts.clock, signal, slowness);
   }
 
-  /** Every connection now; null where nobody lists them. */
-  async #listed(): Promise<readonly ForeignSocket[] | null> {
+  /** Every connection now; none where nobody lists them, and then nobody is seen to wait. */
+  async #listed(): Promise<readonly ForeignSocket[]> {
     const list = await this.parts.listConnections();
-    return list === null ? null : socketsAmong(await this.#readTable(), connectionsIn(list));
+    return list === null ? [] : socketsAmong(await this.#readTable(), connectionsIn(list));
   }
 
   async #readRows(): Promise<readonly TcpRow[]> {
@@ -143,8 +147,5 @@ function socketsAmong(links: ReadonlyMap<number, string>, known: readonly TcpRow
   });
 }
 
-const watchedBy = (lists: readonly (string | null)[]): Set<number> =>
-  new Set(lists.flatMap((list) => interestIn(list ?? "").map(({ fd }) => fd)));
-
 const multiplexersIn = (links: ReadonlyMap<number, string>): number[] =>
-  [...links].flatMap(([fd, link]) => (link === "anon_inode:[eventpoll]" ? [fd] : [])).slice(0, multiplexersMax);
+  [...links].flatMap(([fd, link]) => (link === "anon_inode:[eventpoll]" ? [fd] : [])).slice(0, othersMax);

@@ -51,7 +51,8 @@ export function connectionsIn(list: string): TcpRow[] {
     if (peer === undefined || inode === undefined || !/^\d+$/.test(unread ?? "")) return [];
     const number = (name: string): number => Number(numbers.get(name) ?? 0);
     // A kernel without tcp_diag has no more for ss than its tables; with it, a congestion window is always there.
-    const tcp = numbers.has("cwnd") && {
+    const isTold = numbers.has("cwnd");
+    const tcp = {
       lastSentMs: number("lastsnd"),
       lastReceivedMs: number("lastrcv"),
       bytesReceived: BigInt(numbers.get("bytes_received") ?? 0),
@@ -59,7 +60,7 @@ export function connectionsIn(list: string): TcpRow[] {
       balance: number("data_segs_in") - number("data_segs_out"),
     };
     const family = peer.startsWith("[") ? "inet6" : "inet";
-    return [{ inode, family, peer, listens: false, unreadBytes: Number(unread), tcp: tcp || null }];
+    return [{ inode, family, peer, listens: false, unreadBytes: Number(unread), tcp: isTold ? tcp : null }];
   });
 }
 
