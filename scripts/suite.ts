@@ -38,7 +38,8 @@ const tests = await runTests({ top, folders, form: name, fileTimeoutMs, show: "a
 const total = codeOk
   ? { ...tests, passed: tests.passed + 1 }
   : { ...tests, failed: tests.failed + 1, problems: ["failed: format, types or tidy (see above)", ...tests.problems] };
-for (const line of [...total.details, ...total.notes, ...total.problems]) console.log(line);
+// What failed stands last, where one looks first.
 if (total.skips.length > 0) console.log(["skipped:", ...skipLines(total.skips)].join("\n"));
+for (const line of [...total.notes, ...total.details, ...total.problems]) console.log(line);
 console.log(summaryLine(total));
 process.exit(total.failed === 0 && tests.passed > 0 ? 0 : 1);
