@@ -15,6 +15,7 @@ import { bytesOf } from "#appliance/demo/traffic.ts";
 import { systemClock } from "#clock.ts";
 import { readThreads } from "#monitor/processes.ts";
 import { until } from "#tests/peers/guardRun.ts";
+import { withoutMemoryTest } from "#tests/peers/redisMemoryTest.ts";
 import { need, tracing } from "#tests/skip.ts";
 import { guardCommand, guardServer } from "./guardedServer.ts";
 
@@ -92,30 +93,17 @@ need("go", "gdbserver", tracing)(
   timeoutMs,
 );
 
-/**
- * redis tests its memory in its last words, over all of its thread-local memory too: where it is preempted then, the kernel
- * finds no restartable sequence there and ends it by SIGSEGV, with a guard or without.
- */
-async function withoutMemoryTest(program: string, port: number): Promise<void> {
-  if (program !== "redis-server") return;
-  const asked = bytesOf("CONFIG SET crash-memcheck-enabled no\r\n");
-  const { answers } = await speak(port, frameResp, [asked], { answerMsMax });
-  expect(answers).toEqual(["+OK\r\n"]);
-}
-
 for (const program of ["redis-server", "memcached"] as const) {
   for (const signal of ["SIGSEGV", "SIGABRT"] as const) {
     need(program, "gdbserver", tracing)(
       `kill -${signal} from another process ends ${program} as without a guard`,
       async () => {
         const alone = await (async () => {
-          await using server = await startServer(program, systemClock);
-          await withoutMemoryTest(program, server.port);
+          await using server = await startServer(program, systemClock, withoutMemoryTest(program));
           process.kill(server.pid, signal);
           return await server.exited;
         })();
-        await using server = await guardServer(program);
-        await withoutMemoryTest(program, server.port);
+        await using server = await guardServer(program, ...withoutMemoryTest(program));
         process.kill(server.pid, signal);
         const exit = await server.guard.waitFor((event) => event.event === "exit", answerMsMax);
         expect(exit).toMatchObject({ event: "exit", ...alone });
