@@ -12,6 +12,7 @@ import { openDisplay } from "#appliance/demo/screen.ts";
 import { summaryLines } from "#appliance/demo/summary.ts";
 import { systemClock } from "#clock.ts";
 import { exitCodes, signalExitFrom } from "./exitCodes.ts";
+import { terminalSize } from "./terminalSize.ts";
 
 type DemoFlags = { readonly json?: true; readonly seconds?: number; readonly state?: string; readonly seed: number };
 
@@ -37,7 +38,7 @@ async function demo(flags: DemoFlags): Promise<void> {
     write: (text) => process.stdout.write(text),
     environment: process.env,
     isTerminal: process.stdout.isTTY === true,
-    size: () => ({ columns: process.stdout.columns ?? 80, rows: process.stdout.rows ?? 24 }),
+    size: terminalSize,
   });
   try {
     const report = await runDemo({

@@ -12,12 +12,12 @@ import { HypervisorError } from "#errors.ts";
 import type { MonitorView } from "#health.ts";
 import { defaultRunDirectory } from "#storage/ownership.ts";
 import { printable } from "./table.ts";
+import { terminalSize } from "./terminalSize.ts";
 
 const everyMs = 1_000;
 const controlC = 3;
 /** Where the width is not known. */
 const plainSize: ScreenSize = { columns: 140, rows: 1_000 };
-const consoleSize: ScreenSize = { columns: 80, rows: 24 };
 const [enter, leave, home, clearBelow, clearRight] = [
   "\x1b[?1049h\x1b[?25l",
   "\x1b[?25h\x1b[?1049l",
@@ -77,10 +77,8 @@ async function live(root: string): Promise<void> {
     let before: MonitorView[] = [];
     while (!stop.signal.aborted) {
       const views = await look(root);
-      // A serial console knows no size of its own and says 0.
-      const { columns = 0, rows = 0 } = process.stdout;
-      const size = { columns: columns || consoleSize.columns, rows: (rows || consoleSize.rows) - 1 };
-      const lines = topScreen(views, before, size).map(printable);
+      const { columns, rows } = terminalSize();
+      const lines = topScreen(views, before, { columns, rows: rows - 1 }).map(printable);
       if (views.length === 0) lines.push("", `no supervisor runs below ${root}`);
       process.stdout.write(`${home}${lines.map((line) => `${line}${clearRight}`).join("\r\n")}${clearBelow}`);
       before = views;
