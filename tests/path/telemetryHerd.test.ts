@@ -14,6 +14,7 @@ import { type KeyPair, privatePem } from "#telemetry/keys.ts";
 import { type RescueRecord, signGrant, signRecord, siteName } from "#telemetry/rescueRecord.ts";
 import { TrustList } from "#telemetry/trust.ts";
 import { openBox, type TestBox, type TestBoxOptions } from "#tests/peers/box.ts";
+import { MemoryFeed } from "#tests/peers/memoryFeed.ts";
 import { MemoryOutbox } from "#tests/peers/memoryOutbox.ts";
 import { Mosquitto } from "#tests/peers/mosquitto.ts";
 import { Observer } from "#tests/peers/observer.ts";
@@ -101,16 +102,22 @@ describe("two boxes of one build", () => {
         b.telemetry.learned(learned(900));
       }
       await broker.kill();
-      await using b = herdBox(broker.url, "box-b", pairB, { outbox: outboxB });
-      expect(b.telemetry.hints(buildId)).toMatchObject([{ site, standing: "first" }]);
-      b.telemetry.noteOutcome(buildId, site, "clean");
-      b.telemetry.noteOutcome(buildId, site, "failed");
-      expect(b.telemetry.hints(buildId)).toMatchObject([{ standing: "afterLadder" }]);
-      b.telemetry.noteOutcome(buildId, site, "inapplicable");
-      expect(b.telemetry.hints(buildId)).toMatchObject([{ standing: "off" }]);
+      const feedB = new MemoryFeed(systemClock);
+      {
+        await using b = herdBox(broker.url, "box-b", pairB, { outbox: outboxB, feed: feedB });
+        expect(b.telemetry.hints(buildId)).toMatchObject([{ site, standing: "first" }]);
+        b.telemetry.noteOutcome(buildId, site, "clean");
+        b.telemetry.noteOutcome(buildId, site, "failed");
+        expect(b.telemetry.hints(buildId)).toMatchObject([{ standing: "afterLadder" }]);
+        b.telemetry.noteOutcome(buildId, site, "inapplicable");
+        expect(b.telemetry.hints(buildId)).toMatchObject([{ standing: "off" }]);
+      }
       await broker.start();
-      const told = await observer.until("the failures", () => {
-        const events = observer.decoded("holdfast/1/box-b/e/herd");
+      // The broker has forgotten who listens, and events are told once: the reader is there before the box is.
+      await using reader = await Observer.open(broker.url, ["holdfast/1/#"]);
+      await using _b = herdBox(broker.url, "box-b", pairB, { outbox: outboxB, feed: feedB });
+      const told = await reader.until("the failures", () => {
+        const events = reader.decoded("holdfast/1/box-b/e/herd");
         return events.length >= 2 && events;
       });
       expect(told[0]).toMatchObject({
